@@ -1,0 +1,41 @@
+PYTHON ?= python
+# One process per core, up to eight: a worker imports torch, which takes about 300 MB.
+PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist loadgroup
+
+.DEFAULT_GOAL := help
+.PHONY: help install check test lint format types bench demo golden clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## Install the checkout for development
+	$(PYTHON) -m pip install --editable ".[dev]"
+
+check: lint types test ## Everything a change must pass
+
+test: ## Run the tests and doctests
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+lint: ## Check style and formatting
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+format: ## Apply formatting and safe style fixes
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+types: ## Check types
+	$(PYTHON) -m mypy
+
+bench: ## Run the benchmarks
+	$(PYTHON) -m benchmarks
+
+demo: ## Prune and verify a small trained model
+	$(PYTHON) -m examples.demo
+
+golden: ## Regenerate the golden listings of the zoo
+	$(PYTHON) -m tests.golden --write
+
+clean: ## Remove build products and caches
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

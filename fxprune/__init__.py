@@ -1,0 +1,50 @@
+"""Structured pruning as a compiler pass: remove channels of a PyTorch model, and prove it.
+
+>>> import torch, fxprune
+>>> model = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+>>> plan = fxprune.plan(model, torch.randn(1, 8), ratio=0.5)
+>>> small = fxprune.shrink(model, plan)
+>>> small.get_submodule("0")
+Linear(in_features=8, out_features=3, bias=True)
+"""
+
+from fxprune.analysis import DependencyGraph, analyze
+from fxprune.api import shrink
+from fxprune.errors import (
+    AnalysisError,
+    CaptureError,
+    Diagnostic,
+    FxPruneError,
+    InputError,
+    PlanError,
+    RewriteError,
+    VerificationError,
+)
+from fxprune.groups import Group
+from fxprune.planning import Plan, plan
+from fxprune.report import ShrinkReport
+from fxprune.rules import rule
+from fxprune.verification import Verification, verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AnalysisError",
+    "CaptureError",
+    "DependencyGraph",
+    "Diagnostic",
+    "FxPruneError",
+    "Group",
+    "InputError",
+    "Plan",
+    "PlanError",
+    "RewriteError",
+    "ShrinkReport",
+    "Verification",
+    "VerificationError",
+    "analyze",
+    "plan",
+    "rule",
+    "shrink",
+    "verify",
+]

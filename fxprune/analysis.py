@@ -1,0 +1,148 @@
+"""The dependency graph: which channels live and die together, and what stops the others."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from fxprune.capture import capture
+from fxprune.errors import Diagnostic, PlanError
+from fxprune.groups import Group, build_groups, traced_tensors
+from fxprune.inputs import bind, describe
+from fxprune.interpretation import Trace, interpret
+from fxprune.module_trees import named_state
+from fxprune.suggestions import nearest
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import torch
+    from torch import fx, nn
+
+
+@dataclass(frozen=True, eq=False)
+class DependencyGraph:
+    """What `analyze` found out about a model.
+
+    Attributes:
+        graph_module: the captured model (it shares tensors with the user's).
+        inputs: description (shape, dtype) of the example inputs, one for each placeholder.
+        groups: all groups of channels, prunable and pinned, in the order of the graph.
+        trace: the labels of every node and state tensor.
+    """
+
+    graph_module: fx.GraphModule
+    inputs: tuple[Any, ...]
+    groups: tuple[Group, ...]
+    trace: Trace
+
+    @cached_property
+    def state(self) -> dict[str, torch.Tensor]:
+        """Every tensor of the graph by name: parameters, buffers, tensors kept as attributes."""
+        return named_state(self.graph_module)
+
+    @cached_property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Why channels are pinned, each reason once; inputs and outputs of the model left out."""
+        found = dict.fromkeys(group.pinned for group in self.groups if group.pinned is not None)
+        natural = ("input ", "output of the model", "integers")
+        return tuple(d for d in found if not d.what.startswith(natural)) + self.unused
+
+    @property
+    def unused(self) -> tuple[Diagnostic, ...]:
+        """One Diagnostic for each floating-point state tensor that no operator reads."""
+        return tuple(
+            Diagnostic(f"{name} is not used by the graph and belongs to no group")
+            for name, tensor in self.state.items()
+            if self.trace.tied[name] not in self.trace.touched and tensor.is_floating_point()
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over names, shapes and dtypes of the state and over the groups' members."""
+        text = hashlib.sha256()
+        for name, tensor in sorted(self.state.items()):
+            text.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        for group in self.groups:
+            text.update(f"{group.name} {group.kind} {group.size} {group.pinned is None}\n".encode())
+        return text.hexdigest()
+
+    def group(self, name: str) -> Group:
+        """The group of that name.
+
+        Raises:
+            PlanError: there is none; the message tells the nearest names.
+        """
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise PlanError(
+            f"no group is named {name!r}", hint=nearest(name, [g.name for g in self.groups])
+        )
+
+    def to_networkx(self) -> nx.DiGraph:
+        """The graph as a networkx DiGraph.
+
+        Nodes are ("op", fx node name), ("parameter", name) and ("group", name), each with a `type`
+        attribute; edges follow the data from op to op and parameter to op, and lead from a group
+        to its members (with `dim`).
+        """
+        import networkx as nx  # takes long to import, and few callers want it
+
+        result = nx.DiGraph()
+        for node in self.graph_module.graph.nodes:
+            shapes = [t.shape for t in traced_tensors(self.trace.values.get(node.name))]
+            result.add_node(
+                ("op", node.name), type="op", op=node.op, target=str(node.target), shapes=shapes
+            )
+            for source in node.all_input_nodes:
+                result.add_edge(("op", source.name), ("op", node.name))
+        for name, tensor in self.state.items():
+            result.add_node(("parameter", name), type="parameter", shape=tuple(tensor.shape))
+        for node in self.graph_module.graph.nodes:
+            if node.op in ("call_module", "get_attr"):
+                for name in self.state:
+                    if name == node.target or name.startswith(f"{node.target}."):
+                        result.add_edge(("parameter", name), ("op", node.name))
+        for group in self.groups:
+            key = ("group", group.name)
+            pinned = str(group.pinned or "")
+            result.add_node(key, type="group", kind=group.kind, size=group.size, pinned=pinned)
+            for member in group.members:
+                result.add_edge(key, ("parameter", member.parameter), dim=member.dim)
+        return result
+
+    def __str__(self) -> str:
+        free = [group for group in self.groups if group.pinned is None]
+        pinned = [group for group in self.groups if group.pinned is not None]
+        lines = [f"{len(free)} groups, {len(pinned)} pinned"]
+        lines += [str(group) for group in free + pinned]
+        lines += [f"! {diagnostic}" for diagnostic in self.diagnostics]
+        return "\n".join(lines)
+
+
+def analyze(model: nn.Module, example_inputs: Any) -> DependencyGraph:
+    """Find out which channels of a model live and die together.
+
+    The model is captured with `torch.fx` and interpreted once on meta tensors: no data is touched,
+    no weight is copied, the model is not changed.
+
+    Args:
+        model: the model, or a GraphModule.
+        example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments. Only shapes
+            and dtypes matter (and the values of integers).
+
+    Returns:
+        The dependency graph with its groups and diagnostics.
+
+    Raises:
+        InputError: the inputs do not fit the model's arguments.
+        CaptureError: the model cannot be traced.
+        AnalysisError: the model cannot be interpreted without data.
+    """
+    graph_module = capture(model)
+    values = bind(graph_module, example_inputs)
+    trace = interpret(graph_module, values)
+    groups = build_groups(graph_module.graph, trace)
+    return DependencyGraph(graph_module, describe(values), groups, trace)

@@ -1,0 +1,90 @@
+"""From a model to a `torch.fx.GraphModule` that keeps module names."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from fxprune.errors import CaptureError, InputError
+
+
+class _Tracer(fx.Tracer):
+    """The stock tracer, which also notes the source line of every node."""
+
+    record_stack_traces = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path: list[str] = []
+
+    def call_module(self, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Keep track of the module that is being traced, for error messages."""
+        self.path.append(self.path_of_module(m))
+        result = super().call_module(m, forward, args, kwargs)
+        self.path.pop()
+        return result
+
+
+def capture(model: nn.Module) -> fx.GraphModule:
+    """Trace a model symbolically; a GraphModule passes as it is. The model is not changed.
+
+    The result shares its parameters and leaf modules (those of `torch.nn`) with the model and
+    keeps the train / eval flag of every module.
+
+    Args:
+        model: any module whose forward does not branch on tensor values or shapes.
+
+    Raises:
+        InputError: `model` is not a module.
+        CaptureError: tracing failed; says in which module, on which line, and what to do.
+    """
+    if isinstance(model, fx.GraphModule):
+        return model
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"the model is a {type(model).__name__}, not a torch.nn.Module",
+            hint="pass the module itself",
+        )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise CaptureError(
+            "a TorchScript module has no Python forward to trace",
+            hint="pass the original nn.Module, before torch.jit.script or trace",
+        )
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:
+        raise CaptureError(
+            f"{type(model).__name__} cannot be traced symbolically: {_first_line(error)}",
+            where=_where(tracer, error),
+            why="its forward does something with tensor values, shapes or types that needs real"
+            " tensors",
+            hint="move the branch out of forward, mark the function with torch.fx.wrap, or pass a"
+            " GraphModule",
+        ) from error
+    graph_module = fx.GraphModule(model, graph, type(model).__name__)
+    for name, module in graph_module.named_modules():
+        if name and type(module) is nn.Module:
+            module.training = model.get_submodule(name).training
+    return graph_module
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _where(tracer: _Tracer, error: Exception) -> str:
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "/torch/" not in frame.filename and "/fxprune/" not in frame.filename
+    ]
+    module = f"module {tracer.path[-1]}" if tracer.path else "the top module"
+    if not frames:
+        return module
+    frame = frames[-1]
+    file = "/".join(frame.filename.split("/")[-2:])
+    return f"{module}, {file}:{frame.lineno}: {frame.line}"

@@ -1,0 +1,92 @@
+"""Every error that fxprune raises, one sentence each.
+
+All of them say *what* went wrong, *where* (node, module, source line), *why*, and *what to do*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in the traced model: fx node, module path and the user's source line."""
+
+    node: str = ""
+    module: str = ""
+    source: str = ""
+    op: str = ""
+
+    def __str__(self) -> str:
+        parts = [
+            f"node {self.node}" if self.node else "",
+            f"module {self.module}" if self.module else "",
+            f"op {self.op}" if self.op else "",
+            self.source,
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """Why channels must stay: what happened, where, and what would change it."""
+
+    what: str
+    where: Location = Location()
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = self.what
+        if place := str(self.where):
+            text += f" [{place}]"
+        if self.hint:
+            text += f" ({self.hint})"
+        return text
+
+
+class FxPruneError(Exception):
+    """Root of all errors of fxprune: what, where, why and what to do about it.
+
+    Args:
+        what: the failure in one sentence.
+        where: the place in the model.
+        why: the cause, if it is not plain from `what`.
+        hint: what the user can do.
+    """
+
+    def __init__(
+        self, what: str, *, where: Location | str = "", why: str = "", hint: str = ""
+    ) -> None:
+        self.what = what
+        self.where = where
+        self.why = why
+        self.hint = hint
+        lines = [what]
+        for title, text in (("where", str(where)), ("why", why), ("what to do", hint)):
+            if text:
+                lines.append(f"  {title}: {text}")
+        super().__init__("\n".join(lines))
+
+
+class InputError(FxPruneError):
+    """An argument has the wrong type, shape or value."""
+
+
+class CaptureError(FxPruneError):
+    """The model could not be turned into a `torch.fx` graph."""
+
+
+class AnalysisError(FxPruneError):
+    """The captured graph could not be interpreted on the example inputs."""
+
+
+class PlanError(FxPruneError):
+    """A plan is malformed, names what is not there, or belongs to another model."""
+
+
+class RewriteError(FxPruneError):
+    """A pass could not give a node the shape that the plan predicts."""
+
+
+class VerificationError(FxPruneError):
+    """The shrunk model does not compute what the original computes for the kept channels."""

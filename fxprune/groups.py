@@ -1,0 +1,268 @@
+"""Groups: families of channels that share the axes of the same parameters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils import _pytree as pytree
+
+from fxprune.interpretation import Trace, TracedTensor
+from fxprune.labels import Axis, Ids, LabelAlgebra
+from fxprune.rules import as_diagnostic
+from fxprune.rules.convolution import KERNEL_AXIS
+from fxprune.rules.place import module_path
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from fxprune.errors import Diagnostic
+
+Occurrence: TypeAlias = tuple[str, int, tuple[Ids, ...]]
+Kind: TypeAlias = Literal["channels", "groups", "heads", "head_dims"]
+_KINDS: tuple[Kind, ...] = ("channels", "groups", "heads", "head_dims")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A parameter axis that a group occurs on.
+
+    `channels[p]` is the channel of the group at position p, or -1 if the position belongs to
+    another group.
+    """
+
+    parameter: str
+    dim: int
+    channels: NDArray[np.int64]
+
+    @cached_property
+    def positions(self) -> tuple[tuple[int, ...], ...]:
+        """For each channel of the group, its positions along the axis."""
+        found: list[list[int]] = [[] for _ in range(int(self.channels.max()) + 1)]
+        for position, channel in enumerate(self.channels.tolist()):
+            if channel >= 0:
+                found[channel].append(position)
+        return tuple(map(tuple, found))
+
+    def __str__(self) -> str:
+        used = np.flatnonzero(self.channels >= 0)
+        text = f"{self.parameter}[{self.dim}]"
+        if len(used) < len(self.channels):
+            run = f"{used[0]}:{used[-1] + 1}" if _is_run(used) else f"{len(used)} positions"
+            text += f" {run}"
+        return text
+
+
+@dataclass(frozen=True)
+class Producer:
+    """The first value of the graph that carries a group: node, output number, dim."""
+
+    node: str
+    output: int
+    dim: int
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Channels that occur on the same parameter axes, and so are chosen among one another.
+
+    Attributes:
+        name: made from the first module that produces the channels, such as `layer1.0.conv1`.
+        size: number of channels.
+        kind: "channels"; "heads" and "head_dims" of an attention; "groups" of a grouped
+            convolution (a group goes as a whole).
+        pinned: None, or the reason why none of the channels can be removed.
+        ids: the label ids of the channels, in channel order.
+        producer: where the channels first appear, or None if only parameters carry them.
+    """
+
+    name: str
+    kind: Kind
+    pinned: Diagnostic | None
+    ids: Ids
+    producer: Producer | None
+    _occurrences: Sequence[Occurrence]
+
+    @property
+    def size(self) -> int:
+        """Number of channels."""
+        return len(self.ids)
+
+    @property
+    def prunable(self) -> bool:
+        """Whether a plan may remove some of the channels (one always stays)."""
+        return self.pinned is None and self.size > 1
+
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """The parameter axes on which the channels occur."""
+        order = np.argsort(self.ids)
+        ordered = self.ids[order]
+        found = []
+        for name, dim, vectors in self._occurrences:
+            channels = np.full(len(vectors[0]), -1, dtype=np.int64)
+            for vector in vectors:
+                index = np.clip(np.searchsorted(ordered, vector), 0, len(ordered) - 1)
+                hit = ordered[index] == vector
+                channels[hit] = order[index[hit]]
+            found.append(Member(name, dim, channels))
+        return tuple(found)
+
+    def __str__(self) -> str:
+        state = f" pinned: {self.pinned.what}" if self.pinned else ""
+        state += f" at {self.pinned.where.node}" if self.pinned and self.pinned.where.node else ""
+        head = f"{self.name}: {self.size} {self.kind}{state}"
+        return "\n".join([head, *(f"    {member}" for member in self.members)])
+
+
+def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
+    """All groups of a traced model, in the order in which the graph produces them.
+
+    Two channels are in one group if they occur on the same parameter axes, are of one kind, and
+    are both free or pinned for the same reason. So every parameter axis is a union of whole groups,
+    and a ratio for each group is the ratio of every axis.
+    """
+    labels = trace.labels
+    occurrences = [
+        (name, dim, vectors)
+        for name, dim, axis in parameter_axes(trace)
+        if (vectors := labels.expand(axis.vectors, keep_pinned=True))
+    ]
+    signature = np.zeros(len(labels), dtype=np.uint64)
+    weights = np.random.default_rng(0).integers(1, 2**63, len(occurrences), dtype=np.uint64)
+    for weight, (_, _, vectors) in zip(weights, occurrences, strict=True):
+        signature[np.unique(np.concatenate(vectors))] += weight
+    signature[0] = 0
+    ids = np.flatnonzero(signature)
+    appearance, producers = _first_appearances(graph, trace)
+    kinds = _kinds(labels)
+    keys = np.stack([signature[ids], labels.pins(ids).astype(np.uint64), kinds[ids]])
+    _, family = np.unique(keys, axis=1, return_inverse=True)
+    order = np.lexsort((ids, appearance[ids], family.ravel()))
+    starts = np.flatnonzero(np.diff(family.ravel()[order]))
+    families = np.split(ids[order], starts + 1) if ids.size else []
+    families.sort(key=lambda members: (appearance[members[0]], members[0]))
+    where = _occurrences_of(families, occurrences, len(labels))
+    groups = []
+    for members, occurs in zip(families, where, strict=True):
+        reason = labels.pin_reason(int(members[0]))
+        pinned = as_diagnostic(reason) if reason is not None else None
+        if pinned is not None and pinned.what == KERNEL_AXIS:
+            continue
+        stamp = int(appearance[members[0]])
+        producer = producers[stamp] if stamp < len(producers) else None
+        kind = _KINDS[int(kinds[members[0]])]
+        name = _name(graph, producer, kind, occurs[0][0])
+        groups.append(Group(name, kind, pinned, members, producer, occurs))
+    return _with_unique_names(groups)
+
+
+def parameter_axes(trace: Trace) -> Iterator[tuple[str, int, Axis]]:
+    """Every axis of every state tensor that some op reads; a tied tensor counts once."""
+    for name, axes in trace.axes.items():
+        if name in trace.touched:
+            for dim, axis in enumerate(axes):
+                yield name, dim, axis
+
+
+def traced_tensors(value: Any) -> list[TracedTensor]:
+    """The tensors of a node's value, in a fixed order."""
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, TracedTensor)]
+
+
+def _first_appearances(graph: fx.Graph, trace: Trace) -> tuple[Ids, list[Producer]]:
+    """For each id a number that grows with its first value in the graph, and these values."""
+    labels = trace.labels
+    producers: list[Producer] = []
+    appearance = np.full(len(labels), np.iinfo(np.int64).max, dtype=np.int64)
+    state_nodes = ("get_attr", "placeholder")
+    for node in graph.nodes:
+        if node.op in state_nodes:
+            continue
+        for output, tensor in enumerate(traced_tensors(trace.values.get(node.name))):
+            for dim, axis in enumerate(tensor.axes):
+                for vector in labels.expand(axis.vectors, keep_pinned=True):
+                    new = vector[appearance[vector] > len(producers)]
+                    if new.size:
+                        appearance[new] = len(producers)
+                        producers.append(Producer(node.name, output, dim))
+    return appearance, producers
+
+
+def _kinds(labels: LabelAlgebra) -> NDArray[np.uint64]:
+    """For each id the number of its kind.
+
+    Rows of a refinement that became a batch axis of a contraction are heads, their columns head
+    dims. Otherwise the columns are channels, taken equally from each row, and the rows are groups;
+    unless all columns are pinned, then the rows are the channels.
+    """
+    kinds = np.zeros(len(labels), dtype=np.uint64)
+    batch = np.zeros(len(labels), dtype=np.bool_)
+    for leaf in labels.expand(labels.batch_ids and [np.concatenate(labels.batch_ids)]):
+        batch[leaf] = True
+    batch[0] = False
+    heads = []
+    for refinement in labels.refinements:
+        rows = np.concatenate([[0], *labels.expand([refinement.rows])])
+        columns = np.concatenate([[0], *labels.expand([refinement.columns])])
+        if batch[rows].any():
+            heads.append((rows, columns))
+        elif refinement.prefer_rows and rows.any():
+            kinds[columns] = _KINDS.index("groups")
+        elif columns.any():
+            kinds[rows] = _KINDS.index("groups")
+    for rows, columns in heads:
+        kinds[rows] = _KINDS.index("heads")
+        kinds[columns] = _KINDS.index("head_dims")
+    return kinds
+
+
+def _occurrences_of(
+    families: Sequence[Ids], occurrences: Sequence[Occurrence], count: int
+) -> list[list[Occurrence]]:
+    """For each family, the parameter axes it occurs on."""
+    family_of = np.full(count, -1, dtype=np.int64)
+    for number, members in enumerate(families):
+        family_of[members] = number
+    found: list[list[Occurrence]] = [[] for _ in families]
+    for occurrence in occurrences:
+        for number in np.unique(family_of[np.concatenate(occurrence[2])]):
+            if number >= 0:
+                found[number].append(occurrence)
+    return found
+
+
+def _name(graph: fx.Graph, producer: Producer | None, kind: Kind, parameter: str) -> str:
+    name = parameter
+    if producer is not None:
+        node = next(node for node in graph.nodes if node.name == producer.node)
+        name = str(node.target) if node.op == "call_module" else node.name
+        path = module_path(node)
+        if path == parameter.rpartition(".")[0]:
+            name = path
+        elif node.op != "call_module" and path:
+            name = f"{path}.{node.name.removeprefix(path.replace('.', '_') + '_')}"
+    return name if kind == "channels" else f"{name}[{kind}]"
+
+
+def _with_unique_names(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Groups of one producer are told apart by a number; the pinned ones come last."""
+    count = Counter(group.name for group in groups)
+    seen: Counter[str] = Counter()
+    renamed = []
+    for group in groups:
+        name = group.name
+        if count[name] > 1:
+            name = f"{name}#{seen[name]}"
+            seen[group.name] += 1
+        renamed.append(replace(group, name=name))
+    return tuple(renamed)
+
+
+def _is_run(positions: Ids) -> bool:
+    return bool(positions[-1] - positions[0] + 1 == len(positions))

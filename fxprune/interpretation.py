@@ -1,0 +1,316 @@
+"""Abstract interpretation: run a captured graph on meta tensors and carry labels along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch._decomp import decomposition_table
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from fxprune.errors import AnalysisError, FxPruneError
+from fxprune.labels import Axis, LabelAlgebra
+from fxprune.module_trees import clone_tree, named_state, to_meta
+from fxprune.rules import (
+    Call,
+    Place,
+    Rule,
+    axes_of,
+    locate,
+    lookup,
+    put_axes,
+    put_value,
+    value_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch._ops import OpOverload
+
+aten = torch.ops.aten
+_LARGEST_KNOWN = 1 << 20
+_STATE_NAME = "_fxprune_state"
+
+
+@dataclass(frozen=True)
+class TracedTensor:
+    """What the interpretation knows of a tensor: shape, axes, and the value if it is known."""
+
+    shape: tuple[int, ...]
+    axes: tuple[Axis, ...]
+    value: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Renormalization:
+    """An axis that an op looks across in another way than summing over it."""
+
+    place: Place
+    axis: Axis
+
+
+@dataclass
+class Trace:
+    """The outcome of an interpretation.
+
+    `values` holds, for each node, its value with every tensor replaced by a TracedTensor; `axes`
+    the axes of every state tensor; `tied` the first name of every state tensor; `touched` the
+    first names of those that some op read.
+    """
+
+    labels: LabelAlgebra
+    axes: dict[str, tuple[Axis, ...]] = field(default_factory=dict)
+    tied: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    macs: dict[str, int] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
+    unknown: dict[OpOverload, Place] = field(default_factory=dict)
+    renormalized: list[Renormalization] = field(default_factory=list)
+
+
+class LabelMode(TorchDispatchMode):
+    """Applies the rule of every ATen operator that comes by.
+
+    Integer tensors keep their values as long as these follow from constants, so that indexing with
+    a permutation buffer moves labels instead of pinning them.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+        self.labels = trace.labels
+        self.node: fx.Node | None = None
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run one operator and its rule."""
+        call = Call(self.labels, func, args, kwargs or {})
+        rule = lookup(func)
+        if rule is None:
+            with self:
+                out = decomposed(call)
+            if out is not NotImplemented:
+                return out
+        if self.node is not None:
+            self.labels.place = Place(self.node, func)
+        call.out = self.execute(call, rule)
+        self.account(call, rule)
+        if rule is not None:
+            rule.propagate(call)
+        elif call.outputs():
+            self.pin_everything(call)
+        return call.out
+
+    def execute(self, call: Call, rule: Rule | None) -> Any:
+        """Run the operator on meta tensors, and for real where all its inputs are known."""
+        if call.op is aten._local_scalar_dense.default:
+            return self.number(call)
+        args, kwargs = pytree.tree_map(_on_meta, (tuple(call.args), dict(call.kwargs)))
+        call.args, call.kwargs = args, kwargs
+        if call.has("device") and (call.arg("device") is not None or not call.tensors()):
+            kwargs["device"] = torch.device("meta")
+        known = self.known(call)
+        out = call.op(*args, **kwargs)
+        for tensor, value in zip(_tensors(out), _tensors(known), strict=False):
+            put_value(tensor, value)
+        return out
+
+    def known(self, call: Call) -> Any:
+        """The output's value if it consists of integers that follow from constants."""
+        operands = call.tensors()
+        if torch.Tag.nondeterministic_seeded in call.op.tags or (
+            not operands and call.arg("dtype") not in _INTEGERS if call.has("dtype") else False
+        ):
+            return None
+        if any(
+            t.is_floating_point() or t.numel() > _LARGEST_KNOWN or value_of(t) is None
+            for t in operands
+        ):
+            return None
+        kwargs = dict(call.kwargs)
+        if "device" in kwargs:
+            kwargs["device"] = torch.device("cpu")
+        real = pytree.tree_map(
+            lambda v: value_of(v) if isinstance(v, torch.Tensor) else v, (call.args, kwargs)
+        )
+        with torch.utils._python_dispatch._disable_current_modes():
+            out = call.op(*real[0], **real[1])
+        if any(t.is_floating_point() or t.numel() > _LARGEST_KNOWN for t in _tensors(out)):
+            return None
+        return out
+
+    def number(self, call: Call) -> Any:
+        """A Python number out of a tensor, if it is known."""
+        value = value_of(call.tensors()[0])
+        if value is None:
+            raise AnalysisError(
+                "a tensor's value is read as a Python number",
+                where=locate(self.node) if self.node is not None else "",
+                why="the model is interpreted without data, so the number is not known",
+                hint="take sizes from .shape, or move the value out of forward",
+            )
+        return value.item()
+
+    def account(self, call: Call, rule: Rule | None) -> None:
+        """Note MACs, state tensors that are read, and axes that are looked across."""
+        trace, node = self.trace, self.node.name if self.node is not None else ""
+        flops = flop_registry.get(call.op._overloadpacket)
+        if flops is not None:
+            count = flops(*call.args, **call.kwargs, out_val=call.out)
+            trace.macs[node] = trace.macs.get(node, 0) + int(count) // 2
+        for operand in call.tensors():
+            name = getattr(operand, _STATE_NAME, None)
+            if name is not None:
+                trace.touched.add(name)
+        if rule is not None:
+            for operand_name, dim in rule.normalizes(call):
+                axis = call.axes(operand_name)[dim]
+                if self.labels.leaves(axis):
+                    trace.renormalized.append(Renormalization(self.labels.place, axis))
+
+    def pin_everything(self, call: Call) -> None:
+        """An operator that nobody wrote a rule for: nothing that it touches can be removed."""
+        for operand in call.tensors():
+            for axis in call.axes(operand):
+                if self.labels.leaves(axis):
+                    self.trace.unknown.setdefault(call.op, self.labels.place)
+                    call.pin(
+                        [axis],
+                        f"operator {call.op} has no label rule",
+                        f"register one with @fxprune.rule(torch.ops.{call.op})",
+                    )
+        for out in call.outputs():
+            put_axes(out, [call.pinned(size, f"made by {call.op}") for size in out.shape])
+
+
+_INTEGERS = (torch.int64, torch.int32, torch.bool, torch.int16, torch.int8, torch.uint8)
+
+
+def decomposed(call: Call) -> Any:
+    """Run an operator as the simpler ones it consists of; NotImplemented if it is simple."""
+    out = call.op.decompose(*call.args, **call.kwargs)
+    if out is NotImplemented and call.op in decomposition_table:
+        return decomposition_table[call.op](*call.args, **call.kwargs)
+    return out
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    return (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
+
+
+def _on_meta(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor) or value.device.type == "meta":
+        return value
+    with torch.utils._python_dispatch._disable_current_modes():
+        shadow = torch.empty_like(value, device="meta")
+        if not value.is_floating_point() and value.numel() <= _LARGEST_KNOWN:
+            put_value(shadow, value.clone())
+    return shadow
+
+
+class _Interpreter(fx.Interpreter):
+    """Runs a graph node by node under a mode and takes down every value."""
+
+    def __init__(self, module: fx.GraphModule, mode: LabelMode) -> None:
+        super().__init__(module)
+        self.mode = mode
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node, and note what came out."""
+        self.mode.node = n
+        self.mode.labels.place = Place(n)
+        try:
+            value = super().run_node(n)
+        except FxPruneError:
+            raise
+        except Exception as error:
+            raise AnalysisError(
+                f"interpreting the model failed: {str(error).splitlines()[0]}",
+                where=locate(n),
+                why=type(error).__name__,
+                hint="check that the model runs on inputs of these shapes",
+            ) from error
+        self.mode.trace.values[n.name] = snapshot(value, self.mode.labels)
+        return value
+
+
+def snapshot(value: Any, labels: LabelAlgebra) -> Any:
+    """A value with every tensor replaced by what is known of it."""
+    return pytree.tree_map(
+        lambda v: TracedTensor(tuple(v.shape), tuple(axes_of(v, labels)), value_of(v))
+        if isinstance(v, torch.Tensor)
+        else v,
+        value,
+    )
+
+
+def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
+    """Interpret a graph once, without data, and find out which positions belong together.
+
+    Args:
+        graph_module: the captured model; it is not changed.
+        inputs: one value for each placeholder; of tensors only shape and dtype matter (and the
+            values of integers).
+
+    Raises:
+        AnalysisError: a node failed, or asked for a value that is not known without data.
+    """
+    trace = Trace(LabelAlgebra())
+    labels = trace.labels
+    shadow = clone_tree(graph_module, _shadow_state)
+    originals = named_state(graph_module)
+    for name, tensor in named_state(shadow).items():
+        if not hasattr(tensor, _STATE_NAME):
+            movable = tensor.is_floating_point() or tensor.is_complex()
+            put_axes(
+                tensor,
+                [
+                    labels.fresh_axis(size) if movable else labels.pinned_axis(size, "integers")
+                    for size in originals[name].shape
+                ],
+            )
+            setattr(tensor, _STATE_NAME, name)
+        trace.axes[name] = tuple(axes_of(tensor, labels))
+        trace.tied[name] = getattr(tensor, _STATE_NAME)
+    mode = LabelMode(trace)
+    nodes = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    values = []
+    for node, value in zip(nodes, inputs, strict=True):
+        reason = Place(node, None, f"input {node.name} of the model")
+        value = pytree.tree_map(_on_meta_input, value)
+        for tensor in _tensors(value):
+            put_axes(tensor, [labels.pinned_axis(size, reason) for size in tensor.shape])
+        values.append(value)
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), mode:
+            out = _Interpreter(shadow, mode).run(*values, enable_io_processing=False)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+    output = next(node for node in reversed(graph_module.graph.nodes) if node.op == "output")
+    for tensor in _tensors(out):
+        reason = Place(output, None, "output of the model")
+        for axis in axes_of(tensor, labels):
+            labels.pin_axis(axis, reason)
+    return trace
+
+
+def _shadow_state(tensor: torch.Tensor) -> torch.Tensor:
+    shadow = to_meta(tensor)
+    if not tensor.is_floating_point() and tensor.numel() <= _LARGEST_KNOWN:
+        if tensor.device.type != "meta":
+            put_value(shadow, tensor.detach().cpu().clone())
+    return shadow
+
+
+def _on_meta_input(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return torch.empty_like(value, device="meta", requires_grad=False)

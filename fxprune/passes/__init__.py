@@ -1,0 +1,21 @@
+"""Rewrite passes, one a file: each takes a GraphModule and a Layout and returns a new one."""
+
+from fxprune.passes.align_attributes import AlignAttributes
+from fxprune.passes.base import Pass, PassResult, Pipeline
+from fxprune.passes.repair_shapes import RepairShapes
+from fxprune.passes.slice_state import SliceState
+
+__all__ = [
+    "AlignAttributes",
+    "Pass",
+    "PassResult",
+    "Pipeline",
+    "RepairShapes",
+    "SliceState",
+    "shrink_pipeline",
+]
+
+
+def shrink_pipeline() -> Pipeline:
+    """The passes that shrink a model, in order: tensors, module attributes, shapes."""
+    return Pipeline((SliceState(), AlignAttributes(), RepairShapes()))

@@ -1,0 +1,177 @@
+"""Shape literals: run the new graph on meta tensors in lockstep with the predicted shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from fxprune.errors import FxPruneError, RewriteError
+from fxprune.inputs import materialize
+from fxprune.module_trees import clone_tree, to_meta
+from fxprune.passes.base import Pass, PassResult, fork
+from fxprune.passes.repairs import ALWAYS, ON_MISMATCH, Repair, operation
+from fxprune.rules import locate
+
+if TYPE_CHECKING:
+    from fxprune.planning import Layout
+
+_SIZE_READERS = ("size", "shape", "getattr", "getitem", "sym_size", "numel", "dim")
+
+
+@dataclass(frozen=True)
+class RepairShapes(Pass):
+    """Mend every constant that was true of the old widths only.
+
+    Nodes are visited in order and run on meta tensors:
+
+    1. Operators that name positions (slice, select, roll, index, pad ...) get the new positions of
+       what they named, wherever an axis that they name is pruned.
+    2. A number read off a size, such as `x.shape[1]` or what is computed from it, stays what it was
+       in the original, so that `dim ** -0.5` does not change.
+    3. A node that fails or comes out in another shape than predicted gets its shape arguments set,
+       dim by dim; dims that are right, such as the batch, stay as they are.
+    4. Every node's shape is compared with the prediction; a node that still differs is an error
+       that names it.
+    """
+
+    def call(self, graph_module: fx.GraphModule, layout: Layout) -> PassResult:
+        """Walk over a copy of the graph."""
+        result = fork(graph_module)
+        walk = _Walk(result, layout)
+        walk.run()
+        if not walk.modified:
+            return PassResult(graph_module, modified=False)
+        result.graph.lint()
+        result.recompile()
+        return PassResult(result, modified=True)
+
+
+class _Walk:
+    """One walk over a graph that is being repaired."""
+
+    def __init__(self, graph_module: fx.GraphModule, layout: Layout) -> None:
+        self.graph_module = graph_module
+        self.layout = layout
+        self.modified = False
+        self.shadow = clone_tree(graph_module, to_meta)
+        self.interpreter = fx.Interpreter(self.shadow, garbage_collect_values=False)
+
+    def run(self) -> None:
+        """Visit every node."""
+        inputs = iter(materialize(self.layout.deps.inputs, seed=None))
+        graph = self.graph_module.graph
+        with torch.no_grad():
+            for node in list(graph.nodes):
+                if node.op == "placeholder":
+                    self.interpreter.env[node] = next(inputs)
+                elif node.op != "output":
+                    self.visit(node)
+
+    def visit(self, node: fx.Node) -> None:
+        """Repair one node if need be, run it, and check its value."""
+        repair = Repair(node, self.graph_module, self.layout)
+        expected = self.layout.value(node.name)
+        name = operation(node, self.graph_module)
+        if name in ALWAYS and repair.names_pruned_axis():
+            self.modified |= self._apply(ALWAYS[name], repair)
+        value, error = self.evaluate(node)
+        wrong = error is not None or self.mismatch(node, value) is not None
+        if wrong and name in ON_MISMATCH:
+            self.modified |= self._apply(ON_MISMATCH[name], repair)
+            value, error = self.evaluate(node)
+        if error is not None:
+            raise RewriteError(
+                f"node {node.name} does not take the pruned operands: {_first_line(error)}",
+                where=locate(node),
+                why=f"its operands have shapes {repair.operand_shapes()}",
+                hint=f"ignore the groups that reach it, or report {name!r} as unsupported",
+            ) from error
+        if (problem := self.mismatch(node, value)) is not None:
+            raise RewriteError(
+                f"node {node.name} comes out as {problem[0]} instead of {problem[1]}",
+                where=locate(node),
+                why=f"{name!r} keeps a size of the original that has no repair",
+                hint="ignore the groups that reach it, or report it as unsupported",
+            )
+        if isinstance(value, (bool, int, float)) and value != expected:
+            self.replace_by_constant(node, expected)
+            value = expected
+        self.interpreter.env[node] = value
+
+    def _apply(self, function: Any, repair: Repair) -> bool:
+        try:
+            return bool(function(repair))
+        except FxPruneError:
+            raise
+        except (IndexError, ValueError, TypeError, AttributeError) as error:
+            raise RewriteError(
+                f"node {repair.node.name} cannot be repaired: {_first_line(error)}",
+                where=locate(repair.node),
+                why=f"unexpected arguments {repair.node.args} {repair.node.kwargs}",
+                hint="ignore the groups that reach it, or report it as unsupported",
+            ) from error
+
+    def evaluate(self, node: fx.Node) -> tuple[Any, Exception | None]:
+        """Run a node, and before it the nodes that a repair put in front of it."""
+        for source in node.all_input_nodes:
+            if source not in self.interpreter.env:
+                value, error = self.evaluate(source)
+                if error is not None:
+                    return None, error
+                self.interpreter.env[source] = value
+        try:
+            if node.op == "get_attr":
+                return to_meta(_attribute(self.graph_module, str(node.target))), None
+            if node.op == "call_module":
+                self._sync(str(node.target))
+            args, kwargs = self.interpreter.fetch_args_kwargs_from_env(node)
+            return getattr(self.interpreter, node.op)(node.target, args, kwargs), None
+        except Exception as error:  # whatever a user's function raises is reported with its node
+            return None, error
+
+    def _sync(self, target: str) -> None:
+        """Let the shadow of a module see attributes that a repair changed."""
+        module, shadow = self.graph_module.get_submodule(target), self.shadow.get_submodule(target)
+        for name, value in vars(module).items():
+            if isinstance(value, (int, tuple)) and not name.startswith("_"):
+                setattr(shadow, name, value)
+
+    def mismatch(self, node: fx.Node, value: Any) -> tuple[list[Any], list[Any]] | None:
+        """The shapes of a node's value and the predicted ones, if they differ."""
+        got = [tuple(t.shape) for t in pytree.tree_leaves(value) if isinstance(t, torch.Tensor)]
+        predicted = [self.layout.shape(tensor) for tensor in self.layout.tensors(node.name)]
+        return (got, predicted) if got != predicted else None
+
+    def replace_by_constant(self, node: fx.Node, constant: Any) -> None:
+        """Let the users of a node use the original's number."""
+        for user in list(node.users):
+            swap = lambda n: constant if n is node else n  # noqa: E731  # a rename, not a function
+            user.args = fx.map_arg(user.args, swap)
+            user.kwargs = fx.map_arg(user.kwargs, swap)
+        self.modified = True
+        _erase_readers(node)
+
+
+def _erase_readers(node: fx.Node) -> None:
+    """Erase a node without users, and what only it used, as far as these read sizes."""
+    if node.users or not any(part in str(node.target) for part in _SIZE_READERS):
+        return
+    sources = node.all_input_nodes
+    node.graph.erase_node(node)
+    for source in sources:
+        if source.op not in ("placeholder", "get_attr"):
+            _erase_readers(source)
+
+
+def _attribute(root: torch.nn.Module, path: str) -> Any:
+    from fxprune.module_trees import attribute_at
+
+    return attribute_at(root, path)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,59 @@
+"""Slice parameters and buffers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fxprune.errors import RewriteError
+from fxprune.module_trees import as_parameter, named_state
+from fxprune.passes.base import Pass, PassResult, fork
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from fxprune.planning import Layout
+
+
+@dataclass(frozen=True)
+class SliceState(Pass):
+    """Give every parameter and buffer its kept positions.
+
+    1. A tensor that loses positions is sliced once a dim (`index_select`).
+    2. Any other tensor is cloned, so that training the result leaves the original alone.
+    3. What was tied stays tied; dtype, device, `requires_grad` and memory format of each tensor,
+       and the hooks and flags of each module survive.
+    """
+
+    def call(self, graph_module: fx.GraphModule, layout: Layout) -> PassResult:
+        """Slice on a copy."""
+        kept = {
+            id(tensor): [layout.kept(axis) for axis in layout.deps.trace.axes[name]]
+            for name, tensor in named_state(graph_module).items()
+        }
+
+        def convert(tensor: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                result = tensor.detach()
+                for dim, index in enumerate(kept.get(id(tensor), ())):
+                    if index is not None:
+                        positions = torch.from_numpy(np.ascontiguousarray(index))
+                        result = result.index_select(dim, positions.to(tensor.device))
+                if result.data_ptr() == tensor.data_ptr():
+                    result = result.clone()
+                return as_parameter(result, tensor)
+
+        return PassResult(fork(graph_module, convert), modified=True)
+
+    def ensures(self, result: PassResult, layout: Layout) -> None:
+        """Every tensor has the shape that the layout predicts."""
+        super().ensures(result, layout)
+        for name, tensor in named_state(result.graph_module).items():
+            predicted = tuple(layout.size(axis) for axis in layout.deps.trace.axes[name])
+            if tuple(tensor.shape) != predicted:
+                raise RewriteError(
+                    f"{name} came out as {tuple(tensor.shape)} instead of {predicted}"
+                )

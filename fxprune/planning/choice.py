@@ -1,0 +1,153 @@
+"""Choosing the channels to remove."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fxprune.analysis import DependencyGraph, analyze
+from fxprune.errors import InputError, PlanError
+from fxprune.planning.criteria import Criterion, scores
+from fxprune.planning.layout import Layout, all_axes
+from fxprune.planning.matching import ModuleMatcher
+from fxprune.planning.plan_data import GroupPlan, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import nn
+
+    from fxprune.groups import Group
+    from fxprune.labels import Ids
+
+
+def plan(
+    model: nn.Module,
+    example_inputs: Any,
+    ratio: float = 0.0,
+    *,
+    ratios: Mapping[str, float] | None = None,
+    channels: Mapping[str, Sequence[int]] | None = None,
+    ignore: Sequence[str] = (),
+    criterion: Criterion = "l2",
+    round_to: int = 1,
+    seed: int = 0,
+) -> Plan:
+    """Choose the channels to remove from a model.
+
+    Of every group of n channels, floor(n * ratio) with the lowest scores go, and at least one
+    stays. Later patterns in `ratios` win over earlier ones, and all of them over `ratio`; a group
+    that several modules produce (a residual stream) follows whichever of them is named.
+
+    Args:
+        model: the model, or a GraphModule.
+        example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        ratio: fraction of channels to remove from every group, in [0, 1).
+        ratios: module name, pattern (`layer1.*`) or group name -> fraction, for the groups that
+            the module produces. A module's name means all below it too.
+        channels: module name -> output channels to remove, besides those chosen by ratio.
+        ignore: names or patterns of modules whose output channels all stay.
+        criterion: "l2", "l1" (size of all coupled weights) or "random".
+        round_to: kept widths are rounded up to a multiple of this, where a group is that wide.
+        seed: for the "random" criterion.
+
+    Raises:
+        InputError: a ratio, criterion or `round_to` is out of range, or a weight is not finite.
+        PlanError: an unknown module, or a channel that does not exist or must stay.
+        CaptureError, AnalysisError: see `analyze`.
+    """
+    ratio = _checked_ratio(ratio, "ratio")
+    given = {name: _checked_ratio(r, f"ratios[{name!r}]") for name, r in (ratios or {}).items()}
+    if not isinstance(round_to, int) or round_to < 1:
+        raise InputError(f"round_to is {round_to!r}", why="it must be an integer of at least 1")
+    deps = analyze(model, example_inputs)
+    matcher = ModuleMatcher(deps)
+    wanted = {g.name: ratio for g in deps.groups if g.prunable and g.kind in ("channels", "heads")}
+    for pattern, value in given.items():
+        for group in matcher.groups(pattern):
+            if group.prunable and (group.name in wanted or group.name == pattern):
+                wanted[group.name] = value
+    for pattern in ignore:
+        for group in matcher.groups(pattern):
+            wanted.pop(group.name, None)
+    score = scores(deps, criterion, seed)
+    removed = [_lowest(g, wanted[g.name], round_to, score) for g in deps.groups if g.name in wanted]
+    removed = [_leave_some(deps, np.concatenate([*removed, np.zeros(0, dtype=np.int64)]), score)]
+    removed += [matcher.channel_ids(name, list(ids)) for name, ids in (channels or {}).items()]
+    made = {
+        "ratio": ratio,
+        "ratios": given,
+        "channels": {name: [int(c) for c in ids] for name, ids in (channels or {}).items()},
+        "ignore": list(ignore),
+        "criterion": criterion,
+        "round_to": round_to,
+        "seed": seed,
+    }
+    return make_plan(deps, np.unique(np.concatenate(removed)), made)
+
+
+def make_plan(deps: DependencyGraph, removed: Ids, made: Mapping[str, Any]) -> Plan:
+    """The plan that removes the given ids.
+
+    Raises:
+        PlanError: nothing would be left of some group or axis.
+    """
+    groups = {}
+    for group in deps.groups:
+        if group.pinned is not None:
+            continue
+        gone = tuple(np.flatnonzero(np.isin(group.ids, removed)).tolist())
+        if len(gone) == group.size:
+            raise PlanError(
+                f"all {group.size} channels of group {group.name} would be removed",
+                hint="keep at least one",
+            )
+        groups[group.name] = GroupPlan(group.size, group.kind, gone)
+    return Plan(
+        groups=groups,
+        slices=Layout(deps, removed).slices,
+        shapes={name: tuple(tensor.shape) for name, tensor in deps.state.items()},
+        inputs=deps.inputs,
+        digest=deps.digest,
+        made=made,
+    )
+
+
+def _checked_ratio(ratio: float, name: str) -> float:
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
+        raise InputError(
+            f"{name} is {ratio!r}",
+            why="a ratio is the fraction of channels to remove, in [0, 1)",
+            hint="0.5 removes half of the channels of every group",
+        )
+    return float(ratio)
+
+
+def _lowest(group: Group, ratio: float, round_to: int, score: NDArray[np.float64]) -> Ids:
+    """The ids of the channels with the lowest scores that a ratio takes from a group."""
+    keep = max(1, group.size - math.floor(group.size * ratio + 1e-9))
+    keep = min(group.size, math.ceil(keep / round_to) * round_to)
+    order = np.argsort(score[group.ids], kind="stable")
+    return group.ids[order[: group.size - keep]]
+
+
+def _leave_some(deps: DependencyGraph, removed: Ids, score: NDArray[np.float64]) -> Ids:
+    """Give the best channel back to every axis that would lose all its positions.
+
+    A group can be split over several axes (the halves of a `chunk`), and one of them can hold only
+    channels with low scores.
+    """
+    labels = deps.trace.labels
+    gone = np.zeros(len(labels), dtype=np.bool_)
+    gone[removed] = True
+    for axis in all_axes(deps):
+        vectors = labels.leaves(axis)
+        if not vectors or not np.logical_or.reduce([gone[v] for v in vectors]).all():
+            continue
+        best = int(np.argmax(np.sum([score[v] for v in vectors], axis=0)))
+        for vector in vectors:
+            gone[vector[best]] = False
+    return np.flatnonzero(gone)

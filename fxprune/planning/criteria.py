@@ -1,0 +1,64 @@
+"""Criteria: a score for every channel; the lowest go first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fxprune.errors import InputError
+
+if TYPE_CHECKING:
+    from fxprune.analysis import DependencyGraph
+
+Criterion: TypeAlias = Literal["l2", "l1", "random"]
+CRITERIA: tuple[Criterion, ...] = ("l2", "l1", "random")
+
+
+def scores(deps: DependencyGraph, criterion: Criterion, seed: int) -> NDArray[np.float64]:
+    """The score of every id.
+
+    "l1" sums the absolute values of all weights that go with a channel, over all coupled
+    parameters; "l2" is the root of the sum of their squares (Li et al., Pruning Filters for
+    Efficient ConvNets, 2017, section 3.1, extended to coupled parameters); "random" is uniform.
+
+    Raises:
+        InputError: the criterion is unknown, or a parameter is not finite or has no data.
+    """
+    if criterion not in CRITERIA:
+        raise InputError(
+            f"unknown criterion {criterion!r}", hint=f"take one of {', '.join(CRITERIA)}"
+        )
+    labels = deps.trace.labels
+    if criterion == "random":
+        return np.random.default_rng(seed).random(len(labels))
+    result = np.zeros(len(labels), dtype=np.float64)
+    for name, tensor in deps.graph_module.named_parameters():
+        if name not in deps.trace.touched:
+            continue
+        for dim, axis in enumerate(deps.trace.axes[name]):
+            if vectors := labels.leaves(axis):
+                saliency = _per_position(name, tensor, dim, 1 if criterion == "l1" else 2)
+                for vector in vectors:
+                    np.add.at(result, vector, saliency)
+    return np.sqrt(result) if criterion == "l2" else result
+
+
+def _per_position(name: str, tensor: torch.Tensor, dim: int, order: int) -> NDArray[np.float64]:
+    """The sum of |w|^order over all other dims."""
+    if tensor.device.type == "meta":
+        raise InputError(
+            f"parameter {name} has no data", hint='load the weights, or take criterion="random"'
+        )
+    others = [d for d in range(tensor.dim()) if d != dim]
+    values = tensor.detach()
+    norm = torch.linalg.vector_norm(values, order, dim=others) if others else values.abs()
+    result: NDArray[np.float64] = norm.double().cpu().numpy() ** order
+    if not np.isfinite(result).all():
+        raise InputError(
+            f"parameter {name} contains NaN or infinite values",
+            hint="mend the weights: no plan can rank them",
+        )
+    return result

@@ -1,0 +1,118 @@
+"""The layout of a model after a removal: what is left of every axis of every tensor."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fxprune.errors import PlanError
+from fxprune.groups import traced_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fxprune.analysis import DependencyGraph
+    from fxprune.interpretation import TracedTensor
+    from fxprune.labels import Axis, Ids, LabelAlgebra
+
+
+class Layout:
+    """Which positions of which axis stay, for a set of removed ids.
+
+    A position is removed if and only if any of its ids is removed. Passes read their predictions
+    from here; they never analyze.
+
+    Args:
+        deps: the analysis.
+        removed: the removed ids.
+
+    Raises:
+        PlanError: some axis would lose all its positions.
+    """
+
+    def __init__(self, deps: DependencyGraph, removed: Ids) -> None:
+        self.deps = deps
+        self._removed = np.zeros(len(deps.trace.labels), dtype=np.bool_)
+        self._removed[deps.trace.labels.find(removed)] = True
+        self._kept: dict[int, NDArray[np.int64] | None] = {}
+        if (empty := self.empty_axis()) is not None:
+            raise PlanError(
+                f"nothing would be left of {empty}", hint="keep at least one channel there"
+            )
+
+    def is_removed(self, ids: Ids) -> NDArray[np.bool_]:
+        """Which of these root ids are removed; ids that came later are not."""
+        inside = ids < len(self._removed)
+        return np.where(inside, self._removed[np.where(inside, ids, 0)], False)
+
+    def removed_positions(self, axis: Axis, labels: LabelAlgebra) -> NDArray[np.bool_]:
+        """A mask of the removed positions of an axis, under the given labels."""
+        gone = np.zeros(axis.size, dtype=np.bool_)
+        for vector in labels.leaves(axis):
+            gone |= self.is_removed(vector)
+        return gone
+
+    def kept(self, axis: Axis) -> NDArray[np.int64] | None:
+        """The kept positions of an axis in order, or None if all are kept."""
+        key = id(axis)
+        if key not in self._kept:
+            gone = self.removed_positions(axis, self.deps.trace.labels)
+            self._kept[key] = np.flatnonzero(~gone) if gone.any() else None
+        return self._kept[key]
+
+    def size(self, axis: Axis) -> int:
+        """How many positions of an axis stay."""
+        kept = self.kept(axis)
+        return axis.size if kept is None else len(kept)
+
+    def shape(self, tensor: TracedTensor) -> tuple[int, ...]:
+        """The shape that a tensor will have."""
+        return tuple(self.size(axis) for axis in tensor.axes)
+
+    def value(self, node: str) -> Any:
+        """What the analysis saw at a node: numbers, and a TracedTensor for each tensor."""
+        return self.deps.trace.values.get(node)
+
+    def tensors(self, node: str) -> list[TracedTensor]:
+        """The tensors of a node's value."""
+        return traced_tensors(self.value(node))
+
+    @cached_property
+    def slices(self) -> dict[str, dict[int, tuple[int, ...]]]:
+        """For each state tensor that loses something: dim -> removed positions."""
+        found: dict[str, dict[int, tuple[int, ...]]] = {}
+        for name, axes in self.deps.trace.axes.items():
+            for dim, axis in enumerate(axes):
+                gone = self.removed_positions(axis, self.deps.trace.labels)
+                if gone.any():
+                    positions = tuple(np.flatnonzero(gone).tolist())
+                    found.setdefault(name, {})[dim] = positions
+        return found
+
+    def empty_axis(self) -> str | None:
+        """The first axis that would lose all its positions, in words."""
+        for name, axes in self.deps.trace.axes.items():
+            for dim, axis in enumerate(axes):
+                if axis.size and self.size(axis) == 0:
+                    return f"{name}, dim {dim}"
+        for name in self.deps.trace.values:
+            for tensor in self.tensors(name):
+                for dim, axis in enumerate(tensor.axes):
+                    if axis.size and self.size(axis) == 0:
+                        return f"the value of node {name}, dim {dim}"
+        return None
+
+
+def all_axes(deps: DependencyGraph) -> Sequence[Axis]:
+    """Every axis of every state tensor and value."""
+    state = [axis for axes in deps.trace.axes.values() for axis in axes]
+    values = [
+        axis
+        for value in deps.trace.values.values()
+        for tensor in traced_tensors(value)
+        for axis in tensor.axes
+    ]
+    return state + values

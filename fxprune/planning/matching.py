@@ -1,0 +1,145 @@
+"""From module names and patterns to the groups and channels that the modules produce."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fxprune.errors import PlanError
+from fxprune.groups import traced_tensors
+from fxprune.rules.place import module_path
+from fxprune.suggestions import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fxprune.analysis import DependencyGraph
+    from fxprune.groups import Group
+    from fxprune.labels import Axis, Ids
+
+
+class ModuleMatcher:
+    """Knows what each module produces: the channels on its own parameters and on its output."""
+
+    def __init__(self, deps: DependencyGraph) -> None:
+        self.deps = deps
+        self._outputs: dict[str, list[Axis]] = defaultdict(list)
+        for node in deps.graph_module.graph.nodes:
+            for tensor in traced_tensors(deps.trace.values[node.name]):
+                if node.op.startswith("call"):
+                    self._outputs[module_path(node)] += tensor.axes
+        self._own: dict[str, list[Axis]] = defaultdict(list)
+        for name, axes in deps.trace.axes.items():
+            if deps.trace.tied[name] in deps.trace.touched:
+                self._own[name.rpartition(".")[0]] += axes
+        self._group_of = np.full(len(deps.trace.labels), -1, dtype=np.int64)
+        for number, group in enumerate(deps.groups):
+            self._group_of[group.ids] = number
+
+    def matching(self, pattern: str) -> list[str]:
+        """Names of the modules with parameters that a name or pattern means.
+
+        `layer1` means the module and all below it; `*` and `?` match as in file names.
+
+        Raises:
+            PlanError: no module matches; the message tells the nearest names.
+        """
+        names = [
+            name
+            for name in self._own
+            if fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") or name == pattern
+        ]
+        if not names:
+            prefixes = {n[:i] for n in self._own for i in range(len(n) + 1) if n[i : i + 1] in ".["}
+            known = [*self._own, *prefixes, *(group.name for group in self.deps.groups)]
+            raise PlanError(
+                f"no module with parameters matches {pattern!r}", hint=nearest(pattern, known)
+            )
+        return names
+
+    def groups(self, pattern: str) -> list[Group]:
+        """The groups that a group name means, or that matching modules produce.
+
+        Raises:
+            PlanError: neither a group nor a module matches.
+        """
+        named = [group for group in self.deps.groups if group.name == pattern]
+        if named and any(mark in pattern for mark in "[#"):
+            return named
+        numbers = {
+            int(number)
+            for name in self.matching(pattern)
+            for axis in self.output_axes(name)
+            for vector in self.deps.trace.labels.expand(axis.vectors, keep_pinned=True)
+            for number in np.unique(self._group_of[vector])
+            if number >= 0
+        }
+        return [self.deps.groups[number] for number in sorted(numbers)]
+
+    def output_axes(self, module: str) -> list[Axis]:
+        """The distinct axes of a module's outputs that carry channels of its parameters."""
+        labels = self.deps.trace.labels
+        own: set[int] = set()
+        for axis in self._own[module]:
+            for vector in labels.expand(axis.vectors, keep_pinned=True):
+                own.update(vector.tolist())
+        own.discard(0)
+        found: dict[tuple[bytes, ...], Axis] = {}
+        for axis in self._outputs[module]:
+            vectors = labels.expand(axis.vectors, keep_pinned=True)
+            if any(own.intersection(vector.tolist()) for vector in vectors):
+                found.setdefault(tuple(vector.tobytes() for vector in vectors), axis)
+        return list(found.values())
+
+    def channel_ids(self, module: str, channels: Sequence[int]) -> Ids:
+        """The ids to remove so that these output channels of a module go.
+
+        Raises:
+            PlanError: no such module, a channel out of range, or one that must stay.
+        """
+        if module not in self._own:
+            raise PlanError(
+                f"no module with parameters is named {module!r}", hint=nearest(module, self._own)
+            )
+        axes = self.output_axes(module)
+        if len(axes) != 1:
+            raise PlanError(
+                f"{module} has {len(axes)} output axes with channels of its own",
+                hint="name the group instead: ratios={'group name': ratio}",
+            )
+        labels = self.deps.trace.labels
+        ids = []
+        for channel in channels:
+            if not isinstance(channel, (int, np.integer)) or isinstance(channel, bool):
+                raise PlanError(f"channel {channel!r} of {module} is not an integer")
+            if not 0 <= channel < axes[0].size:
+                raise PlanError(
+                    f"channel {channel} of {module} is out of range",
+                    why=f"it has {axes[0].size} output channels",
+                )
+            ids.append(self._id_at(labels.expand(axes[0].vectors, keep_pinned=True), int(channel)))
+            if ids[-1] is None:
+                reason = labels.reason_of(axes[0])
+                raise PlanError(
+                    f"channel {channel} of {module} cannot be removed", why=str(_text(reason))
+                )
+        return np.array(ids, dtype=np.int64)
+
+    def _id_at(self, vectors: Sequence[Ids], position: int) -> int | None:
+        """The free id to remove for one position: a channel or head rather than a whole group."""
+        free = []
+        for vector in vectors:
+            number = self._group_of[vector[position]]
+            if vector[position] and number >= 0 and self.deps.groups[number].pinned is None:
+                rank = self.deps.groups[number].kind not in ("channels", "heads")
+                free.append((rank, int(vector[position])))
+        return min(free)[1] if free else None
+
+
+def _text(reason: object) -> object:
+    from fxprune.rules import as_diagnostic
+
+    return as_diagnostic(reason)

@@ -1,0 +1,262 @@
+"""A plan as data: readable, stable JSON both ways."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fxprune.errors import PlanError
+from fxprune.inputs import InputSpec
+from fxprune.planning.layout import Layout
+
+if TYPE_CHECKING:
+    from fxprune.analysis import DependencyGraph
+
+_FORMAT = "fxprune plan"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """What a plan does to one group: its size, its kind, and the removed channels."""
+
+    size: int
+    kind: str
+    removed: tuple[int, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """How many channels stay."""
+        return self.size - len(self.removed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which channels of which groups to remove from which model.
+
+    Attributes:
+        groups: group name -> size, kind and removed channels, for every prunable group.
+        slices: name of a parameter or buffer -> dim -> removed positions.
+        shapes: name -> shape of every parameter and buffer of the model that the plan is for.
+        inputs: shape, dtype and integer range of the example inputs, one for each argument.
+        digest: SHA-256 of the model's structure.
+        made: how the plan was made (ratio, criterion ...).
+    """
+
+    groups: Mapping[str, GroupPlan]
+    slices: Mapping[str, Mapping[int, tuple[int, ...]]]
+    shapes: Mapping[str, tuple[int, ...]]
+    inputs: tuple[Any, ...]
+    digest: str
+    made: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The plan as JSON text, the same for the same plan."""
+        document = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "digest": self.digest,
+            "made": dict(self.made),
+            "inputs": [_encode(value) for value in self.inputs],
+            "groups": {
+                name: {"size": g.size, "kind": g.kind, "removed": list(g.removed)}
+                for name, g in self.groups.items()
+            },
+            "slices": {
+                name: {str(dim): list(positions) for dim, positions in dims.items()}
+                for name, dims in self.slices.items()
+            },
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+        }
+        return _compact_lists(json.dumps(document, indent=2))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan in a JSON text.
+
+        Raises:
+            PlanError: the text is not JSON, not a plan, or of another version.
+        """
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise PlanError(
+                f"a plan is not valid JSON: {error}", hint="write it again with Plan.save"
+            ) from error
+        if not isinstance(document, dict) or document.get("format") != _FORMAT:
+            raise PlanError(f'not a plan: the text has no "format": "{_FORMAT}"')
+        if document.get("version") != _VERSION:
+            raise PlanError(
+                f"plan version {document.get('version')!r} is not {_VERSION}",
+                hint="make the plan again with this version of fxprune",
+            )
+        try:
+            return cls(
+                groups={
+                    str(name): GroupPlan(
+                        _integer(g["size"]), str(g["kind"]), _integers(g["removed"])
+                    )
+                    for name, g in document["groups"].items()
+                },
+                slices={
+                    str(name): {int(dim): _integers(ids) for dim, ids in dims.items()}
+                    for name, dims in document["slices"].items()
+                },
+                shapes={str(n): _integers(shape) for n, shape in document["shapes"].items()},
+                inputs=tuple(_decode(value) for value in document["inputs"]),
+                digest=str(document["digest"]),
+                made=dict(document["made"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlanError(
+                f"a plan is malformed: {type(error).__name__} {error}",
+                hint="write it again with Plan.save",
+            ) from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as a JSON file; the file appears whole or not at all."""
+        target = Path(path)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(self.to_json())
+        Path(file.name).replace(target)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan from a JSON file.
+
+        Raises:
+            PlanError: the file cannot be read or holds no plan.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlanError(f"the plan {os.fspath(path)} cannot be read: {error}") from error
+        return cls.from_json(text)
+
+    def layout(self, deps: DependencyGraph) -> Layout:
+        """The plan applied to the analysis of its model.
+
+        Raises:
+            PlanError: the plan is for another model (says what differs), names a channel that is
+                not there, or its slices contradict its groups.
+        """
+        self._check_model(deps)
+        removed: list[int] = []
+        for name, entry in self.groups.items():
+            group = deps.group(name)
+            if entry.removed and group.pinned is not None:
+                raise PlanError(f"group {name} is pinned", why=str(group.pinned))
+            for channel in entry.removed:
+                if not 0 <= channel < group.size:
+                    raise PlanError(
+                        f"channel {channel} of group {name} is out of range",
+                        why=f"the group has {group.size} channels",
+                    )
+                removed.append(int(group.ids[channel]))
+        layout = Layout(deps, np.array(removed, dtype=np.int64))
+        if layout.slices != {name: dict(dims) for name, dims in self.slices.items()}:
+            both = {**layout.slices, **self.slices}
+            name = next(n for n in both if layout.slices.get(n) != self.slices.get(n))
+            raise PlanError(
+                f"the plan's slices of {name} contradict the removed channels of its groups",
+                why=f"the groups remove {layout.slices.get(name)}",
+                hint="change the groups with fxprune.plan, not the file by hand",
+            )
+        return layout
+
+    def _check_model(self, deps: DependencyGraph) -> None:
+        if self.digest == deps.digest:
+            return
+        shapes = {name: tuple(tensor.shape) for name, tensor in deps.state.items()}
+        differences = [
+            *(f"{n}: not in this model" for n in self.shapes if n not in shapes),
+            *(f"{n}: not in the plan's model" for n in shapes if n not in self.shapes),
+            *(
+                f"{n}: shape {list(shapes[n])} here, {list(self.shapes[n])} in the plan"
+                for n in shapes
+                if n in self.shapes and tuple(self.shapes[n]) != shapes[n]
+            ),
+            *(f"group {n}: not in this model" for n in self.groups if not _has(deps, n)),
+        ]
+        more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
+        why = "; ".join(differences[:5]) + more if differences else "its channels couple otherwise"
+        raise PlanError(
+            "the plan belongs to another model", why=why, hint="make a plan for this model"
+        )
+
+    def __str__(self) -> str:
+        rows = [
+            f"  {name}: {g.size} -> {g.width} {g.kind}" for name, g in self.groups.items()
+        ]
+        total = sum(g.size for g in self.groups.values())
+        left = sum(g.width for g in self.groups.values())
+        return "\n".join([f"Plan: {total} -> {left} channels in {len(rows)} groups", *rows])
+
+
+def _has(deps: DependencyGraph, name: str) -> bool:
+    return any(group.name == name for group in deps.groups)
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not an integer")
+    return value
+
+
+def _integers(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is not a list")
+    return tuple(_integer(value) for value in values)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, InputSpec):
+        return {"tensor": {**asdict(value), "shape": list(value.shape)}}
+    if isinstance(value, (list, tuple)):
+        return {type(value).__name__: [_encode(v) for v in value]}
+    if isinstance(value, dict):
+        return {"dict": {str(k): _encode(v) for k, v in value.items()}}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise PlanError(
+        f"an input of type {type(value).__name__} cannot be kept in a plan",
+        hint="pass tensors, numbers, strings, lists, tuples and dicts",
+    )
+
+
+def _decode(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return InputSpec(**{**content, "shape": _integers(content["shape"])})
+    if kind == "dict":
+        return {k: _decode(v) for k, v in content.items()}
+    items = [_decode(v) for v in content]
+    return tuple(items) if kind == "tuple" else items
+
+
+def _compact_lists(text: str) -> str:
+    """Lists of numbers on one line, so that a plan can be read and diffed."""
+    lines: list[str] = []
+    joining = False
+    for line in text.split("\n"):
+        stripped = line.strip()
+        if joining:
+            lines[-1] += stripped + (" " if stripped.endswith(",") else "")
+            joining = stripped not in ("]", "],")
+        elif stripped.endswith("[") and not stripped.startswith(("{", '"inputs"')):
+            lines.append(line)
+            joining = True
+        else:
+            lines.append(line)
+    return "\n".join(lines) + "\n"

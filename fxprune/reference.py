@@ -1,0 +1,103 @@
+"""The masked reference: the original graph, where removed positions do not count.
+
+Removed positions are zeroed at the operand of each op that sums over them (at the consumer, not at
+the producer: sigmoid(0) is not 0). An op that looks across a pruned axis in another way sees the
+kept positions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fxprune.interpretation import decomposed
+from fxprune.rules import Call, Rule, lookup, put_axes
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
+
+    from fxprune.labels import Axis, LabelAlgebra
+
+Removed = Callable[["Axis"], np.ndarray[Any, np.dtype[np.bool_]]]
+aten = torch.ops.aten
+
+
+class QuietMode(TorchDispatchMode):
+    """Takes the randomness out of dropout, so that two runs can be compared."""
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Keep everything that dropout would drop."""
+        return run_quietly(func, args, kwargs or {})
+
+
+def run_quietly(func: OpOverload, args: Any, kwargs: Any) -> Any:
+    """Run an operator; dropout passes its input."""
+    if func is aten.native_dropout.default:
+        return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
+    if func._overloadpacket is aten.bernoulli_:
+        return args[0].fill_(1)
+    if func._overloadpacket is aten.bernoulli:
+        return torch.ones_like(args[0])
+    return func(*args, **kwargs)
+
+
+class MaskedMode(TorchDispatchMode):
+    """Runs operators on real tensors that carry labels, without the removed positions."""
+
+    def __init__(self, labels: LabelAlgebra, removed: Removed) -> None:
+        super().__init__()
+        self.labels = labels
+        self.removed = removed
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Mask the operands, run the operator, label its outputs."""
+        call = Call(self.labels, func, args, kwargs or {})
+        rule = lookup(func)
+        if rule is None:
+            with self:
+                out = decomposed(call)
+            if out is not NotImplemented:
+                return out
+            call.out = run_quietly(func, call.args, call.kwargs)
+            for tensor in call.outputs():
+                put_axes(tensor, [self.labels.pinned_axis(size) for size in tensor.shape])
+            return call.out
+        call.out = self.run(call, rule)
+        rule.propagate(call)
+        return call.out
+
+    def run(self, call: Call, rule: Rule) -> Any:
+        """Run an operator as if removed positions were not there."""
+        kept: dict[str, dict[int, torch.Tensor]] = {}
+        for name, dim in rule.normalizes(call):
+            gone = self.gone(call, name, dim)
+            if gone is not None:
+                index = torch.from_numpy(np.flatnonzero(~gone)).to(call.arg(name).device)
+                kept.setdefault(name, {})[dim] = index
+        if kept:
+            return rule.on_kept(call, kept)
+        masked: dict[str, torch.Tensor] = {}
+        for name, dim in rule.sums(call):
+            gone = self.gone(call, name, dim)
+            if gone is not None:
+                tensor = masked.get(name, call.arg(name))
+                index = torch.from_numpy(np.flatnonzero(gone)).to(tensor.device)
+                masked[name] = tensor.index_fill(dim, index, 0)
+        args, kwargs = call.replaced(**masked) if masked else (call.args, call.kwargs)
+        return run_quietly(call.op, args, kwargs)
+
+    def gone(self, call: Call, name: str, dim: int) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+        """The mask of removed positions of an operand's dim, or None if there are none."""
+        axes = call.axes(name)
+        if not axes:
+            return None
+        gone = self.removed(axes[dim])
+        return gone if gone.any() else None

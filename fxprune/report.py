@@ -1,0 +1,91 @@
+"""What shrinking did: cost before and after, widths, verification, diagnostics."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fxprune.cost import Cost
+    from fxprune.errors import Diagnostic
+    from fxprune.planning import GroupPlan
+    from fxprune.verification import Verification
+
+
+@dataclass(frozen=True)
+class ShrinkReport:
+    """The outcome of `shrink`, kept in `small.meta["fxprune"]`. Printing it gives a table.
+
+    Attributes:
+        before: cost of the captured original.
+        after: cost of the shrunk model.
+        groups: what happened to each prunable group.
+        verification: how the result was checked, or None if it was asked not to be.
+        diagnostics: why channels are pinned.
+        renormalized: places whose statistics run over the kept channels only (`norm="kept"`).
+        emit: the kind of result, "graph".
+    """
+
+    before: Cost
+    after: Cost
+    groups: Mapping[str, GroupPlan]
+    verification: Verification | None
+    diagnostics: tuple[Diagnostic, ...]
+    renormalized: tuple[Diagnostic, ...]
+    emit: str = "graph"
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was removed."""
+        return any(group.removed for group in self.groups.values())
+
+    def cost_table(self) -> Table:
+        """Parameters, bytes and MACs before and after."""
+        from rich.table import Table  # only needed to print
+
+        table = Table("", "before", "after", "left")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for name in ("parameters", "bytes", "macs"):
+            before, after = getattr(self.before, name), getattr(self.after, name)
+            share = f"{after / before:.1%}" if before else "-"
+            table.add_row(name.replace("macs", "MACs"), f"{before:,}", f"{after:,}", share)
+        return table
+
+    def width_table(self) -> Table:
+        """The width of every group before and after."""
+        from rich.table import Table
+
+        table = Table("group", "kind", "before", "after")
+        for column in table.columns[2:]:
+            column.justify = "right"
+        for name, group in self.groups.items():
+            table.add_row(name, group.kind, str(group.size), str(group.width))
+        return table
+
+    def notes(self) -> list[str]:
+        """The remarks below the tables, one sentence each."""
+        notes = []
+        if not self.groups:
+            notes.append("nothing to prune: every channel is an input, an output, or pinned")
+        elif not self.changed:
+            notes.append("nothing was removed: the plan removes no channels")
+        notes += [f"kept channels only: {place}" for place in self.renormalized]
+        notes += [f"pinned: {diagnostic}" for diagnostic in self.diagnostics]
+        notes.append(str(self.verification) if self.verification else "NOT verified")
+        return notes
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        buffer = io.StringIO()
+        console = Console(file=buffer, width=100, color_system=None)
+        console.print(self.width_table())
+        console.print(self.cost_table())
+        for note in self.notes():
+            console.print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
+        return buffer.getvalue()

@@ -1,0 +1,142 @@
+"""One operator call, as a rule sees it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from fxprune.labels import Axis, LabelAlgebra
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch._ops import OpOverload
+
+_AXES = "_fxprune_axes"
+_VALUE = "_fxprune_value"
+
+
+def axes_of(tensor: torch.Tensor, labels: LabelAlgebra) -> list[Axis]:
+    """The axes that were put on a tensor; pinned ones for a tensor that nobody labelled."""
+    axes: list[Axis] | None = getattr(tensor, _AXES, None)
+    if axes is None or len(axes) != tensor.dim():
+        axes = [labels.pinned_axis(size, "constant") for size in tensor.shape]
+        setattr(tensor, _AXES, axes)
+    return axes
+
+
+def put_axes(tensor: torch.Tensor, axes: Sequence[Axis]) -> None:
+    """Label a tensor, one axis for each of its dims."""
+    if [axis.size for axis in axes] != list(tensor.shape):
+        raise AssertionError(f"axes {axes} do not fit a tensor of shape {tuple(tensor.shape)}")
+    setattr(tensor, _AXES, list(axes))
+
+
+def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The known value of an integer tensor (a permutation buffer, an `arange`), or None."""
+    value: torch.Tensor | None = getattr(tensor, _VALUE, None)
+    if value is None and tensor.device.type != "meta" and not tensor.is_floating_point():
+        return tensor
+    return value
+
+
+def put_value(tensor: torch.Tensor, value: torch.Tensor) -> None:
+    """Remember the value of an integer tensor that has no data."""
+    setattr(tensor, _VALUE, value)
+
+
+@lru_cache(maxsize=None)
+def _signature(op: OpOverload) -> dict[str, tuple[int, Any]]:
+    return {
+        argument.name: (position, argument.default_value if argument.has_default_value() else None)
+        for position, argument in enumerate(op._schema.arguments)
+    }
+
+
+class Call:
+    """An operator call: its arguments by schema name, its outputs, and the labels of both."""
+
+    __slots__ = ("args", "kwargs", "labels", "op", "out")
+
+    def __init__(
+        self,
+        labels: LabelAlgebra,
+        op: OpOverload,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        out: Any = None,
+    ) -> None:
+        self.labels = labels
+        self.op = op
+        self.args = args
+        self.kwargs = kwargs
+        self.out = out
+
+    @property
+    def name(self) -> str:
+        """The operator's name without namespace, overload and in-place mark."""
+        return str(self.op._schema.name.split("::")[1].rstrip("_"))
+
+    def arg(self, name: str) -> Any:
+        """An argument by its name in the operator's schema, or its default."""
+        position, default = _signature(self.op)[name]
+        if position < len(self.args):
+            return self.args[position]
+        return self.kwargs.get(name, default)
+
+    def has(self, name: str) -> bool:
+        """Whether the operator's schema has an argument of that name."""
+        return name in _signature(self.op)
+
+    def replaced(self, **changes: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments with some of them replaced."""
+        args, kwargs = list(self.args), dict(self.kwargs)
+        for name, value in changes.items():
+            position, _ = _signature(self.op)[name]
+            if position < len(args):
+                args[position] = value
+            else:
+                kwargs[name] = value
+        return args, kwargs
+
+    def axes(self, tensor: str | torch.Tensor) -> list[Axis]:
+        """The axes of a tensor, or of the argument of that name."""
+        if isinstance(tensor, str):
+            tensor = self.arg(tensor)
+        return axes_of(tensor, self.labels)
+
+    def dim(self, name: str = "dim", of: str = "self") -> int:
+        """A dim argument, counted from the front."""
+        rank = self.arg(of).dim()
+        return int(self.arg(name)) % rank if rank else 0
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All tensors among the arguments."""
+        flat = pytree.tree_leaves((self.args, self.kwargs))
+        return [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
+
+    def outputs(self) -> list[torch.Tensor]:
+        """All tensors among the outputs."""
+        return [leaf for leaf in pytree.tree_leaves(self.out) if isinstance(leaf, torch.Tensor)]
+
+    def result(self, axes: Sequence[Axis]) -> None:
+        """Label every output of the same rank with these axes; pin the axes of the others."""
+        for out in self.outputs():
+            if [axis.size for axis in axes] == list(out.shape):
+                put_axes(out, axes)
+            else:
+                put_axes(out, [self.labels.pinned_axis(size) for size in out.shape])
+
+    def pin(self, axes: Sequence[Axis], what: str, hint: str = "") -> None:
+        """Forbid the removal of positions of these axes, and say why."""
+        reason = self.labels.place.because(what, hint)
+        for axis in axes:
+            self.labels.pin_axis(axis, reason)
+
+    def pinned(self, size: int, what: str = "") -> Axis:
+        """A pinned axis, with the reason."""
+        place = self.labels.place
+        return self.labels.pinned_axis(size, place.because(what) if what else None)

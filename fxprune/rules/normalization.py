@@ -1,0 +1,119 @@
+"""Normalizations: batch, layer, group and instance norm, softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+
+from fxprune.rules.call import Call, put_axes
+from fxprune.rules.kept import Kept, spread, take
+from fxprune.rules.registry import rule
+
+if TYPE_CHECKING:
+    from fxprune.labels import Axis
+
+aten = torch.ops.aten
+
+
+def _couple(call: Call, axis: Axis, *names: str) -> None:
+    """Unify a channel axis with the vectors of that length among the arguments."""
+    for name in names:
+        if call.has(name) and call.arg(name) is not None:
+            vector = call.axes(name)
+            if len(vector) == 1 and vector[0].size == axis.size:
+                call.labels.unify(axis, vector[0])
+
+
+def _first_like(call: Call, axes: list[Axis], statistics: list[Axis]) -> None:
+    """The first output is labelled as the input, saved statistics as `statistics`."""
+    first, *saved = call.outputs()
+    put_axes(first, axes)
+    for out in saved:
+        fits = [axis.size for axis in statistics] == list(out.shape)
+        put_axes(out, statistics if fits else [call.pinned(size) for size in out.shape])
+
+
+@rule(
+    aten.native_batch_norm,
+    aten._native_batch_norm_legit,
+    aten._native_batch_norm_legit_no_training,
+    aten._batch_norm_no_update,
+    aten._batch_norm_with_update,
+    aten.cudnn_batch_norm,
+    aten.miopen_batch_norm,
+)
+def batch_norm(call: Call) -> None:
+    """Dim 1 is the channel axis; weight, bias and running statistics have one entry for each."""
+    x = call.axes(call.args[0])
+    _couple(call, x[1], "weight", "bias", "running_mean", "running_var")
+    _first_like(call, x, [x[1]])
+
+
+def _layer_norm_dims(call: Call) -> Iterable[tuple[str, int]]:
+    rank, count = call.arg("input").dim(), len(call.arg("normalized_shape"))
+    return [("input", dim) for dim in range(rank - count, rank)]
+
+
+def _layer_norm_kept(call: Call, kept: Kept) -> object:
+    x, index = call.arg("input"), kept["input"]
+    first = x.dim() - len(call.arg("normalized_shape"))
+    part = take(x, index)
+    changes = {"input": part, "normalized_shape": list(part.shape[first:])}
+    for name in ("weight", "bias"):
+        if call.arg(name) is not None:
+            changes[name] = take(call.arg(name), index, shift=first)
+    args, kwargs = call.replaced(**changes)
+    out, *statistics = call.op(*args, **kwargs)
+    return spread(x, index, out), *statistics
+
+
+@rule(aten.native_layer_norm, normalizes=_layer_norm_dims, on_kept=_layer_norm_kept)
+def layer_norm(call: Call) -> None:
+    """Statistics over the trailing `normalized_shape` axes; weight and bias span these."""
+    x = call.axes("input")
+    tail = x[len(x) - len(call.arg("normalized_shape")) :]
+    for name in ("weight", "bias"):
+        if call.arg(name) is not None:
+            for axis, other in zip(tail, call.axes(name), strict=True):
+                call.labels.unify(axis, other)
+    _first_like(call, x, x[: len(x) - len(tail)] + [call.pinned(1) for _ in tail])
+
+
+def _group_norm_dims(call: Call) -> Iterable[tuple[str, int]]:
+    return [("input", 1)] if call.arg("group") != call.arg("C") else []
+
+
+def _group_norm_kept(call: Call, kept: Kept) -> object:
+    x, index = call.arg("input"), kept["input"]
+    part = take(x, index)
+    changes = {"input": part, "C": part.shape[1]}
+    for name in ("weight", "bias"):
+        if call.arg(name) is not None:
+            changes[name] = take(call.arg(name), index, shift=1)
+    args, kwargs = call.replaced(**changes)
+    out, *statistics = call.op(*args, **kwargs)
+    return spread(x, index, out), *statistics
+
+
+@rule(aten.native_group_norm, normalizes=_group_norm_dims, on_kept=_group_norm_kept)
+def group_norm(call: Call) -> None:
+    """Dim 1 is read as (group, channel of the group): every group keeps equally many."""
+    x = call.axes("input")
+    group: int = call.arg("group")
+    rows, _ = call.labels.split(x[1], group, x[1].size // group)
+    if group != x[1].size:
+        call.pin([rows], "a group of a group norm", "remove channels of each group instead")
+    _couple(call, x[1], "weight", "bias")
+    _first_like(call, x, [x[0], rows])
+
+
+def _one_dim(call: Call) -> Iterable[tuple[str, int]]:
+    return [("self", call.dim())] if call.arg("self").dim() else []
+
+
+@rule(aten._softmax, aten._safe_softmax, aten._log_softmax, normalizes=_one_dim)
+def softmax(call: Call) -> None:
+    """Looks across one axis, keeps every position."""
+    call.result(call.axes("self"))

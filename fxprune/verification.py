@@ -1,0 +1,336 @@
+"""Proof: the original and the shrunk graph side by side, node by node."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from fxprune.analysis import DependencyGraph, analyze
+from fxprune.errors import InputError, Location, VerificationError
+from fxprune.inputs import bind, materialize
+from fxprune.interpretation import TracedTensor
+from fxprune.module_trees import as_parameter, clone_tree, named_state
+from fxprune.planning import Layout, Plan
+from fxprune.reference import MaskedMode, QuietMode
+from fxprune.rules import axes_of, locate, put_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fxprune.labels import LabelAlgebra
+
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
+_LARGEST_DOUBLE = 2 << 30
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How a shrunk model was checked, and how far off it was at worst.
+
+    Attributes:
+        nodes: how many values were compared (all input sets together).
+        inputs: the input sets that were run.
+        every_node: whether intermediate values were compared, or outputs only.
+        absolute: the largest absolute difference.
+        relative: the largest difference relative to the largest value of the tensor.
+        where: the node with the largest relative difference.
+        tolerance: the relative difference that is still rounding for `dtype`.
+        dtype: the precision that both models were run in.
+        seconds: wall-clock time.
+    """
+
+    nodes: int = 0
+    inputs: tuple[str, ...] = ()
+    every_node: bool = True
+    absolute: float = 0.0
+    relative: float = 0.0
+    where: str = ""
+    tolerance: float = 0.0
+    dtype: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        scope = "values, every node" if self.every_node else "outputs"
+        return (
+            f"verified: {self.nodes} {scope}, inputs {', '.join(self.inputs)}; worst relative "
+            f"error {self.relative:.1e} (absolute {self.absolute:.1e}) at {self.where or '-'}, "
+            f"tolerance {self.tolerance:.0e} in {self.dtype}; {self.seconds:.2f} s"
+        )
+
+
+def verify(
+    model: nn.Module, small: nn.Module, plan: Plan, example_inputs: Any = None
+) -> Verification:
+    """Check that a shrunk model computes what the original computes for the kept channels.
+
+    Both are run on the example inputs and on all-negative ones, in float64 where that takes at
+    most 2 GiB. The reference is the original graph with removed positions zeroed at each operand
+    that is summed over. Every node's kept positions are compared with the node of the same name,
+    if `small` is a GraphModule, else the outputs only. Neither model is changed; both are run in
+    eval mode.
+
+    Args:
+        model: the original.
+        small: the shrunk model.
+        plan: what was removed.
+        example_inputs: a tensor, a tuple or a dict; by default random ones of the plan's shapes.
+
+    Raises:
+        VerificationError: names the first node that differs, its source line, and by how much.
+        PlanError: the plan is not for this model.
+    """
+    values = materialize(plan.inputs, seed=None)
+    deps = analyze(model, values)
+    if example_inputs is not None:
+        example_inputs = bind(deps.graph_module, example_inputs)
+    return verify_layout(deps, plan.layout(deps), small, example_inputs)
+
+
+def verify_layout(
+    deps: DependencyGraph, layout: Layout, small: nn.Module, values: tuple[Any, ...] | None
+) -> Verification:
+    """As `verify`, for a finished analysis and layout; `values` bind the placeholders."""
+    start = time.perf_counter()
+    if any(t.device.type == "meta" for t in deps.state.values()):
+        raise InputError(
+            "a model without data (on the meta device) cannot be verified",
+            hint="load the weights, or pass verify=False",
+        )
+    values = materialize(deps.inputs, seed=0) if values is None else values
+    dtype = _common_dtype(deps)
+    size = sum(t.numel() for t in deps.state.values() if t.is_floating_point())
+    if dtype != torch.float64 and size * 8 <= _LARGEST_DOUBLE:
+        try:
+            result = _run(deps, layout, small, values, torch.float64)
+        except (RuntimeError, TypeError):
+            result = _run(deps, layout, small, values, dtype)  # the graph names a dtype itself
+    else:
+        result = _run(deps, layout, small, values, dtype)
+    return replace(result, seconds=time.perf_counter() - start)
+
+
+def _common_dtype(deps: DependencyGraph) -> torch.dtype:
+    dtypes = [t.dtype for t in deps.state.values() if t.is_floating_point()]
+    return max(set(dtypes), key=dtypes.count, default=torch.float32)
+
+
+def _run(
+    deps: DependencyGraph,
+    layout: Layout,
+    small: nn.Module,
+    values: tuple[Any, ...],
+    dtype: torch.dtype,
+) -> Verification:
+    comparison = _Comparison(deps, layout, small, dtype)
+    sets = {"example": values, "all negative": pytree.tree_map(_negative, values)}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for name, given in sets.items():
+            comparison.run(pytree.tree_map(comparison.cast, given))
+            comparison.result = replace(
+                comparison.result, inputs=(*comparison.result.inputs, name)
+            )
+    return comparison.result
+
+
+def _negative(value: Any) -> Any:
+    floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return -value.abs() if floating else value
+
+
+class _Comparison:
+    """Two interpreters in lockstep."""
+
+    def __init__(
+        self, deps: DependencyGraph, layout: Layout, small: nn.Module, dtype: torch.dtype
+    ) -> None:
+        self.dtype = dtype
+        self.deps = deps
+        self.layout = layout
+        self.labels: LabelAlgebra = deps.trace.labels.copy()
+        self.original = _eval_clone(deps.graph_module, self.cast)
+        self.small = _eval_clone(small, self.cast)
+        names = [n.name for n in small.graph.nodes] if isinstance(small, fx.GraphModule) else []
+        shared = set(names) & {n.name for n in deps.graph_module.graph.nodes}
+        self.every_node = isinstance(small, fx.GraphModule) and "output" in shared
+        tolerance = _TOLERANCE.get(dtype, 1e-3)
+        self.result = Verification(
+            every_node=self.every_node,
+            tolerance=tolerance,
+            dtype=str(dtype).removeprefix("torch."),
+        )
+        for name, tensor in named_state(self.original).items():
+            put_axes(tensor, list(deps.trace.axes[name]))
+
+    def cast(self, value: Any) -> Any:
+        """Floating-point tensors in the precision of the comparison."""
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            return as_parameter(value.detach().to(self.dtype, copy=True), value)
+        return value.detach().clone() if isinstance(value, torch.Tensor) else value
+
+    def removed(self, axis: Any) -> Any:
+        """The mask of removed positions of an axis."""
+        return self.layout.removed_positions(axis, self.labels)
+
+    def run(self, values: tuple[Any, ...]) -> None:
+        """Run both models on one set of inputs and compare."""
+        if not self.every_node:
+            self._compare_outputs(values)
+            return
+        assert isinstance(self.small, fx.GraphModule)
+        twin = _Stepper(self.small, self._copies(values), QuietMode())
+        for node, value in _Stepper(
+            self.original, self._copies(values), MaskedMode(self.labels, self.removed)
+        ):
+            self._relabel(node, value)
+            other = twin.advance_to(node.name)
+            if other is not None and node.op not in ("placeholder", "get_attr"):
+                self.compare(node, value, other[0])
+
+    def _copies(self, values: tuple[Any, ...]) -> list[Any]:
+        return [
+            pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, value)
+            for value in values
+        ]
+
+    def _compare_outputs(self, values: tuple[Any, ...]) -> None:
+        names = [str(n.target) for n in self.deps.graph_module.graph.nodes if n.op == "placeholder"]
+        with QuietMode():
+            given = dict(zip(names, self._copies(values), strict=True))
+            out = self.small(**given)
+        steps = _Stepper(
+            self.original, self._copies(values), MaskedMode(self.labels, self.removed)
+        )
+        for node, value in steps:
+            self._relabel(node, value)
+            if node.op == "output":
+                self.compare(node, value, out)
+
+    def _relabel(self, node: fx.Node, value: Any) -> None:
+        """Put the finished analysis' labels on a value, where its shape is the analysed one."""
+        known = pytree.tree_leaves(self.deps.trace.values.get(node.name))
+        for tensor, traced in zip(pytree.tree_leaves(value), known, strict=False):
+            if isinstance(tensor, torch.Tensor) and isinstance(traced, TracedTensor):
+                if tuple(tensor.shape) == traced.shape:
+                    put_axes(tensor, traced.axes)
+
+    def compare(self, node: fx.Node, expected: Any, got: Any) -> None:
+        """Compare the kept positions of all tensors of a node's value."""
+        left, right = _tensors(expected), _tensors(got)
+        if len(left) != len(right):
+            raise VerificationError(
+                f"node {node.name} yields {len(right)} tensors instead of {len(left)}",
+                where=locate(node),
+            )
+        for reference, tensor in zip(left, right, strict=True):
+            kept = reference
+            for dim, axis in enumerate(axes_of(reference, self.labels)):
+                gone = self.removed(axis)
+                if gone.any():
+                    index = torch.from_numpy(np.flatnonzero(~gone)).to(reference.device)
+                    kept = kept.index_select(dim, index)
+            self._compare_tensor(node, kept, tensor)
+
+    def _compare_tensor(self, node: fx.Node, expected: torch.Tensor, got: torch.Tensor) -> None:
+        where = locate(node)
+        if expected.shape != got.shape:
+            raise VerificationError(
+                f"node {node.name} has shape {tuple(got.shape)} instead of {tuple(expected.shape)}",
+                where=where,
+                hint="this is a defect of fxprune or of a custom rule: please report it",
+            )
+        if not expected.numel():
+            return
+        if not (expected.is_floating_point() or expected.is_complex()):
+            absolute = float((expected != got).any())
+            relative = absolute
+        else:
+            absolute = float(torch.where(expected == got, 0, (expected - got).abs()).max())
+            scale = float(expected.abs().max())
+            relative = absolute / scale if scale > 0 else absolute
+        if not np.isfinite(relative) and not bool(torch.isfinite(expected).all()):
+            raise VerificationError(
+                f"the original itself computes NaN or infinite values at node {node.name}",
+                where=where,
+                hint="check the weights and the example inputs",
+            )
+        self.result = replace(self.result, nodes=self.result.nodes + 1)
+        if not relative <= self.result.tolerance:
+            raise VerificationError(
+                f"node {node.name} differs from the original by {relative:.2e} of its largest "
+                f"value, more than {self.result.tolerance:.0e} ({self.result.dtype})",
+                where=where,
+                why=_first_difference(expected, got),
+                hint="this is a defect of fxprune or of a custom rule: please report it",
+            )
+        if relative > self.result.relative or not self.result.where:
+            self.result = replace(self.result, relative=relative, where=node.name)
+        self.result = replace(self.result, absolute=max(absolute, self.result.absolute))
+
+
+def _first_difference(expected: torch.Tensor, got: torch.Tensor) -> str:
+    index = int(torch.argmax((expected.double() - got.double()).abs().nan_to_num(torch.inf)))
+    place = tuple(int(i) for i in np.unravel_index(index, expected.shape))
+    return (
+        f"at kept position {place}: expected {expected.flatten()[index].item():.6g}, "
+        f"got {got.flatten()[index].item():.6g}"
+    )
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _eval_clone(module: Any, cast: Any) -> Any:
+    clone = clone_tree(module, cast)
+    for child in clone.modules():
+        child.training = False
+    return clone
+
+
+class _Stepper:
+    """Runs a graph node by node, freeing values that no later node needs."""
+
+    def __init__(self, module: fx.GraphModule, values: list[Any], mode: Any) -> None:
+        self.interpreter = fx.Interpreter(module)
+        self.values = iter(values)
+        self.mode = mode
+        self.nodes = iter(module.graph.nodes)
+        self.names = {node.name for node in module.graph.nodes}
+
+    def __iter__(self) -> Iterator[tuple[fx.Node, Any]]:
+        for node in self.nodes:
+            yield node, self.step(node)
+
+    def step(self, node: fx.Node) -> Any:
+        """Run one node."""
+        env = self.interpreter.env
+        if node.op == "placeholder":
+            env[node] = next(self.values)
+            return env[node]
+        torch.manual_seed(0)
+        fastpath = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with self.mode:
+                env[node] = self.interpreter.run_node(node)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fastpath)
+        for done in self.interpreter.user_to_last_uses.get(node, []):
+            del env[done]
+        return env[node]
+
+    def advance_to(self, name: str) -> tuple[Any] | None:
+        """The value of the node of that name, running all before it; None if there is none."""
+        if name not in self.names:
+            return None
+        for node in self.nodes:
+            value = self.step(node)
+            if node.name == name:
+                return (value,)
+        return None

@@ -1,0 +1,29 @@
+"""What every test starts from: one thread per worker, one seed, no deadline."""
+
+import os
+
+import hypothesis
+import pytest
+import torch
+
+SEED = 0
+
+hypothesis.settings.register_profile(
+    "fxprune",
+    deadline=None,  # The first call of a torch op may take a second.
+    derandomize="CI" in os.environ,
+)
+hypothesis.settings.load_profile("fxprune")
+
+
+def pytest_configure() -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Each worker would otherwise start one thread per core.
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seed() -> int:
+    """Give every test the same random numbers, alone or in company, and return the seed."""
+    torch.manual_seed(SEED)
+    return SEED

@@ -1,0 +1,101 @@
+"""The public names are those listed here, and each is documented and annotated."""
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import fxprune
+
+PUBLIC_NAMES = {
+    # Functions
+    "analyze",
+    "plan",
+    "rule",
+    "shrink",
+    "verify",
+    # Data
+    "DependencyGraph",
+    "Diagnostic",
+    "Group",
+    "Plan",
+    "ShrinkReport",
+    "Verification",
+    # Errors
+    "AnalysisError",
+    "CaptureError",
+    "FxPruneError",
+    "InputError",
+    "PlanError",
+    "RewriteError",
+    "VerificationError",
+    # Metadata
+    "__version__",
+}
+
+
+def documented_names() -> list[str]:
+    return sorted(name for name in fxprune.__all__ if not name.startswith("__"))
+
+
+def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The public functions, and the public methods and properties that our classes define."""
+    for name in documented_names():
+        value = getattr(fxprune, name, None)
+        if not inspect.isclass(value):
+            if callable(value):
+                yield name, value
+            continue
+        for attribute, member in vars(value).items():
+            function = member.fget if isinstance(member, property) else member
+            function = getattr(function, "__func__", function)  # classmethod and staticmethod
+            if not attribute.startswith("_") and inspect.isfunction(function):
+                yield f"{name}.{attribute}", function
+
+
+PUBLIC_FUNCTIONS = dict(public_functions())
+
+
+def test_the_public_names_are_exactly_the_listed_ones() -> None:
+    assert set(fxprune.__all__) == PUBLIC_NAMES
+    assert len(fxprune.__all__) == len(PUBLIC_NAMES), "a name is exported twice"
+
+
+def test_every_public_name_can_be_imported() -> None:
+    assert [name for name in fxprune.__all__ if not hasattr(fxprune, name)] == []
+
+
+def test_every_error_is_an_fxprune_error() -> None:
+    errors = [getattr(fxprune, name) for name in fxprune.__all__ if name.endswith("Error")]
+    assert [error for error in errors if not issubclass(error, fxprune.FxPruneError)] == []
+
+
+@pytest.mark.parametrize("name", documented_names())
+def test_a_public_name_has_a_docstring(name: str) -> None:
+    value = getattr(fxprune, name)
+    documentation = value.__doc__ or ""
+    # A dataclass without a docstring gets its own signature for one.
+    assert documentation
+    assert not documentation.startswith(f"{name}(")
+
+
+@pytest.mark.parametrize("name", PUBLIC_FUNCTIONS)
+def test_a_public_function_has_a_docstring_and_annotations(name: str) -> None:
+    function = PUBLIC_FUNCTIONS[name]
+    signature = inspect.signature(function)
+    bare = [
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.annotation is parameter.empty and parameter.name not in {"self", "cls"}
+    ]
+    assert inspect.getdoc(function)
+    assert bare == []
+    assert signature.return_annotation is not signature.empty
+
+
+def test_no_submodule_bears_the_name_of_a_public_function() -> None:
+    # Importing such a submodule would overwrite the function in the package's namespace.
+    submodules = {module.name for module in pkgutil.iter_modules(fxprune.__path__)}
+    assert submodules & set(fxprune.__all__) == set()
