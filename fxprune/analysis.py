@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import networkx as nx
+
 from fxprune.capture import capture
 from fxprune.errors import Diagnostic, PlanError
 from fxprune.groups import Group, build_groups, traced_tensors
@@ -16,7 +18,6 @@ from fxprune.module_trees import named_state
 from fxprune.suggestions import nearest
 
 if TYPE_CHECKING:
-    import networkx as nx
     import torch
     from torch import fx, nn
 
@@ -88,8 +89,6 @@ class DependencyGraph:
         attribute; edges follow the data from op to op and parameter to op, and lead from a group
         to its members (with `dim`).
         """
-        import networkx as nx  # takes long to import, and few callers want it
-
         result = nx.DiGraph()
         for node in self.graph_module.graph.nodes:
             shapes = [t.shape for t in traced_tensors(self.trace.values.get(node.name))]

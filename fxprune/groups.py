@@ -241,12 +241,11 @@ def _name(graph: fx.Graph, producer: Producer | None, kind: Kind, parameter: str
     name = parameter
     if producer is not None:
         node = next(node for node in graph.nodes if node.name == producer.node)
-        name = str(node.target) if node.op == "call_module" else node.name
         path = module_path(node)
-        if path == parameter.rpartition(".")[0]:
+        name = f"{path}.{node.name.removeprefix(path.replace('.', '_') + '_')}" if path else ""
+        if path and (node.op == "call_module" or path == parameter.rpartition(".")[0]):
             name = path
-        elif node.op != "call_module" and path:
-            name = f"{path}.{node.name.removeprefix(path.replace('.', '_') + '_')}"
+        name = name or node.name
     return name if kind == "channels" else f"{name}[{kind}]"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,14 @@ class Trace:
     renormalized: list[Renormalization] = field(default_factory=list)
 
 
-class LabelMode(TorchDispatchMode):
+class DispatchMode(TorchDispatchMode):
+    """The base of our modes: torch's, with types."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives no types here
+
+
+class LabelMode(DispatchMode):
     """Applies the rule of every ATen operator that comes by.
 
     Integer tensors keep their values as long as these follow from constants, so that indexing with
@@ -221,6 +229,12 @@ class _Interpreter(fx.Interpreter):
         super().__init__(module)
         self.mode = mode
 
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Call a function; a list of positions in `x[:, [2, 0, 1]]` becomes a known tensor."""
+        if target is operator.getitem and isinstance(args[0], torch.Tensor):
+            return args[0][pytree.tree_map(_known_index, args[1], is_leaf=_is_list)]
+        return super().call_function(target, args, kwargs)
+
     def run_node(self, n: fx.Node) -> Any:
         """Run a node, and note what came out."""
         self.mode.node = n
@@ -240,12 +254,25 @@ class _Interpreter(fx.Interpreter):
         return value
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _known_index(value: Any) -> Any:
+    if not _is_list(value):
+        return value
+    with torch.utils._python_dispatch._disable_current_modes():
+        return _on_meta(torch.tensor(value))
+
+
 def snapshot(value: Any, labels: LabelAlgebra) -> Any:
     """A value with every tensor replaced by what is known of it."""
     return pytree.tree_map(
-        lambda v: TracedTensor(tuple(v.shape), tuple(axes_of(v, labels)), value_of(v))
-        if isinstance(v, torch.Tensor)
-        else v,
+        lambda v: (
+            TracedTensor(tuple(v.shape), tuple(axes_of(v, labels)), value_of(v))
+            if isinstance(v, torch.Tensor)
+            else v
+        ),
         value,
     )
 
@@ -283,10 +310,9 @@ def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
     values = []
     for node, value in zip(nodes, inputs, strict=True):
         reason = Place(node, None, f"input {node.name} of the model")
-        value = pytree.tree_map(_on_meta_input, value)
-        for tensor in _tensors(value):
+        values.append(pytree.tree_map(_on_meta_input, value))
+        for tensor in _tensors(values[-1]):
             put_axes(tensor, [labels.pinned_axis(size, reason) for size in tensor.shape])
-        values.append(value)
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -304,9 +330,9 @@ def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
 
 def _shadow_state(tensor: torch.Tensor) -> torch.Tensor:
     shadow = to_meta(tensor)
-    if not tensor.is_floating_point() and tensor.numel() <= _LARGEST_KNOWN:
-        if tensor.device.type != "meta":
-            put_value(shadow, tensor.detach().cpu().clone())
+    known = not tensor.is_floating_point() and tensor.device.type != "meta"
+    if known and tensor.numel() <= _LARGEST_KNOWN:
+        put_value(shadow, tensor.detach().cpu().clone())
     return shadow
 
 

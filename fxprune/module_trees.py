@@ -18,43 +18,45 @@ def clone_tree(root: M, convert: Convert) -> M:
     Module objects are new, hook tables are copied, all other attributes are shared. Each tensor is
     converted once, so what was tied stays tied; a module that occurs twice is copied once.
     """
-    tensors: dict[int, torch.Tensor] = {}
-    modules: dict[int, nn.Module] = {}
+    copy = _Cloner(convert).module(root)
+    assert isinstance(copy, type(root))
+    return copy
 
-    def tensor(value: torch.Tensor) -> torch.Tensor:
-        if id(value) not in tensors:
-            tensors[id(value)] = convert(value)
-        return tensors[id(value)]
 
-    def attribute(value: Any) -> Any:
+class _Cloner:
+    """Copies modules, and remembers what it has copied."""
+
+    def __init__(self, convert: Convert) -> None:
+        self.convert = convert
+        self.tensors: dict[int, torch.Tensor] = {}
+        self.modules: dict[int, nn.Module] = {}
+
+    def tensor(self, value: torch.Tensor) -> torch.Tensor:
+        if id(value) not in self.tensors:
+            self.tensors[id(value)] = self.convert(value)
+        return self.tensors[id(value)]
+
+    def module(self, module: nn.Module) -> nn.Module:
+        if id(module) not in self.modules:
+            copy: nn.Module = object.__new__(type(module))
+            self.modules[id(module)] = copy
+            for name, value in vars(module).items():
+                object.__setattr__(copy, name, self.attribute(value))
+        return self.modules[id(module)]
+
+    def attribute(self, value: Any) -> Any:
+        """Tables (parameters, submodules, hooks) and lists of tensors are rebuilt, else shared."""
         if isinstance(value, torch.Tensor):
-            return tensor(value)
+            return self.tensor(value)
+        if isinstance(value, nn.Module):
+            return self.module(value)
+        if isinstance(value, dict):
+            copy = value.copy()
+            copy.update({key: self.attribute(item) for key, item in value.items()})
+            return copy
         if type(value) in (list, tuple) and any(isinstance(v, torch.Tensor) for v in value):
-            return type(value)(attribute(v) for v in value)
-        if isinstance(value, dict) and type(value) is not dict and not value:
-            return type(value)()
-        return dict(value) if type(value) is dict else value
-
-    def clone(module: nn.Module) -> nn.Module:
-        if id(module) in modules:
-            return modules[id(module)]
-        copy: nn.Module = object.__new__(type(module))
-        modules[id(module)] = copy
-        for name, value in vars(module).items():
-            if name in ("_parameters", "_buffers"):
-                value = {k: None if v is None else tensor(v) for k, v in value.items()}
-            elif name == "_modules":
-                value = {k: None if v is None else clone(v) for k, v in value.items()}
-            elif name.endswith("_hooks") or "_hooks_" in name:
-                value = value.copy() if hasattr(value, "copy") else value
-            else:
-                value = attribute(value)
-            object.__setattr__(copy, name, value)
-        return copy
-
-    result = clone(root)
-    assert isinstance(result, type(root))
-    return result
+            return type(value)(self.attribute(v) for v in value)
+        return value
 
 
 def as_parameter(new: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from fxprune.interpretation import decomposed
+from fxprune.interpretation import DispatchMode, decomposed
 from fxprune.rules import Call, Rule, lookup, put_axes
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ Removed = Callable[["Axis"], np.ndarray[Any, np.dtype[np.bool_]]]
 aten = torch.ops.aten
 
 
-class QuietMode(TorchDispatchMode):
+class QuietMode(DispatchMode):
     """Takes the randomness out of dropout, so that two runs can be compared."""
 
     def __torch_dispatch__(
@@ -47,7 +46,7 @@ def run_quietly(func: OpOverload, args: Any, kwargs: Any) -> Any:
     return func(*args, **kwargs)
 
 
-class MaskedMode(TorchDispatchMode):
+class MaskedMode(DispatchMode):
     """Runs operators on real tensors that carry labels, without the removed positions."""
 
     def __init__(self, labels: LabelAlgebra, removed: Removed) -> None:

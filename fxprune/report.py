@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from rich.console import Console
+from rich.table import Table
 
+if TYPE_CHECKING:
     from fxprune.cost import Cost
     from fxprune.errors import Diagnostic
     from fxprune.planning import GroupPlan
@@ -45,8 +46,6 @@ class ShrinkReport:
 
     def cost_table(self) -> Table:
         """Parameters, bytes and MACs before and after."""
-        from rich.table import Table  # only needed to print
-
         table = Table("", "before", "after", "left")
         for column in table.columns[1:]:
             column.justify = "right"
@@ -58,8 +57,6 @@ class ShrinkReport:
 
     def width_table(self) -> Table:
         """The width of every group before and after."""
-        from rich.table import Table
-
         table = Table("group", "kind", "before", "after")
         for column in table.columns[2:]:
             column.justify = "right"
@@ -80,8 +77,6 @@ class ShrinkReport:
         return notes
 
     def __str__(self) -> str:
-        from rich.console import Console
-
         buffer = io.StringIO()
         console = Console(file=buffer, width=100, color_system=None)
         console.print(self.width_table())

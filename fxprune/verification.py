@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph, analyze
-from fxprune.errors import InputError, Location, VerificationError
+from fxprune.errors import InputError, VerificationError
 from fxprune.inputs import bind, materialize
 from fxprune.interpretation import TracedTensor
 from fxprune.module_trees import as_parameter, clone_tree, named_state
@@ -132,9 +132,7 @@ def _run(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for name, given in sets.items():
             comparison.run(pytree.tree_map(comparison.cast, given))
-            comparison.result = replace(
-                comparison.result, inputs=(*comparison.result.inputs, name)
-            )
+            comparison.result = replace(comparison.result, inputs=(*comparison.result.inputs, name))
     return comparison.result
 
 
@@ -203,9 +201,7 @@ class _Comparison:
         with QuietMode():
             given = dict(zip(names, self._copies(values), strict=True))
             out = self.small(**given)
-        steps = _Stepper(
-            self.original, self._copies(values), MaskedMode(self.labels, self.removed)
-        )
+        steps = _Stepper(self.original, self._copies(values), MaskedMode(self.labels, self.removed))
         for node, value in steps:
             self._relabel(node, value)
             if node.op == "output":
@@ -215,9 +211,8 @@ class _Comparison:
         """Put the finished analysis' labels on a value, where its shape is the analysed one."""
         known = pytree.tree_leaves(self.deps.trace.values.get(node.name))
         for tensor, traced in zip(pytree.tree_leaves(value), known, strict=False):
-            if isinstance(tensor, torch.Tensor) and isinstance(traced, TracedTensor):
-                if tuple(tensor.shape) == traced.shape:
-                    put_axes(tensor, traced.axes)
+            if isinstance(traced, TracedTensor) and tuple(tensor.shape) == traced.shape:
+                put_axes(tensor, traced.axes)
 
     def compare(self, node: fx.Node, expected: Any, got: Any) -> None:
         """Compare the kept positions of all tensors of a node's value."""

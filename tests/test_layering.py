@@ -10,7 +10,7 @@ import pytest
 # Lowest first. A module may import from its own layer and from those above it in this table.
 # `__init__` is the package itself: what `import fxprune` gives.
 LAYERS = (
-    {"errors"},
+    {"errors", "suggestions"},
     {"labels"},
     {"rules"},
     {
@@ -24,7 +24,7 @@ LAYERS = (
     },
     {"cost", "importance", "planning"},
     {"passes"},
-    {"drawing", "report", "verification"},
+    {"drawing", "reference", "report", "verification"},
     {"api"},
     {"__init__"},
     {"__main__", "cli"},

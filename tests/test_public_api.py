@@ -32,7 +32,6 @@ PUBLIC_NAMES = {
     "RewriteError",
     "VerificationError",
     # Metadata
-    "__version__",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,4 +51,4 @@ def cuts_form_chain(cuts: Sequence[int]) -> bool:
     >>> cuts_form_chain([2, 6, 24]), cuts_form_chain([4, 6, 24])
     (True, False)
     """
-    return all(high % low == 0 for low, high in zip(cuts, cuts[1:], strict=False))
+    return all(high % low == 0 for low, high in itertools.pairwise(cuts))

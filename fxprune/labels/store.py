@@ -192,7 +192,5 @@ class LabelStore:
         """Make distinct free ids, read as a matrix, mean any-of(row, column)."""
         row_ids = self.fresh(len(ids) // columns)
         column_ids = self.fresh(columns)
-        self.define(
-            ids, [np.repeat(row_ids, columns), np.tile(column_ids, len(row_ids))], place
-        )
+        self.define(ids, [np.repeat(row_ids, columns), np.tile(column_ids, len(row_ids))], place)
         self.refinements.append(Refinement(row_ids, column_ids, place, prefer_rows))

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from fxprune.errors import FxPruneError, RewriteError
 from fxprune.inputs import materialize
-from fxprune.module_trees import clone_tree, to_meta
+from fxprune.module_trees import attribute_at, clone_tree, to_meta
 from fxprune.passes.base import Pass, PassResult, fork
 from fxprune.passes.repairs import ALWAYS, ON_MISMATCH, Repair, operation
 from fxprune.rules import locate
@@ -125,12 +125,12 @@ class _Walk:
                 self.interpreter.env[source] = value
         try:
             if node.op == "get_attr":
-                return to_meta(_attribute(self.graph_module, str(node.target))), None
+                return to_meta(attribute_at(self.graph_module, str(node.target))), None
             if node.op == "call_module":
                 self._sync(str(node.target))
             args, kwargs = self.interpreter.fetch_args_kwargs_from_env(node)
             return getattr(self.interpreter, node.op)(node.target, args, kwargs), None
-        except Exception as error:  # whatever a user's function raises is reported with its node
+        except Exception as error:  # noqa: BLE001  # whatever a user's function raises is reported
             return None, error
 
     def _sync(self, target: str) -> None:
@@ -165,12 +165,6 @@ def _erase_readers(node: fx.Node) -> None:
     for source in sources:
         if source.op not in ("placeholder", "get_attr"):
             _erase_readers(source)
-
-
-def _attribute(root: torch.nn.Module, path: str) -> Any:
-    from fxprune.module_trees import attribute_at
-
-    return attribute_at(root, path)
 
 
 def _first_line(error: Exception) -> str:

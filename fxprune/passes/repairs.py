@@ -251,9 +251,7 @@ def _move(kept: NDArray[np.int64], positions: NDArray[np.int64]) -> list[int]:
     return [int(n) for n in number[inside] if n >= 0]
 
 
-def _moved_slice(
-    kept: NDArray[np.int64], size: int, piece: slice
-) -> slice | list[int]:
+def _moved_slice(kept: NDArray[np.int64], size: int, piece: slice) -> slice | list[int]:
     """The slice (or else the list) of kept positions that a slice named.
 
     An unbroken range stays one: its ends count the kept positions before them.
@@ -321,7 +319,7 @@ def _moved_index(repair: Repair, item: Any, dim: int) -> Any:
 
 def _index(repair: Repair) -> bool:
     """aten.index: a list with a tensor or None for each dim."""
-    given = list(repair.node.args[1])
+    given: list[Any] = list(repair.argument(1, "indices"))
     moved = [
         _moved_index(repair, item, dim) if item is not None and repair.is_pruned(dim) else item
         for dim, item in enumerate(given)
@@ -412,8 +410,6 @@ def _pad(repair: Repair) -> bool:
         new[2 * back] = int((stays < left).sum()) if left > 0 else -crop_left
         new[2 * back + 1] = int((stays >= left + size).sum()) if right > 0 else -crop_right
     return new != pad and repair.set(1, ("pad", "padding"), new)
-
-
 
 
 ALWAYS: dict[str, Change] = {

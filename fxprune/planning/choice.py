@@ -61,8 +61,7 @@ def plan(
     """
     ratio = _checked_ratio(ratio, "ratio")
     given = {name: _checked_ratio(r, f"ratios[{name!r}]") for name, r in (ratios or {}).items()}
-    if not isinstance(round_to, int) or round_to < 1:
-        raise InputError(f"round_to is {round_to!r}", why="it must be an integer of at least 1")
+    _check_round_to(round_to)
     deps = analyze(model, example_inputs)
     matcher = ModuleMatcher(deps)
     wanted = {g.name: ratio for g in deps.groups if g.prunable and g.kind in ("channels", "heads")}
@@ -116,7 +115,12 @@ def make_plan(deps: DependencyGraph, removed: Ids, made: Mapping[str, Any]) -> P
     )
 
 
-def _checked_ratio(ratio: float, name: str) -> float:
+def _check_round_to(round_to: Any) -> None:
+    if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
+        raise InputError(f"round_to is {round_to!r}", why="it must be an integer of at least 1")
+
+
+def _checked_ratio(ratio: Any, name: str) -> float:
     if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
         raise InputError(
             f"{name} is {ratio!r}",

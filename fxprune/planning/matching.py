@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fxprune.errors import PlanError
 from fxprune.groups import traced_tensors
+from fxprune.rules import as_diagnostic
 from fxprune.rules.place import module_path
 from fxprune.suggestions import nearest
 
@@ -110,22 +111,17 @@ class ModuleMatcher:
                 f"{module} has {len(axes)} output axes with channels of its own",
                 hint="name the group instead: ratios={'group name': ratio}",
             )
-        labels = self.deps.trace.labels
+        vectors = self.deps.trace.labels.expand(axes[0].vectors, keep_pinned=True)
         ids = []
         for channel in channels:
-            if not isinstance(channel, (int, np.integer)) or isinstance(channel, bool):
-                raise PlanError(f"channel {channel!r} of {module} is not an integer")
-            if not 0 <= channel < axes[0].size:
+            _check_channel(channel, module, axes[0].size)
+            free = self._id_at(vectors, channel)
+            if free is None:
                 raise PlanError(
-                    f"channel {channel} of {module} is out of range",
-                    why=f"it has {axes[0].size} output channels",
+                    f"channel {channel} of {module} cannot be removed",
+                    why=str(as_diagnostic(self.deps.trace.labels.reason_of(axes[0]))),
                 )
-            ids.append(self._id_at(labels.expand(axes[0].vectors, keep_pinned=True), int(channel)))
-            if ids[-1] is None:
-                reason = labels.reason_of(axes[0])
-                raise PlanError(
-                    f"channel {channel} of {module} cannot be removed", why=str(_text(reason))
-                )
+            ids.append(free)
         return np.array(ids, dtype=np.int64)
 
     def _id_at(self, vectors: Sequence[Ids], position: int) -> int | None:
@@ -139,7 +135,10 @@ class ModuleMatcher:
         return min(free)[1] if free else None
 
 
-def _text(reason: object) -> object:
-    from fxprune.rules import as_diagnostic
-
-    return as_diagnostic(reason)
+def _check_channel(channel: Any, module: str, size: int) -> None:
+    if isinstance(channel, bool) or not isinstance(channel, (int, np.integer)):
+        raise PlanError(f"channel {channel!r} of {module} is not an integer")
+    if not 0 <= channel < size:
+        raise PlanError(
+            f"channel {channel} of {module} is out of range", why=f"it has {size} output channels"
+        )

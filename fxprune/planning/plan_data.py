@@ -194,9 +194,7 @@ class Plan:
         )
 
     def __str__(self) -> str:
-        rows = [
-            f"  {name}: {g.size} -> {g.width} {g.kind}" for name, g in self.groups.items()
-        ]
+        rows = [f"  {name}: {g.size} -> {g.width} {g.kind}" for name, g in self.groups.items()]
         total = sum(g.size for g in self.groups.values())
         left = sum(g.width for g in self.groups.values())
         return "\n".join([f"Plan: {total} -> {left} channels in {len(rows)} groups", *rows])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,7 +48,7 @@ def put_value(tensor: torch.Tensor, value: torch.Tensor) -> None:
     setattr(tensor, _VALUE, value)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _signature(op: OpOverload) -> dict[str, tuple[int, Any]]:
     return {
         argument.name: (position, argument.default_value if argument.has_default_value() else None)
@@ -91,7 +91,7 @@ class Call:
         """Whether the operator's schema has an argument of that name."""
         return name in _signature(self.op)
 
-    def replaced(self, **changes: Any) -> tuple[list[Any], dict[str, Any]]:
+    def replaced(self, /, **changes: Any) -> tuple[list[Any], dict[str, Any]]:
         """Positional and keyword arguments with some of them replaced."""
         args, kwargs = list(self.args), dict(self.kwargs)
         for name, value in changes.items():
@@ -104,9 +104,7 @@ class Call:
 
     def axes(self, tensor: str | torch.Tensor) -> list[Axis]:
         """The axes of a tensor, or of the argument of that name."""
-        if isinstance(tensor, str):
-            tensor = self.arg(tensor)
-        return axes_of(tensor, self.labels)
+        return axes_of(self.arg(tensor) if isinstance(tensor, str) else tensor, self.labels)
 
     def dim(self, name: str = "dim", of: str = "self") -> int:
         """A dim argument, counted from the front."""
