@@ -121,14 +121,14 @@ class DependencyGraph:
         return "\n".join(lines)
 
 
-def analyze(model: nn.Module, example_inputs: Any) -> DependencyGraph:
+def analyze(model: nn.Module | DependencyGraph, example_inputs: Any) -> DependencyGraph:
     """Find out which channels of a model live and die together.
 
     The model is captured with `torch.fx` and interpreted once on meta tensors: no data is touched,
     no weight is copied, the model is not changed.
 
     Args:
-        model: the model, or a GraphModule.
+        model: the model, or a GraphModule; a DependencyGraph is returned as it is.
         example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments. Only shapes
             and dtypes matter (and the values of integers).
 
@@ -140,6 +140,8 @@ def analyze(model: nn.Module, example_inputs: Any) -> DependencyGraph:
         CaptureError: the model cannot be traced.
         AnalysisError: the model cannot be interpreted without data.
     """
+    if isinstance(model, DependencyGraph):
+        return model
     graph_module = capture(model)
     values = bind(graph_module, example_inputs)
     trace = interpret(graph_module, values)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx, nn
 
 from fxprune.analysis import DependencyGraph, analyze
-from fxprune.cost import cost_of, count_macs
+from fxprune.cost import cost_of
 from fxprune.errors import Diagnostic, InputError
 from fxprune.inputs import bind, materialize
 from fxprune.passes import shrink_pipeline
@@ -22,7 +22,7 @@ Removal = Mapping[str, "float | Sequence[int]"]
 
 
 def shrink(
-    model: nn.Module,
+    model: nn.Module | DependencyGraph,
     plan: Plan | str | os.PathLike[str] | Removal,
     example_inputs: Any = None,
     *,
@@ -36,7 +36,8 @@ def shrink(
     channels would still emit is dropped.
 
     Args:
-        model: the model that the plan was made for.
+        model: the model that the plan was made for, or the DependencyGraph that `analyze` made of
+            it (which saves analyzing it again).
         plan: a Plan, the path of one, or a dict {module name or pattern: ratio or list of output
             channels}, which needs `example_inputs`.
         example_inputs: a tensor, a tuple or a dict of keyword arguments. With a Plan they are used
@@ -63,8 +64,8 @@ def shrink(
     layout = plan.layout(deps)
     small = shrink_pipeline()(deps.graph_module, layout).graph_module
     small.meta["fxprune"] = ShrinkReport(
-        before=cost_of(deps.graph_module, sum(deps.trace.macs.values())),
-        after=cost_of(small, count_macs(small, deps.inputs)),
+        before=cost_of(deps.graph_module, deps.trace, lambda tensor: tensor.shape),
+        after=cost_of(small, deps.trace, layout.shape),
         groups=plan.groups,
         verification=verify_layout(deps, layout, small, values) if verify else None,
         diagnostics=deps.diagnostics,
@@ -73,7 +74,7 @@ def shrink(
     return small
 
 
-def _as_plan(model: nn.Module, given: Any, example_inputs: Any) -> Plan:
+def _as_plan(model: nn.Module | DependencyGraph, given: Any, example_inputs: Any) -> Plan:
     if isinstance(given, Plan):
         return given
     if isinstance(given, (str, os.PathLike)):
@@ -90,7 +91,7 @@ def _as_plan(model: nn.Module, given: Any, example_inputs: Any) -> Plan:
             ratios[name] = value
         else:
             channels[name] = list(value)
-    if example_inputs is None:
+    if example_inputs is None and not isinstance(model, DependencyGraph):
         raise InputError(
             "example inputs are missing",
             why="a dict of ratios or channels becomes a plan by analyzing the model",

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 
 from fxprune.errors import CaptureError, InputError
 
+if TYPE_CHECKING:
+    from types import FrameType
+
+_DEPTH = 8
+_LIBRARIES = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
+
 
 class _Tracer(fx.Tracer):
-    """The stock tracer, which also notes the source line of every node."""
+    """The stock tracer, which also notes where in the user's code every node was made.
 
-    record_stack_traces = True
+    Torch can note whole tracebacks itself (`record_stack_traces`), which takes longer than all the
+    rest of tracing.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,6 +37,19 @@ class _Tracer(fx.Tracer):
         result = super().call_module(m, forward, args, kwargs)
         self.path.pop()
         return result
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Note the user's frames, the innermost last, as a traceback prints them."""
+        node = super().create_node(*args, **kwargs)
+        frame: FrameType | None = sys._getframe(1)
+        lines: list[str] = []
+        while frame is not None and len(lines) < _DEPTH:
+            name = frame.f_code.co_filename
+            if not name.startswith((*_LIBRARIES, "<")):
+                lines.append(f'File "{name}", line {frame.f_lineno}, in {frame.f_code.co_name}')
+            frame = frame.f_back
+        node.stack_trace = "\n".join(reversed(lines))
+        return node
 
 
 def capture(model: nn.Module) -> fx.GraphModule:
@@ -80,7 +104,7 @@ def _where(tracer: _Tracer, error: Exception) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "/torch/" not in frame.filename and "/fxprune/" not in frame.filename
+        if not frame.filename.startswith(_LIBRARIES)
     ]
     module = f"module {tracer.path[-1]}" if tracer.path else "the top module"
     if not frames:

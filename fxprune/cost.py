@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from fxprune.inputs import materialize
-from fxprune.module_trees import clone_tree, to_meta
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import nn
+
+    from fxprune.interpretation import Trace, TracedTensor
 
 
 @dataclass(frozen=True)
@@ -24,8 +20,8 @@ class Cost:
     Attributes:
         parameters: number of parameters (tied ones once).
         bytes: bytes of parameters and buffers.
-        macs: multiply-accumulate operations of one forward on the example inputs, counted by
-            `torch.utils.flop_counter` (which counts two FLOPs for each).
+        macs: multiply-accumulate operations of one forward on the example inputs, by the formulas
+            of `torch.utils.flop_counter` (which counts two FLOPs for each).
     """
 
     parameters: int
@@ -33,19 +29,19 @@ class Cost:
     macs: int
 
 
-def cost_of(module: nn.Module, macs: int) -> Cost:
-    """The cost of a module whose MACs are known."""
+def cost_of(
+    module: nn.Module, trace: Trace, shape: Callable[[TracedTensor], Sequence[int]]
+) -> Cost:
+    """The cost of a module, with MACs from the operators that the analysis saw.
+
+    Args:
+        module: the model, dense or shrunk.
+        trace: the analysis of the dense model.
+        shape: the shape of each tensor of the analysis in `module`.
+    """
     state = [*module.parameters(), *module.buffers()]
     return Cost(
         parameters=sum(p.numel() for p in module.parameters()),
         bytes=sum(t.numel() * t.element_size() for t in state),
-        macs=macs,
+        macs=sum(work.macs(shape) for work in trace.work),
     )
-
-
-def count_macs(module: nn.Module, inputs: Sequence[Any]) -> int:
-    """MACs of one forward on inputs of the given descriptions, counted on meta tensors."""
-    shadow = clone_tree(module, to_meta)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(*materialize(inputs, seed=None))
-    return int(counter.get_total_flops()) // 2

@@ -136,7 +136,7 @@ def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
     signature = np.zeros(len(labels), dtype=np.uint64)
     weights = np.random.default_rng(0).integers(1, 2**63, len(occurrences), dtype=np.uint64)
     for weight, (_, _, vectors) in zip(weights, occurrences, strict=True):
-        signature[np.unique(np.concatenate(vectors))] += weight
+        signature[np.concatenate(vectors)] += weight  # an id that occurs twice counts once
     signature[0] = 0
     ids = np.flatnonzero(signature)
     appearance, producers = _first_appearances(graph, trace)
@@ -231,9 +231,10 @@ def _occurrences_of(
         family_of[members] = number
     found: list[list[Occurrence]] = [[] for _ in families]
     for occurrence in occurrences:
-        for number in np.unique(family_of[np.concatenate(occurrence[2])]):
-            if number >= 0:
-                found[number].append(occurrence)
+        present = np.zeros(len(families) + 1, dtype=np.bool_)
+        present[family_of[np.concatenate(occurrence[2])]] = True
+        for number in np.flatnonzero(present[:-1]).tolist():
+            found[number].append(occurrence)
     return found
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import fx
 from torch._decomp import decomposition_table
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from fxprune.errors import AnalysisError, FxPruneError
 from fxprune.labels import Axis, LabelAlgebra
+from fxprune.meta_kernels import DispatchMode, run_on_meta
 from fxprune.module_trees import clone_tree, named_state, to_meta
 from fxprune.rules import (
     Call,
@@ -29,7 +29,7 @@ from fxprune.rules import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch._ops import OpOverload
 
@@ -55,6 +55,25 @@ class Renormalization:
     axis: Axis
 
 
+@dataclass(frozen=True)
+class Work:
+    """An operator that `torch.utils.flop_counter` counts, with TracedTensors for its tensors."""
+
+    node: str
+    op: OpOverload
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: Any
+
+    def macs(self, shape: Callable[[TracedTensor], Sequence[int]]) -> int:
+        """Multiply-accumulate operations if every tensor has the shape that `shape` tells."""
+        args, kwargs, out = pytree.tree_map(
+            lambda v: tuple(shape(v)) if isinstance(v, TracedTensor) else v,
+            (self.args, self.kwargs, self.out),
+        )
+        return int(flop_registry[self.op._overloadpacket](*args, **kwargs, out_val=out)) // 2
+
+
 @dataclass
 class Trace:
     """The outcome of an interpretation.
@@ -68,17 +87,10 @@ class Trace:
     axes: dict[str, tuple[Axis, ...]] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
-    macs: dict[str, int] = field(default_factory=dict)
+    work: list[Work] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
     unknown: dict[OpOverload, Place] = field(default_factory=dict)
     renormalized: list[Renormalization] = field(default_factory=list)
-
-
-class DispatchMode(TorchDispatchMode):
-    """The base of our modes: torch's, with types."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch gives no types here
 
 
 class LabelMode(DispatchMode):
@@ -119,12 +131,15 @@ class LabelMode(DispatchMode):
         """Run the operator on meta tensors, and for real where all its inputs are known."""
         if call.op is aten._local_scalar_dense.default:
             return self.number(call)
-        args, kwargs = pytree.tree_map(_on_meta, (tuple(call.args), dict(call.kwargs)))
+        operands = call.tensors()
+        args, kwargs = tuple(call.args), dict(call.kwargs)
+        if any(operand.device.type != "meta" for operand in operands):
+            args, kwargs = pytree.tree_map(_on_meta, (args, kwargs))
         call.args, call.kwargs = args, kwargs
-        if call.has("device") and (call.arg("device") is not None or not call.tensors()):
+        if call.has("device") and (call.arg("device") is not None or not operands):
             kwargs["device"] = torch.device("meta")
         known = self.known(call)
-        out = call.op(*args, **kwargs)
+        out = run_on_meta(call.op, args, kwargs)
         for tensor, value in zip(_tensors(out), _tensors(known), strict=False):
             put_value(tensor, value)
         return out
@@ -168,10 +183,9 @@ class LabelMode(DispatchMode):
     def account(self, call: Call, rule: Rule | None) -> None:
         """Note MACs, state tensors that are read, and axes that are looked across."""
         trace, node = self.trace, self.node.name if self.node is not None else ""
-        flops = flop_registry.get(call.op._overloadpacket)
-        if flops is not None:
-            count = flops(*call.args, **call.kwargs, out_val=call.out)
-            trace.macs[node] = trace.macs.get(node, 0) + int(count) // 2
+        if call.op._overloadpacket in flop_registry:
+            seen = snapshot((call.args, call.kwargs, call.out), self.labels)
+            trace.work.append(Work(node, call.op, *seen))
         for operand in call.tensors():
             name = getattr(operand, _STATE_NAME, None)
             if name is not None:
@@ -267,13 +281,10 @@ def _known_index(value: Any) -> Any:
 
 def snapshot(value: Any, labels: LabelAlgebra) -> Any:
     """A value with every tensor replaced by what is known of it."""
+    if isinstance(value, torch.Tensor):
+        return TracedTensor(tuple(value.shape), tuple(axes_of(value, labels)), value_of(value))
     return pytree.tree_map(
-        lambda v: (
-            TracedTensor(tuple(v.shape), tuple(axes_of(v, labels)), value_of(v))
-            if isinstance(v, torch.Tensor)
-            else v
-        ),
-        value,
+        lambda v: snapshot(v, labels) if isinstance(v, torch.Tensor) else v, value
     )
 
 

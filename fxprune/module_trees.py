@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 
 M = TypeVar("M", bound=nn.Module)
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 Convert = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -40,8 +41,11 @@ class _Cloner:
         if id(module) not in self.modules:
             copy: nn.Module = object.__new__(type(module))
             self.modules[id(module)] = copy
-            for name, value in vars(module).items():
-                object.__setattr__(copy, name, self.attribute(value))
+            attributes = {
+                name: value if type(value) in _PLAIN else self.attribute(value)
+                for name, value in vars(module).items()
+            }
+            object.__setattr__(copy, "__dict__", attributes)
         return self.modules[id(module)]
 
     def attribute(self, value: Any) -> Any:
@@ -52,7 +56,9 @@ class _Cloner:
             return self.module(value)
         if isinstance(value, dict):
             copy = value.copy()
-            copy.update({key: self.attribute(item) for key, item in value.items()})
+            for key, item in value.items():
+                if type(item) not in _PLAIN:
+                    copy[key] = self.attribute(item)
             return copy
         if type(value) in (list, tuple) and any(isinstance(v, torch.Tensor) for v in value):
             return type(value)(self.attribute(v) for v in value)

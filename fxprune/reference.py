@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fxprune.interpretation import DispatchMode, decomposed
+from fxprune.interpretation import decomposed
+from fxprune.meta_kernels import DispatchMode
 from fxprune.rules import Call, Rule, lookup, put_axes
 
 if TYPE_CHECKING:

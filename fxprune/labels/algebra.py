@@ -36,9 +36,15 @@ class LabelAlgebra(LabelStore):
         return Axis(size, (), reason if reason is not None else self.place)
 
     def take(self, axis: Axis, index: Any) -> Axis:
-        """Positions `index` (anything numpy indexes with) of an axis, in that order."""
+        """Positions `index` (anything numpy indexes with) of an axis, in that order.
+
+        A single position is pinned: an axis of one position broadcasts, and cannot go.
+        """
         size = len(np.empty(axis.size, dtype=np.bool_)[index])
-        return Axis(size, tuple(v[index] for v in self.leaves(axis)), self._inherited([axis]))
+        taken = Axis(size, tuple(v[index] for v in self.leaves(axis)), self._inherited([axis]))
+        if size == 1:
+            self.pin_axis(taken)
+        return taken
 
     def concat(self, axes: Sequence[Axis]) -> Axis:
         """Axes one after another."""

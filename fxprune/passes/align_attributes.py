@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
-from fxprune.passes.base import Pass, PassResult, fork
+from fxprune.passes.base import Pass
 
 if TYPE_CHECKING:
     from torch import fx
@@ -95,9 +95,9 @@ class AlignAttributes(Pass):
     those that the layout predicts for the module's first input and output.
     """
 
-    def call(self, graph_module: fx.GraphModule, layout: Layout) -> PassResult:
-        """Compare every attribute, and set the ones that differ on a copy."""
-        changes: dict[str, dict[str, Any]] = {}
+    def apply(self, graph_module: fx.GraphModule, layout: Layout) -> bool:
+        """Set every attribute that differs."""
+        modified = False
         for node in graph_module.graph.nodes:
             if node.op != "call_module" or not node.all_input_nodes:
                 continue
@@ -108,13 +108,8 @@ class AlignAttributes(Pass):
             if align is None or not before or not after:
                 continue
             wanted = align(module, layout.shape(before[0]), layout.shape(after[0]))
-            differing = {k: v for k, v in wanted.items() if getattr(module, k) != v}
-            if differing:
-                changes[str(node.target)] = differing
-        if not changes:
-            return PassResult(graph_module, modified=False)
-        result = fork(graph_module)
-        for name, attributes in changes.items():
-            for attribute, value in attributes.items():
-                setattr(result.get_submodule(name), attribute, value)
-        return PassResult(result, modified=True)
+            for name, value in wanted.items():
+                if getattr(module, name) != value:
+                    setattr(module, name, value)
+                    modified = True
+        return modified

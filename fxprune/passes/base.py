@@ -31,8 +31,9 @@ class PassResult:
 class Pass(abc.ABC):
     """A rewrite. Subclasses are frozen dataclasses whose fields are their options.
 
+    Calling a pass leaves its input as it is: `copy` makes a private copy, `apply` changes that.
     `requires` and `ensures` raise a RewriteError if the input or the result is not what the pass
-    promises; `call` does the work on a copy (see `fork`) and leaves its input as it is.
+    promises.
     """
 
     @property
@@ -42,50 +43,55 @@ class Pass(abc.ABC):
 
     def requires(self, graph_module: fx.GraphModule, layout: Layout) -> None:
         """Check what the pass needs. By default: the graph is well-formed."""
-        try:
-            graph_module.graph.lint()
-        except RuntimeError as error:
-            raise RewriteError(f"{self.name} got a malformed graph: {error}") from error
+        _lint(graph_module, f"{self.name} got a malformed graph")
+
+    def copy(self, graph_module: fx.GraphModule, layout: Layout) -> fx.GraphModule:
+        """A copy with modules and nodes of its own."""
+        return fork(graph_module)
 
     @abc.abstractmethod
-    def call(self, graph_module: fx.GraphModule, layout: Layout) -> PassResult:
-        """Do the rewrite."""
+    def apply(self, graph_module: fx.GraphModule, layout: Layout) -> bool:
+        """Do the rewrite on a private copy; tells whether it changed anything."""
 
-    def ensures(self, result: PassResult, layout: Layout) -> None:
+    def ensures(self, graph_module: fx.GraphModule, layout: Layout) -> None:
         """Check what the pass promises. By default: the graph is well-formed."""
-        try:
-            result.graph_module.graph.lint()
-        except RuntimeError as error:
-            raise RewriteError(f"{self.name} made a malformed graph: {error}") from error
+        _lint(graph_module, f"{self.name} made a malformed graph")
 
     def __call__(self, graph_module: fx.GraphModule, layout: Layout) -> PassResult:
-        """Check, rewrite, check."""
+        """Check, copy, rewrite, check."""
         self.requires(graph_module, layout)
-        result = self.call(graph_module, layout)
-        if result.modified:
+        result = self.copy(graph_module, layout)
+        modified = self.apply(result, layout)
+        if modified:
             self.ensures(result, layout)
-        return result
+        return PassResult(result, modified)
 
 
 @dataclass(frozen=True)
 class Pipeline(Pass):
-    """Passes one after another."""
+    """Passes one after another, on one copy: that of the first."""
 
     passes: tuple[Pass, ...]
 
-    def call(self, graph_module: fx.GraphModule, layout: Layout) -> PassResult:
-        """Run every pass on the result of the one before."""
+    def copy(self, graph_module: fx.GraphModule, layout: Layout) -> fx.GraphModule:
+        """The copy that the first pass wants."""
+        return self.passes[0].copy(graph_module, layout) if self.passes else fork(graph_module)
+
+    def apply(self, graph_module: fx.GraphModule, layout: Layout) -> bool:
+        """Apply every pass, each followed by its own check."""
         modified = False
         for step in self.passes:
-            result = step(graph_module, layout)
-            graph_module, modified = result.graph_module, modified or result.modified
-        return PassResult(graph_module, modified)
+            if step.apply(graph_module, layout):
+                step.ensures(graph_module, layout)
+                modified = True
+        return modified
 
-    def requires(self, graph_module: fx.GraphModule, layout: Layout) -> None:
-        """The passes check for themselves."""
 
-    def ensures(self, result: PassResult, layout: Layout) -> None:
-        """The passes check for themselves."""
+def _lint(graph_module: fx.GraphModule, message: str) -> None:
+    try:
+        graph_module.graph.lint()
+    except RuntimeError as error:
+        raise RewriteError(f"{message}: {error}") from error
 
 
 def _same(tensor: torch.Tensor) -> torch.Tensor:

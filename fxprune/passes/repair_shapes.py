@@ -11,8 +11,9 @@ from torch.utils import _pytree as pytree
 
 from fxprune.errors import FxPruneError, RewriteError
 from fxprune.inputs import materialize
+from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
-from fxprune.passes.base import Pass, PassResult, fork
+from fxprune.passes.base import Pass
 from fxprune.passes.repairs import ALWAYS, ON_MISMATCH, Repair, operation
 from fxprune.rules import locate
 
@@ -38,16 +39,14 @@ class RepairShapes(Pass):
        that names it.
     """
 
-    def call(self, graph_module: fx.GraphModule, layout: Layout) -> PassResult:
-        """Walk over a copy of the graph."""
-        result = fork(graph_module)
-        walk = _Walk(result, layout)
+    def apply(self, graph_module: fx.GraphModule, layout: Layout) -> bool:
+        """Walk over the graph."""
+        walk = _Walk(graph_module, layout)
         walk.run()
-        if not walk.modified:
-            return PassResult(graph_module, modified=False)
-        result.graph.lint()
-        result.recompile()
-        return PassResult(result, modified=True)
+        if walk.modified:
+            graph_module.graph.lint()
+            graph_module.recompile()
+        return walk.modified
 
 
 class _Walk:
@@ -64,7 +63,7 @@ class _Walk:
         """Visit every node."""
         inputs = iter(materialize(self.layout.deps.inputs, seed=None))
         graph = self.graph_module.graph
-        with torch.no_grad():
+        with torch.no_grad(), MetaMode():
             for node in list(graph.nodes):
                 if node.op == "placeholder":
                     self.interpreter.env[node] = next(inputs)

@@ -10,7 +10,7 @@ import torch
 
 from fxprune.errors import RewriteError
 from fxprune.module_trees import as_parameter, named_state
-from fxprune.passes.base import Pass, PassResult, fork
+from fxprune.passes.base import Pass, fork
 
 if TYPE_CHECKING:
     from torch import fx
@@ -28,8 +28,8 @@ class SliceState(Pass):
        and the hooks and flags of each module survive.
     """
 
-    def call(self, graph_module: fx.GraphModule, layout: Layout) -> PassResult:
-        """Slice on a copy."""
+    def copy(self, graph_module: fx.GraphModule, layout: Layout) -> fx.GraphModule:
+        """A copy with sliced tensors, so that nothing is copied only to be sliced."""
         kept = {
             id(tensor): [layout.kept(axis) for axis in layout.deps.trace.axes[name]]
             for name, tensor in named_state(graph_module).items()
@@ -46,12 +46,16 @@ class SliceState(Pass):
                     result = result.clone()
                 return as_parameter(result, tensor)
 
-        return PassResult(fork(graph_module, convert), modified=True)
+        return fork(graph_module, convert)
 
-    def ensures(self, result: PassResult, layout: Layout) -> None:
+    def apply(self, graph_module: fx.GraphModule, layout: Layout) -> bool:
+        """Slicing is part of the copy."""
+        return True
+
+    def ensures(self, graph_module: fx.GraphModule, layout: Layout) -> None:
         """Every tensor has the shape that the layout predicts."""
-        super().ensures(result, layout)
-        for name, tensor in named_state(result.graph_module).items():
+        super().ensures(graph_module, layout)
+        for name, tensor in named_state(graph_module).items():
             predicted = tuple(layout.size(axis) for axis in layout.deps.trace.axes[name])
             if tuple(tensor.shape) != predicted:
                 raise RewriteError(

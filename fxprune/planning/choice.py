@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def plan(
-    model: nn.Module,
-    example_inputs: Any,
+    model: nn.Module | DependencyGraph,
+    example_inputs: Any = None,
     ratio: float = 0.0,
     *,
     ratios: Mapping[str, float] | None = None,
@@ -43,8 +43,10 @@ def plan(
     that several modules produce (a residual stream) follows whichever of them is named.
 
     Args:
-        model: the model, or a GraphModule.
-        example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        model: the model, a GraphModule, or the DependencyGraph that `analyze` made of it (which
+            saves analyzing it again).
+        example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments; not needed
+            with a DependencyGraph.
         ratio: fraction of channels to remove from every group, in [0, 1).
         ratios: module name, pattern (`layer1.*`) or group name -> fraction, for the groups that
             the module produces. A module's name means all below it too.
@@ -95,10 +97,12 @@ def make_plan(deps: DependencyGraph, removed: Ids, made: Mapping[str, Any]) -> P
         PlanError: nothing would be left of some group or axis.
     """
     groups = {}
+    is_removed = np.zeros(len(deps.trace.labels), dtype=np.bool_)
+    is_removed[removed] = True
     for group in deps.groups:
         if group.pinned is not None:
             continue
-        gone = tuple(np.flatnonzero(np.isin(group.ids, removed)).tolist())
+        gone = tuple(np.flatnonzero(is_removed[group.ids]).tolist())
         if len(gone) == group.size:
             raise PlanError(
                 f"all {group.size} channels of group {group.name} would be removed",

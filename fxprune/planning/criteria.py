@@ -38,27 +38,30 @@ def scores(deps: DependencyGraph, criterion: Criterion, seed: int) -> NDArray[np
     for name, tensor in deps.graph_module.named_parameters():
         if name not in deps.trace.touched:
             continue
+        if not any(labels.leaves(axis) for axis in deps.trace.axes[name]):
+            continue
+        size = _sizes(name, tensor, criterion)
         for dim, axis in enumerate(deps.trace.axes[name]):
             if vectors := labels.leaves(axis):
-                saliency = _per_position(name, tensor, dim, 1 if criterion == "l1" else 2)
+                others = [d for d in range(tensor.dim()) if d != dim]
+                total = size.sum(others) if others else size
                 for vector in vectors:
-                    np.add.at(result, vector, saliency)
+                    np.add.at(result, vector, total.double().cpu().numpy())
     return np.sqrt(result) if criterion == "l2" else result
 
 
-def _per_position(name: str, tensor: torch.Tensor, dim: int, order: int) -> NDArray[np.float64]:
-    """The sum of |w|^order over all other dims."""
+def _sizes(name: str, tensor: torch.Tensor, criterion: Criterion) -> torch.Tensor:
+    """|w| or w^2 of every weight, at least in single precision."""
     if tensor.device.type == "meta":
         raise InputError(
             f"parameter {name} has no data", hint='load the weights, or take criterion="random"'
         )
-    others = [d for d in range(tensor.dim()) if d != dim]
-    values = tensor.detach()
-    norm = torch.linalg.vector_norm(values, order, dim=others) if others else values.abs()
-    result: NDArray[np.float64] = norm.double().cpu().numpy() ** order
-    if not np.isfinite(result).all():
+    weights = tensor.detach()
+    weights = weights if weights.dtype == torch.float64 else weights.float()
+    sizes = weights.abs() if criterion == "l1" else weights.square()
+    if not bool(torch.isfinite(sizes.sum())):
         raise InputError(
             f"parameter {name} contains NaN or infinite values",
             hint="mend the weights: no plan can rank them",
         )
-    return result
+    return sizes

@@ -6,12 +6,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from fxprune.labels import Axis, LabelAlgebra
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch._ops import OpOverload
 
@@ -54,6 +53,17 @@ def _signature(op: OpOverload) -> dict[str, tuple[int, Any]]:
         argument.name: (position, argument.default_value if argument.has_default_value() else None)
         for position, argument in enumerate(op._schema.arguments)
     }
+
+
+def _tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
+    """Tensors among values and, as operators take and return them, in lists of values."""
+    found = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += _tensors_in(value)
+    return found
 
 
 class Call:
@@ -113,20 +123,28 @@ class Call:
 
     def tensors(self) -> list[torch.Tensor]:
         """All tensors among the arguments."""
-        flat = pytree.tree_leaves((self.args, self.kwargs))
-        return [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
+        return _tensors_in([*self.args, *self.kwargs.values()])
 
     def outputs(self) -> list[torch.Tensor]:
         """All tensors among the outputs."""
-        return [leaf for leaf in pytree.tree_leaves(self.out) if isinstance(leaf, torch.Tensor)]
+        return _tensors_in([self.out])
 
     def result(self, axes: Sequence[Axis]) -> None:
-        """Label every output of the same rank with these axes; pin the axes of the others."""
+        """Label every output of the same shape with these axes; pin the axes of the others."""
         for out in self.outputs():
             if [axis.size for axis in axes] == list(out.shape):
-                put_axes(out, axes)
+                self._put(out, axes)
             else:
-                put_axes(out, [self.labels.pinned_axis(size) for size in out.shape])
+                self._put(out, [self.labels.pinned_axis(size) for size in out.shape])
+
+    def _put(self, out: torch.Tensor, axes: Sequence[Axis]) -> None:
+        """Label an output. What is written into an operand is one with what was there before."""
+        is_operand = any(operand is out for operand in self.tensors())
+        if is_operand and torch.Tag.inplace_view not in self.op.tags:
+            for old, new in zip(self.axes(out), axes, strict=True):
+                if old.size == new.size:  # `out=` may have been resized
+                    self.labels.unify(old, new)
+        put_axes(out, axes)
 
     def pin(self, axes: Sequence[Axis], what: str, hint: str = "") -> None:
         """Forbid the removal of positions of these axes, and say why."""

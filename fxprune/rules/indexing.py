@@ -35,7 +35,11 @@ def index(call: Call) -> None:
     x = list(call.axes("self"))
     indices = list(call.arg("indices"))
     used = [dim for dim, i in enumerate(indices) if i is not None]
-    if len(used) == 1 and indices[used[0]].dtype not in (torch.bool, torch.uint8):
+    if any(indices[dim].dtype in (torch.bool, torch.uint8) for dim in used):
+        call.pin([*x, *(a for dim in used for a in call.axes(indices[dim]))], "picked by a mask")
+        call.result([call.pinned(size) for size in call.out.shape])
+        return
+    if len(used) == 1:
         (dim,) = used
         call.result([*x[:dim], *_gathered(call, x[dim], indices[dim]), *x[dim + 1 :]])
         return
@@ -47,8 +51,6 @@ def index(call: Call) -> None:
     first = used[0] if adjacent else 0
     rest = [axis for dim, axis in enumerate(x) if dim not in used]
     picked = [call.pinned(size) for size in call.out.shape[first : first + count]]
-    if len(rest) + len(picked) != call.out.dim():
-        picked, rest = [call.pinned(size) for size in call.out.shape], []
     call.result([*rest[:first], *picked, *rest[first:]])
 
 

@@ -54,7 +54,7 @@ def slice_(call: Call) -> None:
     _along(call, dim, call.labels.take(call.axes("self")[dim], picked))
 
 
-@rule(aten.narrow)
+@rule(aten.narrow.default)
 def narrow(call: Call) -> None:
     """`length` positions from `start`."""
     dim, start = call.dim(), int(call.arg("start"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 
 from fxprune.rules.call import Call, put_axes
-from fxprune.rules.kept import Kept, spread, take
+from fxprune.rules.kept import Kept, sliced, spread, take
 from fxprune.rules.registry import rule
 
 if TYPE_CHECKING:
@@ -35,6 +36,20 @@ def _first_like(call: Call, axes: list[Axis], statistics: list[Axis]) -> None:
         put_axes(out, statistics if fits else [call.pinned(size) for size in out.shape])
 
 
+def _batch_norm_dims(call: Call) -> Iterable[tuple[str, int]]:
+    """In training the statistics run over all axes but the channels."""
+    training = call.name == "_batch_norm_with_update"
+    if call.has("training"):
+        training = call.arg("training")
+    return [("input", d) for d in range(call.arg("input").dim()) if d != 1] if training else []
+
+
+def _spread_first(call: Call, kept: Kept) -> object:
+    """The first output is put back to full size, the saved statistics are as they come."""
+    out, *statistics = sliced(call, kept)
+    return spread(call.arg("input"), kept["input"], out), *statistics
+
+
 @rule(
     aten.native_batch_norm,
     aten._native_batch_norm_legit,
@@ -43,6 +58,8 @@ def _first_like(call: Call, axes: list[Axis], statistics: list[Axis]) -> None:
     aten._batch_norm_with_update,
     aten.cudnn_batch_norm,
     aten.miopen_batch_norm,
+    normalizes=_batch_norm_dims,
+    on_kept=_spread_first,
 )
 def batch_norm(call: Call) -> None:
     """Dim 1 is the channel axis; weight, bias and running statistics have one entry for each."""
@@ -82,16 +99,18 @@ def layer_norm(call: Call) -> None:
 
 
 def _group_norm_dims(call: Call) -> Iterable[tuple[str, int]]:
-    return [("input", 1)] if call.arg("group") != call.arg("C") else []
+    """All axes but the batch; channels only if a group has more than one."""
+    first = 1 if call.arg("group") != call.arg("C") else 2
+    return [("input", dim) for dim in range(first, call.arg("input").dim())]
 
 
 def _group_norm_kept(call: Call, kept: Kept) -> object:
     x, index = call.arg("input"), kept["input"]
     part = take(x, index)
-    changes = {"input": part, "C": part.shape[1]}
+    changes = {"input": part, "C": part.shape[1], "HxW": math.prod(part.shape[2:])}
     for name in ("weight", "bias"):
-        if call.arg(name) is not None:
-            changes[name] = take(call.arg(name), index, shift=1)
+        if call.arg(name) is not None and 1 in index:
+            changes[name] = take(call.arg(name), {1: index[1]}, shift=1)
     args, kwargs = call.replaced(**changes)
     out, *statistics = call.op(*args, **kwargs)
     return spread(x, index, out), *statistics

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch._ops import OpOverload
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
-_LIBRARY = re.compile(r"[/\\](torch[/\\](fx|nn|_|utils|overrides)|fxprune[/\\]capture)|^<")
+_LIBRARY = re.compile(r"[/\\](torch[/\\](fx|nn|_|utils|overrides))|^<")
 
 
 def source_line(node: torch.fx.Node) -> str:

@@ -33,6 +33,13 @@ aten = torch.ops.aten
     aten.mish,
     aten.log_sigmoid_forward,
     aten.threshold,
+    aten.normal.Tensor_float,
+    aten.normal.Tensor_float_out,
+    aten.normal.float_Tensor,
+    aten.normal.float_Tensor_out,
+    aten.normal.Tensor_Tensor,
+    aten.normal.Tensor_Tensor_out,
+    aten.normal.out,
 )
 def pointwise(call: Call) -> None:
     """Unify the operands axis by axis; axes of size 1 broadcast and stay out of it.
@@ -77,7 +84,6 @@ def pointwise(call: Call) -> None:
     aten.full_like,
     aten.rand_like,
     aten.randn_like,
-    aten.view.dtype,
     aten.resolve_conj,
     aten.resolve_neg,
 )

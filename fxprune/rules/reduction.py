@@ -14,10 +14,13 @@ aten = torch.ops.aten
 
 
 def reduced_dims(call: Call) -> list[int]:
-    """The dims that a reduction takes away, counted from the front; all if it names none."""
+    """The dims that a reduction takes away, counted from the front; all if it names none.
+
+    An empty list means all dims too, but for `any` and `all`.
+    """
     rank = call.arg("self").dim()
     dims = call.arg("dim") if call.has("dim") else None
-    if dims is None or dims == []:
+    if dims is None or (dims == [] and call.name not in ("any", "all")):
         return list(range(rank))
     return [d % rank for d in ([dims] if isinstance(dims, int) else dims)] if rank else []
 

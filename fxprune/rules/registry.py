@@ -48,6 +48,8 @@ class Rule:
 
 
 _RULES: dict[OpOverload, Rule] = {}
+_INHERITED: dict[OpOverload, Rule | None] = {}
+"""What `lookup` found for operators that have no rule of their own."""
 
 
 def rule(
@@ -88,14 +90,16 @@ def rule(
 
     def register(propagate: Propagate) -> Propagate:
         entry = Rule(propagate, sums or _nothing, normalizes or _nothing, on_kept)
-        for op in _overloads(ops):
+        overloads = _overloads(ops)
+        for op in overloads:
             if op in _RULES:
                 raise FxPruneError(
                     f"operator {op} already has a label rule",
                     where=_RULES[op].propagate.__qualname__,
                     hint="remove the second registration",
                 )
-            _RULES[op] = entry
+        _RULES.update(dict.fromkeys(overloads, entry))
+        _INHERITED.clear()
         return propagate
 
     return register
@@ -119,15 +123,20 @@ def _overloads(ops: Iterable[OpOverload | OpOverloadPacket]) -> list[OpOverload]
 def lookup(op: OpOverload) -> Rule | None:
     """The rule of an operator: its own, that of its functional variant, or the pointwise one."""
     found = _RULES.get(op)
-    if found is None:
-        functional = _functional_variant(op)
-        found = _RULES.get(functional) if functional is not None else None
-        if found is None and any(
-            torch.Tag.pointwise in variant.tags for variant in (op, functional) if variant
-        ):
-            found = _RULES[torch.ops.aten.add.Tensor]
-        if found is not None:
-            _RULES[op] = found
+    if found is not None:
+        return found
+    if op not in _INHERITED:
+        _INHERITED[op] = _inherited(op)
+    return _INHERITED[op]
+
+
+def _inherited(op: OpOverload) -> Rule | None:
+    functional = _functional_variant(op)
+    found = _RULES.get(functional) if functional is not None else None
+    if found is None and any(
+        torch.Tag.pointwise in variant.tags for variant in (op, functional) if variant
+    ):
+        found = _RULES[torch.ops.aten.add.Tensor]
     return found
 
 

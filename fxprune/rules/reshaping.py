@@ -23,20 +23,30 @@ def view(call: Call) -> None:
     call.result(call.labels.reshape(call.axes("self"), call.out.shape))
 
 
+@rule(aten.view.dtype)
+def view_dtype(call: Call) -> None:
+    """The same bytes as another type: the last axis changes with the size of an element."""
+    x = call.axes("self")
+    if list(call.out.shape) == [axis.size for axis in x]:
+        call.result(x)
+        return
+    call.pin(x[-1:], "its numbers are read as ones of another size")
+    call.result([*x[:-1], call.pinned(call.out.shape[-1])])
+
+
+def _memory(tensor: torch.Tensor) -> tuple[object, ...]:
+    """Where the positions of a tensor lie; the stride of a single position does not matter."""
+    steps = [step for n, step in zip(tensor.shape, tensor.stride(), strict=True) if n > 1]
+    return tensor.shape, steps, tensor.storage_offset()
+
+
 @rule(aten.as_strided)
 def as_strided(call: Call) -> None:
-    """The same shape laid out row by row (a change of memory format); else everything is pinned."""
+    """The operand itself if it lies in memory that way; else everything is pinned."""
     x = call.axes("self")
-    sides = [(n, step) for n, step in zip(call.out.shape, call.out.stride(), strict=True) if n > 1]
-    expected = 1
-    for size, stride in reversed(sides):
-        if stride != expected:
-            break
-        expected *= size
-    else:
-        if [axis.size for axis in x] == list(call.out.shape):
-            call.result(x)
-            return
+    if _memory(call.arg("self")) == _memory(call.out):
+        call.result(x)
+        return
     call.pin(x, "as_strided reads memory, not positions", "use view, permute or slicing")
     call.result([call.pinned(size) for size in call.out.shape])
 
@@ -58,10 +68,16 @@ def transpose(call: Call) -> None:
     call.result(x)
 
 
-@rule(aten.t, aten.numpy_T, aten.mT)
+@rule(aten.t, aten.numpy_T)
 def t(call: Call) -> None:
+    """Axes in reverse order."""
+    call.result(call.axes("self")[::-1])
+
+
+@rule(aten.mT)
+def matrix_t(call: Call) -> None:
     """The last two axes swapped."""
-    x = list(call.axes("self"))
+    x = call.axes("self")
     call.result([*x[:-2], *x[:-3:-1]])
 
 

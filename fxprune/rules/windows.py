@@ -62,7 +62,15 @@ def window3d(call: Call) -> None:
     _window(call, 3)
 
 
-@rule(aten.grid_sampler_2d, aten.grid_sampler_3d, aten.affine_grid_generator)
+@rule(aten.affine_grid_generator)
+def affine_grid(call: Call) -> None:
+    """A matrix for each sample becomes a grid for each sample."""
+    x = call.axes("theta")
+    call.pin(x[1:], "entries of a matrix that affine_grid reads")
+    call.result([x[0], *[call.pinned(size) for size in call.out.shape[1:]]])
+
+
+@rule(aten.grid_sampler_2d, aten.grid_sampler_3d)
 def grid_sample(call: Call) -> None:
     """Samples the spatial axes; channels pass."""
     first, *others = call.tensors()
