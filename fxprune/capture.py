@@ -43,7 +43,7 @@ class _Tracer(fx.Tracer):
         node = super().create_node(*args, **kwargs)
         frame: FrameType | None = sys._getframe(1)
         lines: list[str] = []
-        while frame is not None and len(lines) < _DEPTH:
+        while frame is not None and frame.f_code is not capture.__code__ and len(lines) < _DEPTH:
             name = frame.f_code.co_filename
             if not name.startswith((*_LIBRARIES, "<")):
                 lines.append(f'File "{name}", line {frame.f_lineno}, in {frame.f_code.co_name}')

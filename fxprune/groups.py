@@ -55,7 +55,8 @@ class Member:
         if len(used) < len(self.channels):
             run = f"{used[0]}:{used[-1] + 1}" if _is_run(used) else f"{len(used)} positions"
             text += f" {run}"
-        return text
+        copies = len(used) // (int(self.channels.max()) + 1)
+        return f"{text} x{copies}" if copies > 1 else text
 
 
 @dataclass(frozen=True)

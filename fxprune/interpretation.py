@@ -241,6 +241,7 @@ class _Interpreter(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule, mode: LabelMode) -> None:
         super().__init__(module)
+        self.extra_traceback = False  # our errors name the node themselves
         self.mode = mode
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:

@@ -51,11 +51,11 @@ def _is_plain(tensor: Any) -> bool:
 
 
 def _unary(x: Any, *args: Any, **kwargs: Any) -> Any:
-    return torch.empty_like(x) if _is_plain(x) else NotImplemented
+    return torch.empty_like(x) if _is_plain(x) and not kwargs else NotImplemented
 
 
 def _unary_(x: Any, *args: Any, **kwargs: Any) -> Any:
-    return x if _is_plain(x) else NotImplemented
+    return x if _is_plain(x) and not kwargs else NotImplemented
 
 
 def _binary(x: Any, y: Any, **kwargs: Any) -> Any:

@@ -208,11 +208,16 @@ class _Comparison:
                 self.compare(node, value, out)
 
     def _relabel(self, node: fx.Node, value: Any) -> None:
-        """Put the finished analysis' labels on a value, where its shape is the analysed one."""
+        """Put the finished analysis' labels on a value, on every axis of the analysed size.
+
+        While the graph runs, positions that are coupled only later (a `new_zeros` that is filled in
+        place) are not known to be removed yet; the finished analysis knows.
+        """
         known = pytree.tree_leaves(self.deps.trace.values.get(node.name))
         for tensor, traced in zip(pytree.tree_leaves(value), known, strict=False):
-            if isinstance(traced, TracedTensor) and tuple(tensor.shape) == traced.shape:
-                put_axes(tensor, traced.axes)
+            if isinstance(traced, TracedTensor) and tensor.dim() == len(traced.axes):
+                pairs = zip(axes_of(tensor, self.labels), traced.axes, strict=True)
+                put_axes(tensor, [t if t.size == a.size else a for a, t in pairs])
 
     def compare(self, node: fx.Node, expected: Any, got: Any) -> None:
         """Compare the kept positions of all tensors of a node's value."""

@@ -1,0 +1,122 @@
+"""Every model of the zoo, through the whole chain."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxprune
+from models_zoo import ZOO, randomize
+from tests.golden import FOLDER, listing
+
+NOTHING_TO_PRUNE = {"nothing_to_prune", "nothing_to_prune_pyramid"}
+FIXED_SIZE = {name for name in ZOO if name.startswith(("classic_cnn", "flatten_concat"))} | {
+    "conv1d_3d",  # its last linear layer takes a fixed length
+    "shape_arithmetic_literal",  # names its sizes
+}
+
+
+def built(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    return randomize(ZOO[name].build()).eval(), ZOO[name].example_inputs()
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_groups_are_the_expected_ones(name: str) -> None:
+    assert listing(name) == (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_every_expected_listing_has_a_model() -> None:
+    assert {path.stem for path in FOLDER.glob("*.txt")} == set(ZOO)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.9])
+@pytest.mark.parametrize("name", ZOO)
+def test_a_shrunk_model_equals_the_masked_original(name: str, ratio: float) -> None:
+    model, inputs = built(name)
+    small = fxprune.shrink(model, fxprune.plan(model, inputs, ratio), inputs)
+    report = small.meta["fxprune"]
+    assert report.verification.every_node
+    assert report.verification.dtype == "float64"
+    assert report.verification.relative < 1e-9
+    assert report.after.parameters <= report.before.parameters
+    if name not in NOTHING_TO_PRUNE and ratio == 0.5:
+        assert report.after.parameters < report.before.parameters
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_any_channels_can_go_not_only_the_small_ones(name: str) -> None:
+    model, inputs = built(name)
+    for seed in range(2):
+        plan = fxprune.plan(model, inputs, 0.6, criterion="random", seed=seed)
+        assert fxprune.verify(model, fxprune.shrink(model, plan, verify=False), plan).nodes
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_original_is_left_alone(name: str) -> None:
+    model, inputs = built(name)
+    before = copy.deepcopy(model.state_dict())
+    text = repr(model)
+    modules = list(model.modules())
+    small = fxprune.shrink(model, fxprune.plan(model, inputs, 0.5), inputs)
+    assert repr(model) == text
+    assert all(a is b for a, b in zip(model.modules(), modules, strict=True))
+    assert not model.training
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+    storages = {p.untyped_storage().data_ptr() for p in model.state_dict().values() if p.numel()}
+    assert not storages & {
+        p.untyped_storage().data_ptr() for p in small.state_dict().values() if p.numel()
+    }
+
+
+@pytest.mark.parametrize("name", sorted(set(ZOO) - FIXED_SIZE))
+def test_another_batch_works_after_shrinking(name: str) -> None:
+    model, inputs = built(name)
+    plan = fxprune.plan(model, inputs, 0.5)
+    small = fxprune.shrink(model, plan, verify=False)
+    larger = tuple(torch.cat([x, x + 1, x[:1]]) for x in inputs)
+    assert fxprune.verify(model, small, plan, larger).relative < 1e-9
+
+
+@pytest.mark.parametrize("name", sorted(NOTHING_TO_PRUNE))
+def test_a_model_with_nothing_to_prune_comes_back_equal_with_the_reason(name: str) -> None:
+    model, inputs = built(name)
+    small = fxprune.shrink(model, fxprune.plan(model, inputs, 0.5), inputs)
+    report = small.meta["fxprune"]
+    assert not report.changed
+    assert "nothing to prune" in str(report)
+    expected, got = model(*inputs), small(*inputs)
+    for a, b in zip([expected] if isinstance(expected, Tensor) else expected, got, strict=False):
+        assert torch.equal(a if isinstance(expected, tuple) else a[0], b)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_reported_macs_are_those_that_torch_counts(name: str) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model, inputs = built(name)
+    small = fxprune.shrink(model, fxprune.plan(model, inputs, 0.5), verify=False)
+    report = small.meta["fxprune"]
+    for module, cost in ((model, report.before), (small, report.after)):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module(*inputs)
+        assert cost.macs == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_widths_follow_the_plan_exactly(name: str) -> None:
+    model, inputs = built(name)
+    plan = fxprune.plan(model, inputs, 0.5)
+    small = fxprune.shrink(model, plan, verify=False)
+    state = small.state_dict()
+    for parameter, shape in plan.shapes.items():
+        removed = plan.slices.get(parameter, {})
+        expected = [n - len(removed.get(dim, ())) for dim, n in enumerate(shape)]
+        if parameter in state and "index" not in parameter:
+            assert list(state[parameter].shape) == expected
+    for group in plan.groups.values():
+        if group.kind in ("channels", "heads") and group.size > 1:
+            assert group.width == group.size - group.size // 2
