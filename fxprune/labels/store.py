@@ -88,11 +88,11 @@ class LabelStore:
     def find(self, ids: Ids) -> Ids:
         """The root of every id (with path compression)."""
         root: Ids = self._parent[ids]
-        while True:
-            above = self._parent[root]
-            if np.array_equal(above, root):
-                break
-            root = above
+        above = self._parent[root]
+        if (above == root).all():
+            return root
+        while not (above == root).all():
+            root, above = above, self._parent[above]
         self._parent[ids] = root
         return root
 

@@ -264,7 +264,7 @@ def _moved_slice(kept: NDArray[np.int64], size: int, piece: slice) -> slice | li
 
 
 def _getitem(repair: Repair) -> bool:
-    """`x[...]`: slices, numbers and known index tensors on a pruned dim get new numbers."""
+    """`x[...]` and `x[...] = y`: slices, numbers and known index tensors on a pruned dim get new numbers."""
     if not isinstance(repair.layout.value(repair.node.all_input_nodes[0].name), TracedTensor):
         return False
     given = repair.node.args[1]
@@ -283,7 +283,7 @@ def _getitem(repair: Repair) -> bool:
             changed |= items[k] is not item
         dim += 1
     if changed:
-        repair.node.args = (repair.node.args[0], tuple(items))
+        repair.node.update_arg(1, tuple(items))
     return changed
 
 
@@ -414,6 +414,7 @@ def _pad(repair: Repair) -> bool:
 
 ALWAYS: dict[str, Change] = {
     "getitem": _getitem,
+    "setitem": _getitem,
     "index": _index,
     "index_select": _index_select,
     "slice": _slice,

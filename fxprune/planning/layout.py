@@ -86,10 +86,10 @@ class Layout:
         found: dict[str, dict[int, tuple[int, ...]]] = {}
         for name, axes in self.deps.trace.axes.items():
             for dim, axis in enumerate(axes):
-                gone = self.removed_positions(axis, self.deps.trace.labels)
-                if gone.any():
-                    positions = tuple(np.flatnonzero(gone).tolist())
-                    found.setdefault(name, {})[dim] = positions
+                kept = self.kept(axis)
+                if kept is not None:
+                    gone = np.delete(np.arange(axis.size), kept)
+                    found.setdefault(name, {})[dim] = tuple(gone.tolist())
         return found
 
     def empty_axis(self) -> str | None:
