@@ -97,4 +97,4 @@ def test_the_reason_for_renormalization_is_reported() -> None:
     x = torch.randn(1, 3, 32, 32)
     report = fxprune.shrink(model, {"*": 0.5}, x).meta["fxprune"]
     assert report.renormalized
-    assert all("layer_norm" in place.where.node for place in report.renormalized)
+    assert all("layer_norm" in place.where.op for place in report.renormalized)

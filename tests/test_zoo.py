@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import fxprune
 from models_zoo import ZOO, randomize
@@ -95,8 +96,6 @@ def test_a_model_with_nothing_to_prune_comes_back_equal_with_the_reason(name: st
 
 @pytest.mark.parametrize("name", ZOO)
 def test_the_reported_macs_are_those_that_torch_counts(name: str) -> None:
-    from torch.utils.flop_counter import FlopCounterMode
-
     model, inputs = built(name)
     small = fxprune.shrink(model, fxprune.plan(model, inputs, 0.5), verify=False)
     report = small.meta["fxprune"]

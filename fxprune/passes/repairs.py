@@ -264,7 +264,7 @@ def _moved_slice(kept: NDArray[np.int64], size: int, piece: slice) -> slice | li
 
 
 def _getitem(repair: Repair) -> bool:
-    """`x[...]` and `x[...] = y`: slices, numbers and known index tensors on a pruned dim get new numbers."""
+    """`x[...]` and `x[...] = y`: what names positions of a pruned dim gets new numbers."""
     if not isinstance(repair.layout.value(repair.node.all_input_nodes[0].name), TracedTensor):
         return False
     given = repair.node.args[1]

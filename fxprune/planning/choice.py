@@ -68,8 +68,8 @@ def plan(
     matcher = ModuleMatcher(deps)
     wanted = {g.name: ratio for g in deps.groups if g.prunable and g.kind in ("channels", "heads")}
     for pattern, value in given.items():
-        for group in matcher.groups(pattern):
-            if group.prunable and (group.name in wanted or group.name == pattern):
+        for group in _prunable(matcher.groups(pattern), pattern):
+            if group.name in wanted or group.name == pattern:
                 wanted[group.name] = value
     for pattern in ignore:
         for group in matcher.groups(pattern):
@@ -117,6 +117,15 @@ def make_plan(deps: DependencyGraph, removed: Ids, made: Mapping[str, Any]) -> P
         digest=deps.digest,
         made=made,
     )
+
+
+def _prunable(groups: Sequence[Group], pattern: str) -> list[Group]:
+    """The groups that can lose channels; a name (not a pattern) that means none is an error."""
+    found = [group for group in groups if group.prunable]
+    if not found and not any(mark in pattern for mark in "*?"):
+        reasons = dict.fromkeys(str(group.pinned or "it has one channel only") for group in groups)
+        raise PlanError(f"nothing of {pattern} can be removed", why="; ".join(reasons))
+    return found
 
 
 def _check_round_to(round_to: Any) -> None:
