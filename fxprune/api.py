@@ -67,7 +67,9 @@ def shrink(
         before=cost_of(deps.graph_module, deps.trace, lambda tensor: tensor.shape),
         after=cost_of(small, deps.trace, layout.shape),
         groups=plan.groups,
-        verification=verify_layout(deps, layout, small, values) if verify else None,
+        verification=verify_layout(deps, layout, small, values, known_nodes=True)
+        if verify
+        else None,
         diagnostics=deps.diagnostics,
         renormalized=_renormalized(deps, layout),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from fxprune.errors import CaptureError, InputError
+from fxprune.errors import CaptureError, InputError, first_line
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -82,22 +82,19 @@ def capture(model: nn.Module) -> fx.GraphModule:
         graph = tracer.trace(model)
     except Exception as error:
         raise CaptureError(
-            f"{type(model).__name__} cannot be traced symbolically: {_first_line(error)}",
+            f"{type(model).__name__} cannot be traced symbolically: {first_line(error)}",
             where=_where(tracer, error),
             why="its forward does something with tensor values, shapes or types that needs real"
             " tensors",
             hint="move the branch out of forward, mark the function with torch.fx.wrap, or pass a"
             " GraphModule",
         ) from error
+    graph._tracer_cls = fx.Tracer  # so that reading a pickle of the result needs torch only
     graph_module = fx.GraphModule(model, graph, type(model).__name__)
     for name, module in graph_module.named_modules():
         if name and type(module) is nn.Module:
             module.training = model.get_submodule(name).training
     return graph_module
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _where(tracer: _Tracer, error: Exception) -> str:

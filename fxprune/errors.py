@@ -90,3 +90,22 @@ class RewriteError(FxPruneError):
 
 class VerificationError(FxPruneError):
     """The shrunk model does not compute what the original computes for the kept channels."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type if it has none.
+
+    >>> first_line(ValueError("no way"))
+    'no way'
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def in_one_line(error: BaseException) -> str:
+    """The type and the first line of an error.
+
+    >>> in_one_line(ValueError("no way"))
+    'ValueError: no way'
+    """
+    name = type(error).__name__
+    return name if not str(error).strip() else f"{name}: {first_line(error)}"

@@ -173,6 +173,8 @@ def parameter_axes(trace: Trace) -> Iterator[tuple[str, int, Axis]]:
 
 def traced_tensors(value: Any) -> list[TracedTensor]:
     """The tensors of a node's value, in a fixed order."""
+    if isinstance(value, TracedTensor):
+        return [value]
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, TracedTensor)]
 
 

@@ -12,7 +12,7 @@ from torch._decomp import decomposition_table
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
-from fxprune.errors import AnalysisError, FxPruneError
+from fxprune.errors import AnalysisError, FxPruneError, first_line
 from fxprune.labels import Axis, LabelAlgebra
 from fxprune.meta_kernels import DispatchMode, run_on_meta
 from fxprune.module_trees import clone_tree, named_state, to_meta
@@ -61,16 +61,20 @@ class Work:
 
     node: str
     op: OpOverload
-    args: tuple[Any, ...]
+    args: list[Any]
     kwargs: dict[str, Any]
     out: Any
 
     def macs(self, shape: Callable[[TracedTensor], Sequence[int]]) -> int:
         """Multiply-accumulate operations if every tensor has the shape that `shape` tells."""
-        args, kwargs, out = pytree.tree_map(
-            lambda v: tuple(shape(v)) if isinstance(v, TracedTensor) else v,
-            (self.args, self.kwargs, self.out),
-        )
+
+        def shapes(value: Any) -> Any:
+            if isinstance(value, (list, tuple)):
+                return [shapes(v) for v in value]
+            return list(shape(value)) if isinstance(value, TracedTensor) else value
+
+        args, out = shapes(self.args), shapes(self.out)
+        kwargs = {name: shapes(value) for name, value in self.kwargs.items()}
         return int(flop_registry[self.op._overloadpacket](*args, **kwargs, out_val=out)) // 2
 
 
@@ -184,8 +188,9 @@ class LabelMode(DispatchMode):
         """Note MACs, state tensors that are read, and axes that are looked across."""
         trace, node = self.trace, self.node.name if self.node is not None else ""
         if call.op._overloadpacket in flop_registry:
-            seen = snapshot((call.args, call.kwargs, call.out), self.labels)
-            trace.work.append(Work(node, call.op, *seen))
+            args, out = snapshot(list(call.args), self.labels), snapshot(call.out, self.labels)
+            kwargs = {name: snapshot(v, self.labels) for name, v in call.kwargs.items()}
+            trace.work.append(Work(node, call.op, args, kwargs, out))
         for operand in call.tensors():
             name = getattr(operand, _STATE_NAME, None)
             if name is not None:
@@ -260,7 +265,7 @@ class _Interpreter(fx.Interpreter):
             raise
         except Exception as error:
             raise AnalysisError(
-                f"interpreting the model failed: {str(error).splitlines()[0]}",
+                f"interpreting the model failed: {first_line(error)}",
                 where=locate(n),
                 why=type(error).__name__,
                 hint="check that the model runs on inputs of these shapes",
@@ -284,6 +289,10 @@ def snapshot(value: Any, labels: LabelAlgebra) -> Any:
     """A value with every tensor replaced by what is known of it."""
     if isinstance(value, torch.Tensor):
         return TracedTensor(tuple(value.shape), tuple(axes_of(value, labels)), value_of(value))
+    if type(value) in (list, tuple):
+        return type(value)(snapshot(v, labels) for v in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
     return pytree.tree_map(
         lambda v: snapshot(v, labels) if isinstance(v, torch.Tensor) else v, value
     )

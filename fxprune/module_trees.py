@@ -55,7 +55,7 @@ class _Cloner:
         if isinstance(value, nn.Module):
             return self.module(value)
         if isinstance(value, dict):
-            copy = value.copy()
+            copy = value.copy()  # most are empty tables of hooks
             for key, item in value.items():
                 if type(item) not in _PLAIN:
                     copy[key] = self.attribute(item)

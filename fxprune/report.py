@@ -78,9 +78,9 @@ class ShrinkReport:
 
     def __str__(self) -> str:
         buffer = io.StringIO()
-        console = Console(file=buffer, width=100, color_system=None)
+        console = Console(file=buffer, width=100, color_system=None, markup=False)
         console.print(self.width_table())
         console.print(self.cost_table())
         for note in self.notes():
-            console.print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"- {note}", highlight=False, soft_wrap=True)
         return buffer.getvalue()

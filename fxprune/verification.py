@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph, analyze
-from fxprune.errors import InputError, VerificationError
+from fxprune.errors import InputError, VerificationError, first_line
 from fxprune.inputs import bind, materialize
 from fxprune.interpretation import TracedTensor
 from fxprune.module_trees import as_parameter, clone_tree, named_state
@@ -72,8 +72,8 @@ def verify(
     Both are run on the example inputs and on all-negative ones, in float64 where that takes at
     most 2 GiB. The reference is the original graph with removed positions zeroed at each operand
     that is summed over. Every node's kept positions are compared with the node of the same name,
-    if `small` is a GraphModule, else the outputs only. Neither model is changed; both are run in
-    eval mode.
+    if `small` is what `shrink` returned; the outputs only, if it is any other module (one that was
+    pickled and read again, say). Neither model is changed; both are run in eval mode.
 
     Args:
         model: the original.
@@ -89,13 +89,29 @@ def verify(
     deps = analyze(model, values)
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
-    return verify_layout(deps, plan.layout(deps), small, example_inputs)
+    known = "fxprune" in getattr(small, "meta", {})
+    return verify_layout(deps, plan.layout(deps), small, example_inputs, known_nodes=known)
 
 
 def verify_layout(
-    deps: DependencyGraph, layout: Layout, small: nn.Module, values: tuple[Any, ...] | None
+    deps: DependencyGraph,
+    layout: Layout,
+    small: nn.Module,
+    values: tuple[Any, ...] | None,
+    *,
+    known_nodes: bool,
 ) -> Verification:
-    """As `verify`, for a finished analysis and layout; `values` bind the placeholders."""
+    """As `verify`, for a finished analysis and layout.
+
+    Args:
+        deps: the analysis of the original.
+        layout: what stays.
+        small: the shrunk model.
+        values: one for each placeholder, or None for random ones.
+        known_nodes: whether nodes of the same name are the same. They are in what `shrink`
+            returns, but not in a model that was pickled since: reading it traces its code again,
+            which numbers the nodes anew.
+    """
     start = time.perf_counter()
     if any(t.device.type == "meta" for t in deps.state.values()):
         raise InputError(
@@ -105,13 +121,14 @@ def verify_layout(
     values = materialize(deps.inputs, seed=0) if values is None else values
     dtype = _common_dtype(deps)
     size = sum(t.numel() for t in deps.state.values() if t.is_floating_point())
-    if dtype != torch.float64 and size * 8 <= _LARGEST_DOUBLE:
-        try:
-            result = _run(deps, layout, small, values, torch.float64)
-        except (RuntimeError, TypeError):
-            result = _run(deps, layout, small, values, dtype)  # the graph names a dtype itself
-    else:
-        result = _run(deps, layout, small, values, dtype)
+    precise = torch.float64 if size * 8 <= _LARGEST_DOUBLE else dtype
+    try:
+        result = _run(_Comparison(deps, layout, small, precise, known_nodes), values)
+    except _RunError:
+        if precise == dtype:
+            raise
+        # the graph names a dtype itself, and so runs in no other
+        result = _run(_Comparison(deps, layout, small, dtype, known_nodes), values)
     return replace(result, seconds=time.perf_counter() - start)
 
 
@@ -120,14 +137,11 @@ def _common_dtype(deps: DependencyGraph) -> torch.dtype:
     return max(set(dtypes), key=dtypes.count, default=torch.float32)
 
 
-def _run(
-    deps: DependencyGraph,
-    layout: Layout,
-    small: nn.Module,
-    values: tuple[Any, ...],
-    dtype: torch.dtype,
-) -> Verification:
-    comparison = _Comparison(deps, layout, small, dtype)
+class _RunError(VerificationError):
+    """A model cannot be run at all."""
+
+
+def _run(comparison: _Comparison, values: tuple[Any, ...]) -> Verification:
     sets = {"example": values, "all negative": pytree.tree_map(_negative, values)}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for name, given in sets.items():
@@ -145,7 +159,12 @@ class _Comparison:
     """Two interpreters in lockstep."""
 
     def __init__(
-        self, deps: DependencyGraph, layout: Layout, small: nn.Module, dtype: torch.dtype
+        self,
+        deps: DependencyGraph,
+        layout: Layout,
+        small: nn.Module,
+        dtype: torch.dtype,
+        known_nodes: bool,
     ) -> None:
         self.dtype = dtype
         self.deps = deps
@@ -153,9 +172,7 @@ class _Comparison:
         self.labels: LabelAlgebra = deps.trace.labels.copy()
         self.original = _eval_clone(deps.graph_module, self.cast)
         self.small = _eval_clone(small, self.cast)
-        names = [n.name for n in small.graph.nodes] if isinstance(small, fx.GraphModule) else []
-        shared = set(names) & {n.name for n in deps.graph_module.graph.nodes}
-        self.every_node = isinstance(small, fx.GraphModule) and "output" in shared
+        self.every_node = known_nodes and _has_same_nodes(small, deps.graph_module)
         tolerance = _TOLERANCE.get(dtype, 1e-3)
         self.result = Verification(
             every_node=self.every_node,
@@ -181,14 +198,16 @@ class _Comparison:
             self._compare_outputs(values)
             return
         assert isinstance(self.small, fx.GraphModule)
-        twin = _Stepper(self.small, self._copies(values), QuietMode())
-        for node, value in _Stepper(
-            self.original, self._copies(values), MaskedMode(self.labels, self.removed)
-        ):
+        twin = _Stepper("the shrunk model", self.small, self._copies(values), QuietMode())
+        for node, value in self._reference(values):
             self._relabel(node, value)
             other = twin.advance_to(node.name)
             if other is not None and node.op not in ("placeholder", "get_attr"):
                 self.compare(node, value, other[0])
+
+    def _reference(self, values: tuple[Any, ...]) -> _Stepper:
+        mode = MaskedMode(self.labels, self.removed)
+        return _Stepper("the original", self.original, self._copies(values), mode)
 
     def _copies(self, values: tuple[Any, ...]) -> list[Any]:
         return [
@@ -197,12 +216,16 @@ class _Comparison:
         ]
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
-        names = [str(n.target) for n in self.deps.graph_module.graph.nodes if n.op == "placeholder"]
-        with QuietMode():
-            given = dict(zip(names, self._copies(values), strict=True))
-            out = self.small(**given)
-        steps = _Stepper(self.original, self._copies(values), MaskedMode(self.labels, self.removed))
-        for node, value in steps:
+        try:
+            with QuietMode():
+                out = self.small(*self._copies(values))
+        except Exception as error:
+            raise _RunError(
+                f"the shrunk model fails: {first_line(error)}",
+                why=type(error).__name__,
+                hint="pass the model that was shrunk from this original by this plan",
+            ) from error
+        for node, value in self._reference(values):
             self._relabel(node, value)
             if node.op == "output":
                 self.compare(node, value, out)
@@ -273,6 +296,16 @@ class _Comparison:
         self.result = replace(self.result, absolute=max(absolute, self.result.absolute))
 
 
+def _has_same_nodes(small: nn.Module, original: fx.GraphModule) -> bool:
+    """Whether a model has nodes named as the original's, in the same order."""
+    if not isinstance(small, fx.GraphModule):
+        return False
+    known = {node.name for node in original.graph.nodes}
+    theirs = [node.name for node in small.graph.nodes if node.name in known]
+    ours = [node.name for node in original.graph.nodes if node.name in set(theirs)]
+    return ours == theirs and "output" in known
+
+
 def _first_difference(expected: torch.Tensor, got: torch.Tensor) -> str:
     index = int(torch.argmax((expected.double() - got.double()).abs().nan_to_num(torch.inf)))
     place = tuple(int(i) for i in np.unravel_index(index, expected.shape))
@@ -296,7 +329,8 @@ def _eval_clone(module: Any, cast: Any) -> Any:
 class _Stepper:
     """Runs a graph node by node, freeing values that no later node needs."""
 
-    def __init__(self, module: fx.GraphModule, values: list[Any], mode: Any) -> None:
+    def __init__(self, name: str, module: fx.GraphModule, values: list[Any], mode: Any) -> None:
+        self.name = name
         self.interpreter = fx.Interpreter(module)
         self.values = iter(values)
         self.mode = mode
@@ -319,6 +353,13 @@ class _Stepper:
         try:
             with self.mode:
                 env[node] = self.interpreter.run_node(node)
+        except Exception as error:
+            raise _RunError(
+                f"{self.name} fails at node {node.name}: {first_line(error)}",
+                where=locate(node),
+                why=type(error).__name__,
+                hint="check that the model runs on these inputs in eval mode",
+            ) from error
         finally:
             torch.backends.mha.set_fastpath_enabled(fastpath)
         for done in self.interpreter.user_to_last_uses.get(node, []):

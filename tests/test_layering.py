@@ -10,7 +10,7 @@ import pytest
 # Lowest first. A module may import from its own layer and from those above it in this table.
 # `__init__` is the package itself: what `import fxprune` gives.
 LAYERS = (
-    {"errors", "suggestions"},
+    {"errors", "files", "suggestions"},
     {"labels"},
     {"rules"},
     {
@@ -20,6 +20,7 @@ LAYERS = (
         "groups",
         "inputs",
         "interpretation",
+        "meta_kernels",
         "module_trees",
     },
     {"cost", "importance", "planning"},
@@ -27,7 +28,7 @@ LAYERS = (
     {"drawing", "reference", "report", "verification"},
     {"api"},
     {"__init__"},
-    {"__main__", "cli"},
+    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files"},
 )
 
 # (module, what it must not import, why); these forbid more than the layers do.

@@ -6,6 +6,7 @@ exact coupling cannot be expressed, positions are coupled more than needed, or p
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,14 +63,12 @@ class LabelAlgebra(LabelStore):
 
     def merge(self, axes: Sequence[Axis]) -> Axis:
         """The axis of size n1 * n2 * ... that flattening consecutive axes gives."""
-        total = int(np.prod([axis.size for axis in axes]))
+        sizes = [axis.size for axis in axes]
         vectors: list[Ids] = []
-        outer = 1
-        for axis in axes:
-            inner = total // (outer * axis.size)
+        for k, axis in enumerate(axes):
+            outer, inner = math.prod(sizes[:k]), math.prod(sizes[k + 1 :])
             vectors += [np.tile(np.repeat(v, inner), outer) for v in self.leaves(axis)]
-            outer *= axis.size
-        return Axis(total, tuple(vectors), self._inherited(axes))
+        return Axis(math.prod(sizes), tuple(vectors), self._inherited(axes))
 
     def _inherited(self, axes: Sequence[Axis]) -> Any:
         """The reason of the first pinned axis: what is made of it is pinned for that reason."""

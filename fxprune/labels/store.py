@@ -134,6 +134,8 @@ class LabelStore:
 
     def leaves(self, axis: Axis) -> tuple[Ids, ...]:
         """The resolved label vectors of an axis; none if it is pinned."""
+        if not axis.vectors:
+            return ()
         version, vectors = axis.cache
         if version != self.version:
             vectors = self.expand(axis.vectors)

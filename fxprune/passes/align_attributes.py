@@ -113,3 +113,6 @@ class AlignAttributes(Pass):
                     setattr(module, name, value)
                     modified = True
         return modified
+
+    def ensures(self, graph_module: fx.GraphModule, layout: Layout) -> None:
+        """Nothing to check: the nodes are as they were."""

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from fxprune.errors import FxPruneError, RewriteError
+from fxprune.errors import FxPruneError, RewriteError, first_line
 from fxprune.inputs import materialize
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
@@ -44,7 +44,6 @@ class RepairShapes(Pass):
         walk = _Walk(graph_module, layout)
         walk.run()
         if walk.modified:
-            graph_module.graph.lint()
             graph_module.recompile()
         return walk.modified
 
@@ -84,7 +83,7 @@ class _Walk:
             value, error = self.evaluate(node)
         if error is not None:
             raise RewriteError(
-                f"node {node.name} does not take the pruned operands: {_first_line(error)}",
+                f"node {node.name} does not take the pruned operands: {first_line(error)}",
                 where=locate(node),
                 why=f"its operands have shapes {repair.operand_shapes()}",
                 hint=f"ignore the groups that reach it, or report {name!r} as unsupported",
@@ -108,7 +107,7 @@ class _Walk:
             raise
         except (IndexError, ValueError, TypeError, AttributeError) as error:
             raise RewriteError(
-                f"node {repair.node.name} cannot be repaired: {_first_line(error)}",
+                f"node {repair.node.name} cannot be repaired: {first_line(error)}",
                 where=locate(repair.node),
                 why=f"unexpected arguments {repair.node.args} {repair.node.kwargs}",
                 hint="ignore the groups that reach it, or report it as unsupported",
@@ -125,19 +124,10 @@ class _Walk:
         try:
             if node.op == "get_attr":
                 return to_meta(attribute_at(self.graph_module, str(node.target))), None
-            if node.op == "call_module":
-                self._sync(str(node.target))
             args, kwargs = self.interpreter.fetch_args_kwargs_from_env(node)
             return getattr(self.interpreter, node.op)(node.target, args, kwargs), None
         except Exception as error:  # noqa: BLE001  # whatever a user's function raises is reported
             return None, error
-
-    def _sync(self, target: str) -> None:
-        """Let the shadow of a module see attributes that a repair changed."""
-        module, shadow = self.graph_module.get_submodule(target), self.shadow.get_submodule(target)
-        for name, value in vars(module).items():
-            if isinstance(value, (int, tuple)) and not name.startswith("_"):
-                setattr(shadow, name, value)
 
     def mismatch(self, node: fx.Node, value: Any) -> tuple[list[Any], list[Any]] | None:
         """The shapes of a node's value and the predicted ones, if they differ."""
@@ -164,7 +154,3 @@ def _erase_readers(node: fx.Node) -> None:
     for source in sources:
         if source.op not in ("placeholder", "get_attr"):
             _erase_readers(source)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

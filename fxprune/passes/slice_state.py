@@ -54,7 +54,6 @@ class SliceState(Pass):
 
     def ensures(self, graph_module: fx.GraphModule, layout: Layout) -> None:
         """Every tensor has the shape that the layout predicts."""
-        super().ensures(graph_module, layout)
         for name, tensor in named_state(graph_module).items():
             predicted = tuple(layout.size(axis) for axis in layout.deps.trace.axes[name])
             if tuple(tensor.shape) != predicted:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fxprune.errors import PlanError
+from fxprune.files import write_atomically
 from fxprune.inputs import InputSpec
 from fxprune.planning.layout import Layout
 
@@ -122,12 +122,9 @@ class Plan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as a JSON file; the file appears whole or not at all."""
-        target = Path(path)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(self.to_json())
-        Path(file.name).replace(target)
+        write_atomically(
+            Path(path), lambda draft: draft.write_text(self.to_json(), encoding="utf-8")
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:

@@ -98,7 +98,7 @@ def squeeze(call: Call) -> None:
     call.result([axis for dim, axis in enumerate(x) if dim not in chosen or axis.size != 1])
 
 
-@rule(aten.expand, aten.expand_as, aten.broadcast_to)
+@rule(aten.expand, aten.broadcast_to)
 def expand(call: Call) -> None:
     """Every copy of an expanded axis can go alone."""
     x = call.axes("self")

@@ -37,8 +37,10 @@ def _window(call: Call, rank: int) -> None:
     x = call.axes(call.tensors()[0])
     spatial = len(x) - rank
     for operand in call.tensors()[1:]:
-        for axis, other in zip(x[:spatial], call.axes(operand), strict=False):
+        others = call.axes(operand)
+        for axis, other in zip(x[:spatial], others, strict=False):
             call.labels.unify(axis, other)
+        call.pin(others[spatial:], f"{call.name} slides over this axis")
     call.pin(x[spatial:], f"{call.name} slides over this axis")
     sizes = call.outputs()[0].shape[spatial:]
     call.result([*x[:spatial], *[call.pinned(size) for size in sizes]])

@@ -1,0 +1,179 @@
+"""The command line: `fxprune analyze | plan | shrink | verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import fxprune
+from fxprune import cli_output as output
+from fxprune.cli_options import FILE, check_removal, model_options, output_option, removal_options
+from fxprune.cli_output import stage
+from fxprune.errors import FxPruneError, VerificationError
+from fxprune.loading import ModelSource
+from fxprune.model_files import load_model, save_model
+from fxprune.planning import Plan
+
+_EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  the model, its inputs, its plan or a file is at fault
+  2  the command line is at fault
+  3  the shrunk model does not compute what the original computes
+A command that fails writes no file and leaves an existing one as it is."""
+
+
+class _Failure(click.ClickException):
+    """An error for the user: its text on stderr, without a traceback."""
+
+
+class _Refutation(_Failure):
+    exit_code = 3
+
+
+class _Commands(click.Group):
+    """Turns the library's errors into messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except VerificationError as error:
+            raise _Refutation(str(error)) from error
+        except FxPruneError as error:
+            raise _Failure(str(error)) from error
+
+
+def _examples(*commands: str) -> str:
+    lines = [f"  fxprune {command}" for command in commands]
+    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *lines])
+
+
+@click.group(cls=_Commands, epilog=_EXIT_CODES)
+@click.version_option(fxprune.__version__, prog_name="fxprune")
+def main() -> None:
+    """Remove channels of a PyTorch model for real, and prove the result.
+
+    MODEL is package.module:callable, where the callable takes no arguments and returns a
+    torch.nn.Module (or is one), such as torchvision.models:resnet18.
+    """
+
+
+@main.command(
+    epilog=_examples("analyze torchvision.models:resnet18 --input 1x3x224x224"),
+)
+@model_options
+@click.option("--full", is_flag=True, help="Show the members of each group, and where pins are.")
+def analyze(source: ModelSource, full: bool, as_json: bool) -> None:
+    """Show which channels of MODEL live and die together, and which must stay."""
+    with stage("Building the model"):
+        model, inputs = source.model(), source.required_inputs()
+    with stage("Analyzing"):
+        deps = fxprune.analyze(model, inputs)
+    if as_json:
+        output.show_json(output.analysis_document(deps))
+    else:
+        output.show_analysis(deps, full=full)
+
+
+@main.command(
+    epilog=_examples(
+        "plan torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o plan.json",
+        "plan zoo:net --ratio 0.5 --ratios 'stem.*=0.2' --ignore head --round-to 8 -o plan.json",
+    ),
+)
+@model_options
+@removal_options
+@output_option("The plan's file.")
+def plan(source: ModelSource, removal: dict[str, Any], path: Path, as_json: bool) -> None:
+    """Choose the channels of MODEL to remove, and write them to a JSON file."""
+    check_removal(removal)
+    with stage("Building the model"):
+        model, inputs = source.model(), source.required_inputs()
+    with stage("Planning"):
+        made = fxprune.plan(model, inputs, **removal)
+    made.save(path)
+    if as_json:
+        output.show_json({"output": str(path), "groups": output.widths_document(made.groups)})
+    else:
+        output.show_plan(made)
+        click.echo(f"wrote {path}")
+
+
+@main.command(
+    epilog=_examples(
+        "shrink torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o small.pt",
+        "shrink torchvision.models:resnet18 --plan plan.json -o small.pt",
+    ),
+)
+@model_options
+@removal_options
+@click.option("--plan", "plan_path", type=FILE, help="A plan, instead of the options of a new one.")
+@click.option("--no-verify", is_flag=True, help="Do not prove the result.")
+@output_option("The shrunk model's file.")
+def shrink(
+    *,
+    source: ModelSource,
+    removal: dict[str, Any],
+    plan_path: Path | None,
+    no_verify: bool,
+    path: Path,
+    as_json: bool,
+) -> None:
+    """Remove channels of MODEL, verify the result, and write it to a file.
+
+    What to remove is said by --plan, or else by --ratio, --ratios or --channels.
+
+    The file holds a torch.fx.GraphModule. torch.load(file, weights_only=False) reads it, without
+    fxprune, and can run any code in it: load only files you trust.
+    """
+    if plan_path is None:
+        check_removal(removal, "--plan, ")
+    elif removal:
+        raise click.UsageError("--plan says what to remove: leave out the options of a new plan")
+    made = Plan.load(plan_path) if plan_path else None
+    with stage("Building the model"):
+        model = source.model()
+        inputs = source.example_inputs() if made else source.required_inputs()
+    if made is None:
+        with stage("Planning"):
+            made = fxprune.plan(model, inputs, **removal)
+    with stage("Shrinking" if no_verify else "Shrinking and verifying"):
+        small = fxprune.shrink(model, made, inputs, verify=not no_verify)
+    report: fxprune.ShrinkReport = small.meta["fxprune"]
+    with stage("Writing"):
+        save_model(small, path)
+    if as_json:
+        output.show_json({"output": str(path), **output.report_document(report)})
+    else:
+        output.show_report(report)
+        click.echo(f"wrote {path}")
+
+
+@main.command(
+    epilog=_examples("verify torchvision.models:resnet18 small.pt --plan plan.json"),
+)
+@model_options
+@click.argument("small", type=FILE)
+@click.option("--plan", "plan_path", type=FILE, required=True, help="The plan that SMALL follows.")
+def verify(source: ModelSource, small: Path, plan_path: Path, as_json: bool) -> None:
+    """Prove that SMALL, which shrink wrote, computes what MODEL computes for the kept channels.
+
+    Without --input and example_inputs(), random inputs of the plan's shapes are taken.
+
+    SMALL is read with torch.load(SMALL, weights_only=False), which can run any code in the file:
+    load only files you trust.
+    """
+    made = Plan.load(plan_path)
+    with stage("Building the model"):
+        model, inputs = source.model(), source.example_inputs()
+    with stage("Reading the shrunk model"):
+        shrunk = load_model(small)
+    with stage("Verifying"):
+        result = fxprune.verify(model, shrunk, made, inputs)
+    if as_json:
+        output.show_json(output.verification_document(result))
+    else:
+        click.echo(str(result))

@@ -1,0 +1,209 @@
+"""The options that the commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import click
+
+from fxprune.errors import InputError
+from fxprune.inputs import InputSpec
+from fxprune.loading import ModelName, ModelSource, parse_input
+from fxprune.planning.criteria import CRITERIA
+
+Command: TypeAlias = Callable[..., None]
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _parsed(parse: Callable[[str], Any]) -> Callable[..., Any]:
+    """A callback that parses the text, or the texts, of a parameter."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        try:
+            return tuple(map(parse, value)) if param.multiple else parse(value)
+        except InputError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return callback
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.rpartition("=")
+    if not (name and equals and value):
+        raise InputError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def _named_ratio(text: str) -> tuple[str, float]:
+    name, value = _assignment(text)
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise InputError(f"the ratio {value!r} in {text!r} is not a number") from error
+
+
+def _named_channels(text: str) -> tuple[str, list[int]]:
+    name, value = _assignment(text)
+    try:
+        return name, [int(channel) for channel in value.split(",")]
+    except ValueError as error:
+        raise InputError(f"the channels {value!r} in {text!r} are not like 1,5,7") from error
+
+
+def _writable(ctx: click.Context, param: click.Parameter, path: Path) -> Path:
+    """Refuse a path that could not be written, before the work."""
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        raise click.BadParameter(f"{path} exists and is not a file")
+    if not target.parent.is_dir():
+        raise click.BadParameter(f"the folder {target.parent} does not exist")
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise click.BadParameter(f"{path} cannot be written")
+    return path
+
+
+_MODEL_OPTIONS = (
+    click.argument("model", callback=_parsed(ModelName.parse)),
+    click.option(
+        "--input",
+        "inputs",
+        metavar="SHAPE[:DTYPE[:HIGH]]",
+        multiple=True,
+        callback=_parsed(parse_input),
+        help="An example input, once for each argument of the model: 1x3x224x224, or 2x16:int64"
+        " (zeros), or 2x16:int64:1000 (random integers below 1000). Without it,"
+        " example_inputs() of the model's Python module is called.",
+    ),
+    click.option(
+        "--app-dir",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        default=".",
+        show_default=True,
+        help="Folder that comes first when the model's Python module is looked for.",
+    ),
+    click.option(
+        "--model-seed",
+        "seed",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Seed before the model is built: commands with one seed get the same weights.",
+    ),
+    click.option("--state", type=FILE, help="State dict to load (.safetensors or torch.save)."),
+    click.option("--train", is_flag=True, help="Do not put the model in eval mode."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
+)
+
+_REMOVAL_OPTIONS = (
+    click.option(
+        "--ratio",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Fraction of channels to remove from every group.",
+    ),
+    click.option(
+        "--ratios",
+        metavar="PATTERN=R",
+        multiple=True,
+        callback=_parsed(_named_ratio),
+        help="The same for the groups that some modules produce, such as 'layer1.*=0.3';"
+        " can be repeated, and the last that matches wins.",
+    ),
+    click.option(
+        "--channels",
+        metavar="MODULE=1,5,7",
+        multiple=True,
+        callback=_parsed(_named_channels),
+        help="Output channels of a module to remove; can be repeated.",
+    ),
+    click.option(
+        "--ignore",
+        metavar="PATTERN",
+        multiple=True,
+        help="Modules whose output channels all stay; can be repeated.",
+    ),
+    click.option("--criterion", type=click.Choice(CRITERIA), help="What ranks the channels."),
+    click.option("--round-to", type=click.IntRange(1), help="Round kept widths up to a multiple."),
+    click.option("--seed", "plan_seed", type=click.IntRange(0), help="Seed of --criterion random."),
+)
+
+
+def output_option(what: str) -> Callable[[Command], Command]:
+    """The option `-o`, handed on as `path`, which is known to be writable."""
+    return click.option(
+        "-o",
+        "--output",
+        "path",
+        type=click.Path(dir_okay=False, path_type=Path),
+        callback=_writable,
+        required=True,
+        help=f"{what} An existing file is replaced once all went well.",
+    )
+
+
+def model_options(command: Command) -> Command:
+    """Add the argument MODEL and its options, handed on as `source`; and `--json`."""
+
+    @functools.wraps(command)
+    def run(
+        *,
+        model: ModelName,
+        app_dir: Path,
+        seed: int,
+        state: Path | None,
+        train: bool,
+        inputs: tuple[InputSpec, ...],
+        **rest: Any,
+    ) -> None:
+        command(source=ModelSource(model, app_dir, seed, state, train, inputs), **rest)
+
+    return _with(run, _MODEL_OPTIONS)
+
+
+def removal_options(command: Command) -> Command:
+    """Add the options that say what to remove; those given are handed on as `removal`."""
+
+    @functools.wraps(command)
+    def run(
+        *,
+        ratio: float | None,
+        ratios: tuple[tuple[str, float], ...],
+        channels: tuple[tuple[str, list[int]], ...],
+        ignore: tuple[str, ...],
+        criterion: str | None,
+        round_to: int | None,
+        plan_seed: int | None,
+        **rest: Any,
+    ) -> None:
+        removal = {
+            "ratio": ratio,
+            "ratios": dict(ratios) or None,
+            "channels": dict(channels) or None,
+            "ignore": ignore or None,
+            "criterion": criterion,
+            "round_to": round_to,
+            "seed": plan_seed,
+        }
+        given = {name: value for name, value in removal.items() if value is not None}
+        command(removal=given, **rest)
+
+    return _with(run, _REMOVAL_OPTIONS)
+
+
+def _with(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def check_removal(removal: Mapping[str, Any], others: str = "") -> None:
+    """Refuse options that remove nothing.
+
+    Raises:
+        UsageError: none of `--ratio`, `--ratios` and `--channels` is given.
+    """
+    if not removal.keys() & {"ratio", "ratios", "channels"}:
+        raise click.UsageError(f"say what to remove: {others}--ratio, --ratios or --channels")

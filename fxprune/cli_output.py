@@ -1,0 +1,143 @@
+"""What the command line prints: tables for people, JSON for programs, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from fxprune.analysis import DependencyGraph
+from fxprune.planning import GroupPlan, Plan
+from fxprune.report import ShrinkReport
+from fxprune.verification import Verification
+
+_PATIENCE = 1.0  # Seconds before a stage of the work says that it is running.
+
+
+@contextmanager
+def stage(what: str) -> Iterator[None]:
+    """Say on stderr that `what` is being done, once it has taken more than a second.
+
+    A terminal shows a spinner, anything else gets a line. Meanwhile standard output goes to
+    standard error, so that nothing that a model prints gets into a table or JSON.
+    """
+    console = Console(stderr=True)
+    spinner = console.status(f"{what} ...")
+
+    def show() -> None:
+        if console.is_terminal:
+            spinner.start()
+        else:
+            click.echo(f"{what} ...", err=True)
+
+    timer = threading.Timer(_PATIENCE, show)
+    timer.daemon = True
+    with redirect_stdout(sys.stderr):
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            spinner.stop()
+
+
+def show_analysis(deps: DependencyGraph, *, full: bool) -> None:
+    """The groups as a table; `full` adds their members and the places of their pins."""
+    table = Table("group", "kind", "size", "pinned", *(["members"] if full else []))
+    table.columns[2].justify = "right"
+    for group in deps.groups:
+        reason = (str(group.pinned) if full else group.pinned.what) if group.pinned else ""
+        members = ["\n".join(map(str, group.members))] if full else []
+        style = "dim" if group.pinned else None
+        table.add_row(group.name, group.kind, str(group.size), reason, *members, style=style)
+    free = sum(group.prunable for group in deps.groups)
+    pinned = sum(group.pinned is not None for group in deps.groups)
+    console = _console()
+    console.print(table)
+    console.print(f"{free} groups can be pruned, {pinned} are pinned")
+    for diagnostic in deps.diagnostics:
+        console.print(f"- {diagnostic}", soft_wrap=True)
+
+
+def show_plan(plan: Plan) -> None:
+    """The width of every group before and after."""
+    table = Table("group", "kind", "before", "after")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name, group in plan.groups.items():
+        table.add_row(name, group.kind, str(group.size), str(group.width))
+    _console().print(table)
+
+
+def show_report(report: ShrinkReport) -> None:
+    """Widths, cost, and the remarks below."""
+    console = _console()
+    console.print(report.width_table())
+    console.print(report.cost_table())
+    for note in report.notes():
+        console.print(f"- {note}", soft_wrap=True)
+
+
+def show_json(document: Mapping[str, Any]) -> None:
+    """A document as JSON on standard output."""
+    click.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def analysis_document(deps: DependencyGraph) -> dict[str, Any]:
+    """An analysis for JSON."""
+    groups = [
+        {
+            "name": group.name,
+            "kind": group.kind,
+            "size": group.size,
+            "prunable": group.prunable,
+            "pinned": asdict(group.pinned) if group.pinned else None,
+            "members": [{"parameter": m.parameter, "dim": m.dim} for m in group.members],
+        }
+        for group in deps.groups
+    ]
+    return {"groups": groups, "diagnostics": [asdict(d) for d in deps.diagnostics]}
+
+
+def widths_document(groups: Mapping[str, GroupPlan]) -> dict[str, Any]:
+    """The widths of groups for JSON."""
+    return {
+        name: {"kind": group.kind, "before": group.size, "after": group.width}
+        for name, group in groups.items()
+    }
+
+
+def report_document(report: ShrinkReport) -> dict[str, Any]:
+    """A report for JSON."""
+    proof = report.verification
+    return {
+        "before": asdict(report.before),
+        "after": asdict(report.after),
+        "groups": widths_document(report.groups),
+        "verification": verification_document(proof) if proof else None,
+        "diagnostics": [asdict(diagnostic) for diagnostic in report.diagnostics],
+        "renormalized": [asdict(diagnostic) for diagnostic in report.renormalized],
+        "emit": report.emit,
+    }
+
+
+def verification_document(verification: Verification) -> dict[str, Any]:
+    """A verification for JSON."""
+    return asdict(verification)
+
+
+def _console() -> Console:
+    """Standard output. Names such as `attn[heads]` are no markup; files get long lines."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
+    return console

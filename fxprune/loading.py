@@ -1,0 +1,241 @@
+"""Models, example inputs and weights by name, as the command line takes them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxprune.errors import FxPruneError, InputError, in_one_line
+from fxprune.inputs import InputSpec, materialize
+from fxprune.suggestions import nearest
+
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64),
+        *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model by name: `package.module:callable`.
+
+    Attributes:
+        module: the Python module, which is imported.
+        attribute: a callable without arguments in it that returns the model, or the model itself.
+    """
+
+    module: str
+    attribute: str
+
+    @classmethod
+    def parse(cls, text: str) -> ModelName:
+        """The name in a text.
+
+        Raises:
+            InputError: the text is not of that form.
+
+        >>> ModelName.parse("torchvision.models:resnet18")
+        ModelName(module='torchvision.models', attribute='resnet18')
+        """
+        match = re.fullmatch(r"(\w+(?:\.\w+)*):(\w+(?:\.\w+)*)", text)
+        if match is None or match[1].endswith(".py"):
+            raise InputError(
+                f"{text!r} is not of the form package.module:callable",
+                hint="torchvision.models:resnet18 calls resnet18() of the module"
+                " torchvision.models; a file net.py is the module net",
+            )
+        return cls(match[1], match[2])
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.attribute}"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from and how it is set up.
+
+    Attributes:
+        name: the model.
+        app_dir: the folder that comes first when the model's Python module is looked for.
+        seed: seed of torch's random numbers before the model is built.
+        state: a file with the model's state dict, or None to keep the weights it is built with.
+        train: keep the train / eval flags that the model is built with, instead of eval mode.
+        inputs: descriptions of the example inputs, one for each argument; empty if not given.
+    """
+
+    name: ModelName
+    app_dir: Path = Path()
+    seed: int = 0
+    state: Path | None = None
+    train: bool = False
+    inputs: tuple[InputSpec, ...] = ()
+
+    def model(self) -> nn.Module:
+        """Build the model.
+
+        Raises:
+            InputError: it cannot be found, imported or built, is not a module, or the state dict
+                does not fit.
+        """
+        found = self._find()
+        torch.manual_seed(self.seed)
+        built = not isinstance(found, nn.Module) and callable(found)
+        with self._user_code(f"calling {self.name}"):
+            model = found() if built else found
+        if not isinstance(model, nn.Module):
+            what = "returned" if built else "is"
+            raise InputError(
+                f"{self.name} {what} an object of type {type(model).__name__}",
+                why="a torch.nn.Module is needed",
+                hint="name a callable without arguments that returns the model, or the model",
+            )
+        if self.state is not None:
+            _load_state(model, self.state)
+        return model if self.train else model.eval()
+
+    def example_inputs(self) -> Any:
+        """Inputs as described, else those that `example_inputs()` beside the model makes, or None.
+
+        Raises:
+            InputError: `example_inputs()` fails.
+        """
+        if self.inputs:
+            return materialize(self.inputs, seed=0)
+        offered = getattr(self._import(), "example_inputs", None)
+        torch.manual_seed(self.seed)
+        with self._user_code(f"calling {self.name.module}:example_inputs"):
+            return offered() if callable(offered) else offered
+
+    def required_inputs(self) -> Any:
+        """As `example_inputs`, but there must be some.
+
+        Raises:
+            InputError: there are none.
+        """
+        inputs = self.example_inputs()
+        if inputs is None:
+            raise InputError(
+                f"there are no example inputs for {self.name}",
+                why=f"{self.name.module} has no example_inputs() beside it",
+                hint="pass --input 1x3x224x224, once for each argument of the model",
+            )
+        return inputs
+
+    def _find(self) -> Any:
+        value: Any = self._import()
+        for part in self.name.attribute.split("."):
+            if not hasattr(value, part):
+                public = [name for name in dir(value) if not name.startswith("_")]
+                owner = getattr(value, "__name__", type(value).__name__)
+                raise InputError(f"{owner} has no attribute {part!r}", hint=nearest(part, public))
+            value = getattr(value, part)
+        return value
+
+    def _import(self) -> ModuleType:
+        folder = str(self.app_dir.resolve())
+        if sys.path[:1] != [folder]:
+            sys.path.insert(0, folder)
+        name = self.name.module
+        torch.manual_seed(self.seed)
+        with self._user_code(f"importing {name}"):
+            try:
+                return importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                missing = error.name or ""
+                if not missing or not f"{name}.".startswith(f"{missing}."):
+                    raise  # The module is there, but it imports another one that is not.
+                hint = nearest(missing, _modules_beside(missing))
+                raise InputError(f"there is no Python module {missing}", hint=hint) from error
+
+    @contextmanager
+    def _user_code(self, what: str) -> Iterator[None]:
+        """Turn whatever the user's code raises into an error that tells the line."""
+        try:
+            yield
+        except FxPruneError:
+            raise
+        except (Exception, SystemExit) as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            own = [f for f in frames if Path(f.filename).is_relative_to(self.app_dir.resolve())]
+            where = f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""
+            raise InputError(f"{what} failed: {in_one_line(error)}", where=where) from error
+
+
+def parse_input(text: str) -> InputSpec:
+    """The description of an example input in a text: SHAPE[:DTYPE[:HIGH]].
+
+    Floating-point values are normally distributed; integers are 0, or random below HIGH.
+
+    Raises:
+        InputError: the text is not of that form.
+
+    >>> parse_input("2x16:int64:1000")
+    InputSpec(shape=(2, 16), dtype='int64', low=0, high=1000)
+    """
+    match = re.fullmatch(r"([1-9]\d*(?:x[1-9]\d*)*)(?::(\w+)(?::([1-9]\d*))?)?", text)
+    if match is None:
+        raise InputError(
+            f"{text!r} does not describe an input", hint="write 1x3x224x224 or 2x16:int64:1000"
+        )
+    name, high = match[2] or "float32", int(match[3] or 1)
+    if name not in _DTYPES:
+        raise InputError(f"{text!r} has no known dtype", hint=nearest(name, _DTYPES))
+    dtype = _DTYPES[name]
+    if dtype.is_floating_point or dtype.is_complex:
+        largest = 1
+    else:
+        largest = 2 if dtype == torch.bool else torch.iinfo(dtype).max
+    if high > largest:
+        raise InputError(
+            f"the bound {high} in {text!r} is too large for {name}",
+            why="SHAPE:DTYPE:HIGH makes random integers below HIGH",
+        )
+    return InputSpec(tuple(int(size) for size in match[1].split("x")), name, 0, high)
+
+
+def _load_state(model: nn.Module, path: Path) -> None:
+    try:
+        state = _read_state(path)
+    except ImportError as error:
+        raise InputError(f"{path} needs safetensors: pip install safetensors") from error
+    except Exception as error:
+        raise InputError(f"the weights {path} cannot be read: {in_one_line(error)}") from error
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        text = " ".join(str(error).split())
+        raise InputError(
+            f"the weights {path} do not fit {type(model).__name__}",
+            why=textwrap.shorten(text, 800, placeholder=" ..."),
+            hint="pass a file with the state dict of exactly this model",
+        ) from error
+
+
+def _read_state(path: Path) -> Any:
+    if path.suffix != ".safetensors":
+        return torch.load(path, map_location="cpu", weights_only=True)
+    return importlib.import_module("safetensors.torch").load_file(path)  # needs not be installed
+
+
+def _modules_beside(name: str) -> Sequence[str]:
+    """The modules in the package of a dotted name, or all that can be imported."""
+    package = name.rpartition(".")[0]
+    folders = getattr(sys.modules[package], "__path__", []) if package else None
+    prefix = f"{package}." if package else ""
+    return [module.name for module in pkgutil.iter_modules(folders, prefix)]

@@ -1,0 +1,44 @@
+"""Files of shrunk models."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import fx, nn
+
+from fxprune.errors import InputError, in_one_line
+from fxprune.files import write_atomically
+
+
+def save_model(small: fx.GraphModule, path: Path) -> None:
+    """Write a shrunk model, without its report, with `torch.save`.
+
+    `torch.load(path, weights_only=False)` needs torch and the Python modules whose classes and
+    functions the graph calls, but not fxprune.
+
+    Raises:
+        FxPruneError: the model cannot be pickled, or the file cannot be written.
+    """
+    plain = copy.copy(small)
+    plain.meta = {}
+    write_atomically(path, lambda draft: torch.save(plain, draft))
+
+
+def load_model(path: Path) -> nn.Module:
+    """Read a model that `save_model` or `torch.save` wrote. This can run any code in the file.
+
+    Raises:
+        InputError: the file cannot be read or holds no module.
+    """
+    try:
+        small: object = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise InputError(f"the model {path} cannot be read: {in_one_line(error)}") from error
+    if not isinstance(small, nn.Module):
+        raise InputError(
+            f"{path} holds an object of type {type(small).__name__}, not a torch.nn.Module",
+            hint="pass a file that fxprune shrink wrote",
+        )
+    return small

@@ -1,0 +1,189 @@
+"""Capture gives a graph that keeps names and flags, and leaves the model as it is."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from fxprune import CaptureError, InputError
+from fxprune.capture import capture
+from fxprune.rules.place import module_path, source_line
+from models_zoo import ZOO
+
+
+class Block(nn.Module):
+    """A container that is no leaf of the tracer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block()
+        self.heads = nn.ModuleList([nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block(x)
+        return self.heads[0](x) + self.heads[1](x)
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            return x
+        return -x
+
+
+class BranchInside(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = nn.Sequential(nn.Linear(3, 3), Branching())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stage(x)
+
+
+class BranchAtTheTop(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x)
+        return x[: int(x.argmax())]
+
+
+def test_module_names_are_kept() -> None:
+    captured = capture(Network())
+    targets = [node.target for node in captured.graph.nodes if node.op == "call_module"]
+    assert targets == ["block.conv", "block.norm", "heads.0", "heads.1"]
+
+
+def test_the_state_dict_has_the_same_keys_and_tensors() -> None:
+    model = Network()
+    captured = capture(model)
+    assert {name: id(value) for name, value in captured.state_dict(keep_vars=True).items()} == {
+        name: id(value) for name, value in model.state_dict(keep_vars=True).items()
+    }
+
+
+def test_the_graph_computes_what_the_model_computes() -> None:
+    model, x = Network().eval(), torch.randn(2, 3, 5, 5)
+    assert torch.equal(capture(model)(x), model(x))
+
+
+def test_a_graph_module_passes_through_as_the_same_object() -> None:
+    graph_module = fx.symbolic_trace(Network())
+    assert capture(graph_module) is graph_module
+
+
+def test_a_single_leaf_module_can_be_captured() -> None:
+    linear, x = nn.Linear(3, 2), torch.randn(4, 3)
+    assert torch.equal(capture(linear)(x), linear(x))
+
+
+def _flags(module: nn.Module) -> dict[str, bool]:
+    return {name: child.training for name, child in module.named_modules()}
+
+
+def _eval_container(model: Network) -> None:
+    model.train()
+    model.block.training = False  # but its children train
+
+
+def _eval_leaf(model: Network) -> None:
+    model.train()
+    model.block.norm.eval()
+
+
+def _train_leaf(model: Network) -> None:
+    model.eval()
+    model.heads[1].train()
+
+
+@pytest.mark.parametrize(
+    "choose", [nn.Module.train, nn.Module.eval, _eval_container, _eval_leaf, _train_leaf]
+)
+def test_every_train_flag_survives_also_on_containers(choose: Callable[[Network], object]) -> None:
+    model = Network()
+    choose(model)
+    captured = _flags(capture(model))
+    assert captured == {name: flag for name, flag in _flags(model).items() if name in captured}
+    assert {"", "block", "block.norm", "heads", "heads.1"} <= captured.keys()
+
+
+@pytest.mark.parametrize("name", ["residual", "index_channels", "shared_module", "raw_parameter"])
+def test_the_model_is_not_changed(name: str) -> None:
+    model = ZOO[name].build()
+    modules = {path: (id(module), set(vars(module))) for path, module in model.named_modules()}
+    values = {path: value.clone() for path, value in model.state_dict().items()}
+    objects = {path: id(value) for path, value in model.state_dict(keep_vars=True).items()}
+    capture(model)
+    assert {p: (id(m), set(vars(m))) for p, m in model.named_modules()} == modules
+    assert {p: id(v) for p, v in model.state_dict(keep_vars=True).items()} == objects
+    assert all(torch.equal(value, values[p]) for p, value in model.state_dict().items())
+
+
+def test_every_node_knows_the_users_source_line() -> None:
+    captured = capture(Network())
+    lines = {node.name: source_line(node) for node in captured.graph.nodes}
+    assert lines["relu"].startswith("tests/test_capture.py:")
+    assert lines["relu"].endswith(" in forward")
+
+
+def test_every_node_knows_the_module_that_made_it() -> None:
+    paths = {node.name: module_path(node) for node in capture(Network()).graph.nodes}
+    assert (paths["relu"], paths["block_conv"], paths["add"]) == ("block", "block.conv", "")
+
+
+def test_control_flow_on_values_is_an_error_that_names_module_line_and_remedy() -> None:
+    with pytest.raises(CaptureError) as caught:
+        capture(BranchInside())
+    error = caught.value
+    assert "BranchInside" in error.what
+    assert "control flow" in error.what
+    assert "module stage.1" in str(error.where)
+    assert "tests/test_capture.py:" in str(error.where)
+    assert "if x.sum() > 0:" in str(error.where)
+    assert "torch.fx.wrap" in error.hint
+    assert error.__cause__ is not None
+
+
+def test_an_error_in_the_top_module_says_so() -> None:
+    with pytest.raises(CaptureError) as caught:
+        capture(BranchAtTheTop())
+    assert "the top module" in str(caught.value.where)
+    assert "int(x.argmax())" in str(caught.value.where)
+
+
+def test_a_failed_capture_leaves_the_model_alone() -> None:
+    model = BranchInside()
+    before = {path: set(vars(module)) for path, module in model.named_modules()}
+    with pytest.raises(CaptureError):
+        capture(model)
+    assert {path: set(vars(module)) for path, module in model.named_modules()} == before
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_script_module_is_refused_with_a_remedy() -> None:
+    scripted = torch.jit.trace(nn.Linear(2, 2), torch.randn(1, 2))
+    with pytest.raises(CaptureError, match="TorchScript") as caught:
+        capture(scripted)
+    assert "original nn.Module" in caught.value.hint
+
+
+@pytest.mark.parametrize("thing", ["resnet18", None, 3, torch.zeros(2), nn.Linear, [nn.ReLU()]])
+def test_what_is_not_a_module_is_refused_by_its_type(thing: object) -> None:
+    with pytest.raises(InputError, match=type(thing).__name__) as caught:
+        capture(thing)  # type: ignore[arg-type]  # that is the test
+    assert "pass the module itself" in caught.value.hint
