@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from torch import fx, nn
@@ -77,28 +78,16 @@ def shrink(
 
 
 def _as_plan(model: nn.Module | DependencyGraph, given: Any, example_inputs: Any) -> Plan:
-    if isinstance(given, Plan):
-        return given
-    if isinstance(given, (str, os.PathLike)):
-        return Plan.load(given)
     if not isinstance(given, Mapping):
-        raise InputError(
-            f"the plan is a {type(given).__name__}",
-            hint="pass a Plan, the path of one, or {module: ratio or channels}",
-        )
-    ratios: dict[str, float] = {}
-    channels: dict[str, list[int]] = {}
-    for name, value in given.items():
-        if isinstance(value, (int, float)):
-            ratios[name] = value
-        else:
-            channels[name] = list(value)
+        return Plan.of(given)
     if example_inputs is None and not isinstance(model, DependencyGraph):
         raise InputError(
             "example inputs are missing",
             why="a dict of ratios or channels becomes a plan by analyzing the model",
             hint="pass example_inputs=, or make a plan with fxprune.plan first",
         )
+    ratios: dict[str, Any] = {n: value for n, value in given.items() if isinstance(value, Real)}
+    channels = {name: value for name, value in given.items() if name not in ratios}
     return make(model, example_inputs, ratios=ratios, channels=channels)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 
 from fxprune.errors import CaptureError, InputError, first_line
+from fxprune.module_trees import clone_tree, restore_root
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -26,6 +27,8 @@ class _Tracer(fx.Tracer):
     Torch can note whole tracebacks itself (`record_stack_traces`), which takes longer than all the
     rest of tracing.
     """
+
+    proxy_buffer_attributes = True  # or an update of a buffer happens while tracing, and is lost
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,8 +58,8 @@ class _Tracer(fx.Tracer):
 def capture(model: nn.Module) -> fx.GraphModule:
     """Trace a model symbolically; a GraphModule passes as it is. The model is not changed.
 
-    The result shares its parameters and leaf modules (those of `torch.nn`) with the model and
-    keeps the train / eval flag of every module.
+    The result shares its tensors with the model and keeps the train / eval flag of every module
+    and the hooks of the model and of leaf modules (those of `torch.nn`).
 
     Args:
         model: any module whose forward does not branch on tensor values or shapes.
@@ -78,8 +81,11 @@ def capture(model: nn.Module) -> fx.GraphModule:
             hint="pass the original nn.Module, before torch.jit.script or trace",
         )
     tracer = _Tracer()
+    twin = clone_tree(
+        model, lambda tensor: tensor
+    )  # tracing runs forward, which can set attributes
     try:
-        graph = tracer.trace(model)
+        graph = tracer.trace(twin)
     except Exception as error:
         raise CaptureError(
             f"{type(model).__name__} cannot be traced symbolically: {first_line(error)}",
@@ -90,10 +96,8 @@ def capture(model: nn.Module) -> fx.GraphModule:
             " GraphModule",
         ) from error
     graph._tracer_cls = fx.Tracer  # so that reading a pickle of the result needs torch only
-    graph_module = fx.GraphModule(model, graph, type(model).__name__)
-    for name, module in graph_module.named_modules():
-        if name and type(module) is nn.Module:
-            module.training = model.get_submodule(name).training
+    graph_module = fx.GraphModule(twin, graph, type(model).__name__)
+    restore_root(graph_module, model)
     return graph_module
 
 

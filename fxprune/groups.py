@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fxprune.errors import Diagnostic
 
 Occurrence: TypeAlias = tuple[str, int, tuple[Ids, ...]]
-Kind: TypeAlias = Literal["channels", "groups", "heads", "head_dims"]
-_KINDS: tuple[Kind, ...] = ("channels", "groups", "heads", "head_dims")
+Kind: TypeAlias = Literal["channels", "groups", "heads", "head_dims", "copies"]
+_KINDS: tuple[Kind, ...] = ("channels", "groups", "heads", "head_dims", "copies")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Group:
         name: made from the first module that produces the channels, such as `layer1.0.conv1`.
         size: number of channels.
         kind: "channels"; "heads" and "head_dims" of an attention; "groups" of a grouped
-            convolution (a group goes as a whole).
+            convolution (a group goes as a whole); "copies" that an `expand` makes.
         pinned: None, or the reason why none of the channels can be removed.
         ids: the label ids of the channels, in channel order.
         producer: where the channels first appear, or None if only parameters carry them.
@@ -219,6 +219,8 @@ def _kinds(labels: LabelAlgebra) -> NDArray[np.uint64]:
             kinds[columns] = _KINDS.index("groups")
         elif columns.any():
             kinds[rows] = _KINDS.index("groups")
+    for copies in labels.copy_ids:
+        kinds[copies[labels.find(copies) == copies]] = _KINDS.index("copies")
     for rows, columns in heads:
         kinds[rows] = _KINDS.index("heads")
         kinds[columns] = _KINDS.index("head_dims")
@@ -254,13 +256,14 @@ def _name(graph: fx.Graph, producer: Producer | None, kind: Kind, parameter: str
 
 
 def _with_unique_names(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Groups of one producer are told apart by a number; the pinned ones come last."""
+    """Groups of one producer are told apart by a number; a single free one goes without."""
     count = Counter(group.name for group in groups)
+    free = Counter(group.name for group in groups if group.pinned is None)
     seen: Counter[str] = Counter()
     renamed = []
     for group in groups:
         name = group.name
-        if count[name] > 1:
+        if count[name] > 1 and not (free[name] == 1 and group.pinned is None):
             name = f"{name}#{seen[name]}"
             seen[group.name] += 1
         renamed.append(replace(group, name=name))

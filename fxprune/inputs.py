@@ -33,36 +33,43 @@ def bind(graph_module: torch.fx.GraphModule, example_inputs: Any) -> tuple[Any, 
             why="shapes are found by interpreting the model on inputs of their shape",
             hint=f"pass example_inputs for the arguments {names}",
         )
+    given = _by_name(example_inputs, names)
+    if unknown := sorted(set(given) - set(names)):
+        raise InputError(f"unknown arguments {unknown}", why=f"the model takes {names}")
+    return tuple(
+        given[name] if name in given else _default(node, names)
+        for node, name in zip(placeholders, names, strict=True)
+    )
+
+
+def _by_name(example_inputs: Any, names: Sequence[str]) -> dict[str, Any]:
     if isinstance(example_inputs, torch.Tensor):
         example_inputs = (example_inputs,)
     if isinstance(example_inputs, dict):
-        given = dict(example_inputs)
-    elif isinstance(example_inputs, (tuple, list)):
-        if len(example_inputs) > len(names):
-            raise InputError(
-                f"{len(example_inputs)} example inputs for a model of {len(names)} arguments",
-                why=f"its arguments are {names}",
-                hint="pass a tensor for one argument, a tuple for several, a dict for keywords",
-            )
-        given = dict(zip(names, example_inputs, strict=False))
-    else:
+        return dict(example_inputs)
+    if not isinstance(example_inputs, (tuple, list)):
         raise InputError(
             f"example_inputs is a {type(example_inputs).__name__}",
             hint="pass a tensor, a tuple of arguments, or a dict of keyword arguments",
         )
-    if unknown := sorted(set(given) - set(names)):
-        raise InputError(f"unknown arguments {unknown}", why=f"the model takes {names}")
-    values = []
-    for node, name in zip(placeholders, names, strict=True):
-        if name in given:
-            values.append(given[name])
-        elif node.args:
-            values.append(node.args[0])
-        else:
-            raise InputError(
-                f"no example input for argument {name!r}", why=f"the model takes {names}"
-            )
-    return tuple(values)
+    if len(example_inputs) > len(names):
+        raise InputError(
+            f"{len(example_inputs)} example inputs for a model of {len(names)} arguments",
+            why=f"its arguments are {names}",
+            hint="pass a tensor for one argument, a tuple for several, a dict for keywords",
+        )
+    return dict(zip(names, example_inputs, strict=False))
+
+
+def _default(node: torch.fx.Node, names: Sequence[str]) -> Any:
+    if node.args:
+        return node.args[0]
+    target = str(node.target)
+    if not target.startswith("*"):
+        raise InputError(
+            f"no example input for argument {target!r}", why=f"the model takes {names}"
+        )
+    return {} if target.startswith("**") else ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,12 @@ class InputSpec:
     dtype: str
     low: int = 0
     high: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+            raise ValueError(f"{self.dtype!r} is not a dtype")
+        if any(size < 0 for size in self.shape) or self.low >= self.high:
+            raise ValueError(f"no tensor has shape {self.shape} and values {self.low}..{self.high}")
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> InputSpec:

@@ -140,8 +140,6 @@ class LabelMode(DispatchMode):
         if any(operand.device.type != "meta" for operand in operands):
             args, kwargs = pytree.tree_map(_on_meta, (args, kwargs))
         call.args, call.kwargs = args, kwargs
-        if call.has("device") and (call.arg("device") is not None or not operands):
-            kwargs["device"] = torch.device("meta")
         known = self.known(call)
         out = run_on_meta(call.op, args, kwargs)
         for tensor, value in zip(_tensors(out), _tensors(known), strict=False):

@@ -26,7 +26,14 @@ class DispatchMode(TorchDispatchMode):
 
 
 def run_on_meta(op: OpOverload, args: Any, kwargs: Any) -> Any:
-    """Run an operator on meta tensors, by a shortcut where there is one that applies."""
+    """Run an operator on meta tensors, by a shortcut where there is one that applies.
+
+    What an operator makes out of nothing, or moves to a device, is on the meta device.
+    """
+    if any(argument.name == "device" for argument in op._schema.arguments) and (
+        kwargs.get("device") is not None or not any(isinstance(a, torch.Tensor) for a in args)
+    ):
+        kwargs = {**kwargs, "device": torch.device("meta")}
     shortcut = _SHORTCUTS.get(op)
     out = shortcut(*args, **kwargs) if shortcut is not None else NotImplemented
     return op(*args, **kwargs) if out is NotImplemented else out

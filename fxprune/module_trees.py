@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 M = TypeVar("M", bound=nn.Module)
-_PLAIN = frozenset({bool, int, float, str, type(None)})
+_PLAIN = frozenset({bool, int, float, str, type(None), type, torch.dtype, torch.device})
 Convert = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -49,7 +49,7 @@ class _Cloner:
         return self.modules[id(module)]
 
     def attribute(self, value: Any) -> Any:
-        """Tables (parameters, submodules, hooks) and lists of tensors are rebuilt, else shared."""
+        """Tables (parameters, submodules, hooks), lists and sets are rebuilt."""
         if isinstance(value, torch.Tensor):
             return self.tensor(value)
         if isinstance(value, nn.Module):
@@ -60,9 +60,22 @@ class _Cloner:
                 if type(item) not in _PLAIN:
                     copy[key] = self.attribute(item)
             return copy
-        if type(value) in (list, tuple) and any(isinstance(v, torch.Tensor) for v in value):
-            return type(value)(self.attribute(v) for v in value)
+        if type(value) in (list, tuple, set):
+            return type(value)(v if type(v) in _PLAIN else self.attribute(v) for v in value)
         return value
+
+
+def restore_root(graph_module: fx.GraphModule, original: nn.Module) -> None:
+    """Give a new GraphModule what its constructor does not take over from the original.
+
+    These are the hooks of the root and the train / eval flags of modules that only hold others.
+    """
+    for name, value in vars(original).items():
+        if "_hooks" in name and name in vars(graph_module):
+            setattr(graph_module, name, value.copy())
+    for name, module in graph_module.named_modules():
+        if name and type(module) is nn.Module:
+            module.training = original.get_submodule(name).training
 
 
 def as_parameter(new: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -24,27 +24,32 @@ if TYPE_CHECKING:
 
 Removed = Callable[["Axis"], np.ndarray[Any, np.dtype[np.bool_]]]
 aten = torch.ops.aten
+_RANDOM = frozenset(
+    {
+        *(aten.bernoulli, aten.bernoulli_, aten.normal, aten.normal_, aten.uniform, aten.uniform_),
+        *(aten.rand, aten.randn, aten.rand_like, aten.randn_like, aten.exponential_),
+    }
+)
 
 
 class QuietMode(DispatchMode):
-    """Takes the randomness out of dropout, so that two runs can be compared."""
+    """Takes the randomness out of operators, so that two runs can be compared."""
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Keep everything that dropout would drop."""
+        """Run an operator without chance."""
         return run_quietly(func, args, kwargs or {})
 
 
 def run_quietly(func: OpOverload, args: Any, kwargs: Any) -> Any:
-    """Run an operator; dropout passes its input."""
+    """Run an operator; dropout passes its input, random floating-point numbers are ones."""
     if func is aten.native_dropout.default:
         return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
-    if func._overloadpacket is aten.bernoulli_:
-        return args[0].fill_(1)
-    if func._overloadpacket is aten.bernoulli:
-        return torch.ones_like(args[0])
-    return func(*args, **kwargs)
+    out = func(*args, **kwargs)
+    if func._overloadpacket in _RANDOM and out.is_floating_point():
+        out.fill_(1)
+    return out
 
 
 class MaskedMode(DispatchMode):

@@ -185,6 +185,12 @@ class LabelAlgebra(LabelStore):
         """Note that an axis is a batch axis of a contraction: rows that get there are heads."""
         self.batch_ids += self.leaves(axis)
 
+    def copies_axis(self, size: int) -> Axis:
+        """The axis of an expanded dim: copies of one position, each of which can go alone."""
+        axis = self.fresh_axis(size)
+        self.copy_ids += axis.vectors
+        return axis
+
     # -- reshape ----------------------------------------------------------------------------
 
     def split(

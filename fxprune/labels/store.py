@@ -54,6 +54,7 @@ class LabelStore:
         self.reasons: list[Any] = [None, "constant"]
         self.refinements: list[Refinement] = []
         self.batch_ids: list[Ids] = []
+        self.copy_ids: list[Ids] = []
         self._pinned_by[0] = 1
 
     def __len__(self) -> int:
@@ -64,7 +65,7 @@ class LabelStore:
         twin = copy.copy(self)
         for name in ("_parent", "_left", "_right", "_pinned_by"):
             setattr(twin, name, getattr(self, name).copy())
-        for name in ("reasons", "refinements", "batch_ids"):
+        for name in ("reasons", "refinements", "batch_ids", "copy_ids"):
             setattr(twin, name, list(getattr(self, name)))
         twin.version = next(_VERSIONS)
         return twin

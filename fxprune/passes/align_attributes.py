@@ -13,63 +13,79 @@ from fxprune.passes.base import Pass
 if TYPE_CHECKING:
     from torch import fx
 
+    from fxprune.interpretation import TracedTensor
     from fxprune.planning import Layout
 
-Shape: TypeAlias = tuple[int, ...]
-Align: TypeAlias = Callable[[Any, Shape, Shape], dict[str, Any]]
+Align: TypeAlias = Callable[[Any, "Widths"], dict[str, Any]]
 
 
-def _conv(module: Any, before: Shape, after: Shape) -> dict[str, Any]:
-    """`groups` follows from the widths: a depthwise convolution loses groups with channels."""
-    weight = module.weight.shape
-    rank = len(module.kernel_size)
-    inputs, outputs = before[-rank - 1], after[-rank - 1]
-    groups = outputs // weight[1] if module.transposed else inputs // weight[1]
-    return {"in_channels": inputs, "out_channels": outputs, "groups": groups}
+@dataclass(frozen=True)
+class Widths:
+    """A module's first input and output before and after the rewrite."""
+
+    layout: Layout
+    input: TracedTensor
+    output: TracedTensor
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        """The new shape of the input."""
+        return self.layout.shape(self.input)
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """The new shape of the output."""
+        return self.layout.shape(self.output)
+
+    def kept_groups(self, dim: int, groups: int) -> int:
+        """How many of the groups of consecutive input channels keep any."""
+        axis = self.input.axes[dim]
+        kept = self.layout.kept(axis)
+        return groups if kept is None else len({int(k) // (axis.size // groups) for k in kept})
 
 
-def _linear(module: Any, before: Shape, after: Shape) -> dict[str, Any]:
-    return {"in_features": module.weight.shape[1], "out_features": module.weight.shape[0]}
-
-
-def _batch_norm(module: Any, before: Shape, after: Shape) -> dict[str, Any]:
-    axis = 1 if not isinstance(module, nn.modules.instancenorm._InstanceNorm) else _channel(module)
-    return {"num_features": before[axis]}
-
-
-def _channel(module: Any) -> int:
-    """The channel dim of an instance norm's input, counted from the back: it may be unbatched."""
-    ranks = {nn.InstanceNorm1d: -2, nn.InstanceNorm2d: -3, nn.InstanceNorm3d: -4}
-    return next(dim for kind, dim in ranks.items() if isinstance(module, kind))
-
-
-def _group_norm(module: Any, before: Shape, after: Shape) -> dict[str, Any]:
-    groups = module.num_groups
+def _conv(module: Any, widths: Widths) -> dict[str, Any]:
+    """A depthwise convolution loses groups with its channels."""
+    dim = -len(module.kernel_size) - 1
     return {
-        "num_channels": before[1],
-        "num_groups": before[1] if groups == module.num_channels else groups,
+        "in_channels": widths.before[dim],
+        "out_channels": widths.after[dim],
+        "groups": widths.kept_groups(dim, module.groups),
     }
 
 
-def _layer_norm(module: Any, before: Shape, after: Shape) -> dict[str, Any]:
-    return {"normalized_shape": before[len(before) - len(module.normalized_shape) :]}
+def _linear(module: Any, widths: Widths) -> dict[str, Any]:
+    return {"in_features": widths.before[-1], "out_features": widths.after[-1]}
 
 
-def _embedding(module: Any, before: Shape, after: Shape) -> dict[str, Any]:
-    return {"num_embeddings": module.weight.shape[0], "embedding_dim": module.weight.shape[1]}
+def _batch_norm(module: Any, widths: Widths) -> dict[str, Any]:
+    ranks = {nn.InstanceNorm1d: -2, nn.InstanceNorm2d: -3, nn.InstanceNorm3d: -4}
+    dim = next((dim for kind, dim in ranks.items() if isinstance(module, kind)), 1)
+    return {"num_features": widths.before[dim]}
 
 
-def _prelu(module: Any, before: Shape, after: Shape) -> dict[str, Any]:
-    return {"num_parameters": module.weight.shape[0]}
+def _group_norm(module: Any, widths: Widths) -> dict[str, Any]:
+    channels, each = widths.before[1], module.num_groups == module.num_channels
+    return {"num_channels": channels, "num_groups": channels if each else module.num_groups}
 
 
-def _unflatten(module: Any, before: Shape, after: Shape) -> dict[str, Any]:
-    sizes = module.unflattened_size
-    start = module.dim % len(before)
-    fixed = [
-        -1 if size == -1 else new
-        for size, new in zip(sizes, after[start : start + len(sizes)], strict=True)
-    ]
+def _layer_norm(module: Any, widths: Widths) -> dict[str, Any]:
+    shape = widths.before
+    return {"normalized_shape": shape[len(shape) - len(module.normalized_shape) :]}
+
+
+def _embedding(module: Any, widths: Widths) -> dict[str, Any]:
+    return {"embedding_dim": widths.after[-1]}
+
+
+def _prelu(module: Any, widths: Widths) -> dict[str, Any]:
+    return {"num_parameters": widths.before[1] if module.num_parameters > 1 else 1}
+
+
+def _unflatten(module: Any, widths: Widths) -> dict[str, Any]:
+    sizes, start = module.unflattened_size, module.dim % len(widths.before)
+    new = widths.after[start : start + len(sizes)]
+    fixed = (-1 if size == -1 else n for size, n in zip(sizes, new, strict=True))
     return {"unflattened_size": tuple(fixed)}
 
 
@@ -107,7 +123,7 @@ class AlignAttributes(Pass):
             after = layout.tensors(node.name)
             if align is None or not before or not after:
                 continue
-            wanted = align(module, layout.shape(before[0]), layout.shape(after[0]))
+            wanted = align(module, Widths(layout, before[0], after[0]))
             for name, value in wanted.items():
                 if getattr(module, name) != value:
                     setattr(module, name, value)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from fxprune.errors import RewriteError
-from fxprune.module_trees import clone_tree
+from fxprune.module_trees import clone_tree, restore_root
 
 if TYPE_CHECKING:
     from fxprune.module_trees import Convert
@@ -111,7 +111,5 @@ def fork(graph_module: fx.GraphModule, convert: Convert = _same) -> fx.GraphModu
             node.meta.pop(key, None)
     result = fx.GraphModule(root, graph, type(graph_module).__name__)
     result.meta = dict(graph_module.meta)
-    for name, module in result.named_modules():
-        if name and type(module) is nn.Module:
-            module.training = graph_module.get_submodule(name).training
+    restore_root(result, graph_module)
     return result

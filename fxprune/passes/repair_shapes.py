@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,12 @@ from fxprune.inputs import materialize
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
 from fxprune.passes.base import Pass
+from fxprune.passes.numbers import is_channels_only, read_axes
 from fxprune.passes.repairs import ALWAYS, ON_MISMATCH, Repair, operation
 from fxprune.rules import locate
 
 if TYPE_CHECKING:
     from fxprune.planning import Layout
-
-_SIZE_READERS = ("size", "shape", "getattr", "getitem", "sym_size", "numel", "dim")
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class RepairShapes(Pass):
 
     1. Operators that name positions (slice, select, roll, index, pad ...) get the new positions of
        what they named, wherever an axis that they name is pruned.
-    2. A number read off a size, such as `x.shape[1]` or what is computed from it, stays what it was
-       in the original, so that `dim ** -0.5` does not change.
+    2. A number read off a size, such as `x.shape[1]`, and so what is computed from it, stays what
+       it was in the original, so that `dim ** -0.5` does not change.
     3. A node that fails or comes out in another shape than predicted gets its shape arguments set,
        dim by dim; dims that are right, such as the batch, stay as they are.
     4. Every node's shape is compared with the prediction; a node that still differs is an error
@@ -68,6 +68,8 @@ class _Walk:
                     self.interpreter.env[node] = next(inputs)
                 elif node.op != "output":
                     self.visit(node)
+        if self.modified:
+            self.erase_unused_numbers()
 
     def visit(self, node: fx.Node) -> None:
         """Repair one node if need be, run it, and check its value."""
@@ -96,7 +98,7 @@ class _Walk:
                 hint="ignore the groups that reach it, or report it as unsupported",
             )
         if isinstance(value, (bool, int, float)) and value != expected:
-            self.replace_by_constant(node, expected)
+            self.keep_number(node, value, expected)
             value = expected
         self.interpreter.env[node] = value
 
@@ -135,22 +137,47 @@ class _Walk:
         predicted = [self.layout.shape(tensor) for tensor in self.layout.tensors(node.name)]
         return (got, predicted) if got != predicted else None
 
-    def replace_by_constant(self, node: fx.Node, constant: Any) -> None:
-        """Let the users of a node use the original's number."""
-        for user in list(node.users):
-            swap = lambda n: constant if n is node else n  # noqa: E731  # a rename, not a function
-            user.args = fx.map_arg(user.args, swap)
-            user.kwargs = fx.map_arg(user.kwargs, swap)
+    def keep_number(self, node: fx.Node, now: Any, before: Any) -> None:
+        """Let the users of a number that was read off a size go on with the original's.
+
+        1. The size of an axis that is nothing but channels becomes the original's constant.
+        2. A size with other factors (the batch, a resolution) is scaled: n * before // now.
+        3. Any other number is an error.
+        """
+        axes = read_axes(node, self.layout)
+        if axes is None or not isinstance(now, int) or not now:
+            raise RewriteError(
+                f"node {node.name} computes {before} from the original's sizes, {now} from the new",
+                where=locate(node),
+                why="how it depends on the sizes is not known",
+                hint="ignore the groups that reach it",
+            )
+        constant: Any = before
+        users = list(node.users)
+        if len(axes) > 1 or not is_channels_only(axes[0], self.layout):
+            graph = self.graph_module.graph
+            with graph.inserting_after(node):
+                times = graph.call_function(operator.mul, (node, before))
+            with graph.inserting_after(times):
+                constant = graph.call_function(operator.floordiv, (times, now))
+            self.interpreter.env[times], self.interpreter.env[constant] = now * before, before
+        for user in users:
+            user.replace_input_with(node, constant) if isinstance(constant, fx.Node) else (
+                _replace_by_number(user, node, constant)
+            )
         self.modified = True
-        _erase_readers(node)
+
+    def erase_unused_numbers(self) -> None:
+        """Erase size reads and arithmetic that nothing uses any more."""
+        for node in reversed(list(self.graph_module.graph.nodes)):
+            is_number = isinstance(self.interpreter.env.get(node), (int, float, tuple))
+            if is_number and not node.users and node.op.startswith("call"):
+                self.graph_module.graph.erase_node(node)
 
 
-def _erase_readers(node: fx.Node) -> None:
-    """Erase a node without users, and what only it used, as far as these read sizes."""
-    if node.users or not any(part in str(node.target) for part in _SIZE_READERS):
-        return
-    sources = node.all_input_nodes
-    node.graph.erase_node(node)
-    for source in sources:
-        if source.op not in ("placeholder", "get_attr"):
-            _erase_readers(source)
+def _replace_by_number(user: fx.Node, node: fx.Node, number: Any) -> None:
+    def swap(argument: fx.Node) -> Any:
+        return number if argument is node else argument
+
+    user.args = fx.map_arg(user.args, swap)
+    user.kwargs = fx.map_arg(user.kwargs, swap)

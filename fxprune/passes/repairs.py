@@ -135,7 +135,10 @@ def _set_sizes(repair: Repair, first: int, output: TracedTensor, start: int = 0)
     new = repair.layout.shape(output)[start : start + len(given)]
     if len(given) == 1 and isinstance(given[0], fx.Node) and not is_list and len(output.shape) > 1:
         return _set_from_tuple(repair, first, given[0], output)
-    fixed = [_size(size, o, n, given) for size, o, n in zip(given, old, new, strict=True)]
+    wrong = [k for k, (o, n) in enumerate(zip(old, new, strict=True)) if o != n]
+    fixed = list(given)
+    for k in wrong:
+        fixed[k] = _size(repair, given, k, old[k], new[k], is_only_one=len(wrong) == 1)
     if fixed == given:
         return False
     if is_list:
@@ -144,22 +147,24 @@ def _set_sizes(repair: Repair, first: int, output: TracedTensor, start: int = 0)
     return True
 
 
-def _size(size: Any, old: int, new: int, given: Sequence[Any]) -> Any:
-    """One size: right as it is, worked out by torch, or the new number.
+def _size(
+    repair: Repair, given: Sequence[Any], k: int, old: int, new: int, *, is_only_one: bool
+) -> Any:
+    """What a wrong size becomes: worked out by torch, scaled, or the new number.
 
-    A computed size becomes -1 where that is possible, so that other dims merged into it stay
-    dynamic.
+    A computed size can hold other factors (a batch, a resolution), which must stay dynamic.
     """
-    if old == new or (isinstance(size, int) and size == -1):
-        return size
-    computed = [s for s in given if isinstance(s, fx.Node)]
-    if isinstance(size, fx.Node) and -1 not in given and _only_wrong(size, computed):
+    size = given[k]
+    if isinstance(size, int):
+        return -1 if size == -1 else new
+    name = operation(repair.node, repair.graph_module)
+    if is_only_one and -1 not in given and name in ("view", "_unsafe_view", "reshape"):
         return -1
-    return new
-
-
-def _only_wrong(size: fx.Node, computed: Sequence[fx.Node]) -> bool:
-    return computed.count(size) == 1 and size is computed[-1]
+    graph = repair.node.graph
+    with graph.inserting_before(repair.node):
+        return graph.call_function(
+            operator.floordiv, (graph.call_function(operator.mul, (size, new)), old)
+        )
 
 
 def _set_from_tuple(repair: Repair, first: int, shape: fx.Node, output: TracedTensor) -> bool:
@@ -209,11 +214,37 @@ def _conv_groups(position: int, *, transposed: bool = False) -> Change:
         weight = repair.layout.tensors(repair.node.all_input_nodes[1].name)[0]
         width = repair.layout.shape(repair.outputs[0] if is_transposed else repair.operand)[1]
         groups = width // repair.layout.shape(weight)[1]
-        if groups == repair.argument(position, "groups", default=1):
+        if groups == repair.original(repair.argument(position, "groups", default=1)):
             return False
         return repair.set(position, ("groups",), groups)
 
     return change
+
+
+def _norm_groups(position: int) -> Change:
+    """One group for each channel stays so."""
+
+    def change(repair: Repair) -> bool:
+        channels = repair.operand.shape[1]
+        if repair.original(repair.argument(position, "num_groups", "group")) != channels:
+            return False
+        return repair.set(position, ("num_groups",), repair.layout.shape(repair.operand)[1])
+
+    return change
+
+
+def _native_group_norm(repair: Repair) -> bool:
+    """aten.native_group_norm names the channels besides the groups."""
+    changed = _norm_groups(6)(repair)
+    return repair.set(4, ("C",), repair.layout.shape(repair.operand)[1]) or changed
+
+
+def _attention_scale(repair: Repair) -> bool:
+    """The default scale is that of the original width."""
+    if repair.argument(6, "scale") is not None or not repair.is_pruned(-1):
+        return False
+    repair.node.update_kwarg("scale", repair.operand.shape[-1] ** -0.5)
+    return True
 
 
 def _squeeze(repair: Repair) -> bool:
@@ -430,6 +461,9 @@ ALWAYS: dict[str, Change] = {
     "conv_transpose2d": _conv_groups(6, transposed=True),
     "conv_transpose3d": _conv_groups(6, transposed=True),
     "convolution": _conv_groups(8),
+    "group_norm": _norm_groups(1),
+    "native_group_norm": _native_group_norm,
+    "scaled_dot_product_attention": _attention_scale,
 }
 """Operators that name positions or widths: repaired wherever an axis of theirs is pruned."""
 

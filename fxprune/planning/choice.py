@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from fxprune.planning.matching import ModuleMatcher
 from fxprune.planning.plan_data import GroupPlan, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import nn
 
@@ -62,8 +65,16 @@ def plan(
         CaptureError, AnalysisError: see `analyze`.
     """
     ratio = _checked_ratio(ratio, "ratio")
-    given = {name: _checked_ratio(r, f"ratios[{name!r}]") for name, r in (ratios or {}).items()}
-    _check_round_to(round_to)
+    named = _checked_names(ratios, "ratios")
+    given = {name: _checked_ratio(r, f"ratios[{name!r}]") for name, r in named.items()}
+    explicit = {
+        name: _checked_channels(ids, name)
+        for name, ids in _checked_names(channels, "channels").items()
+    }
+    if isinstance(ignore, str) or not all(isinstance(name, str) for name in _items(ignore)):
+        raise InputError(f"ignore is {ignore!r}", hint="pass a list of names or patterns")
+    _check_integer(round_to, "round_to", 1)
+    _check_integer(seed, "seed", 0)
     deps = analyze(model, example_inputs)
     matcher = ModuleMatcher(deps)
     wanted = {g.name: ratio for g in deps.groups if g.prunable and g.kind in ("channels", "heads")}
@@ -71,17 +82,22 @@ def plan(
         for group in _prunable(matcher.groups(pattern), pattern):
             if group.name in wanted or group.name == pattern:
                 wanted[group.name] = value
-    for pattern in ignore:
-        for group in matcher.groups(pattern):
-            wanted.pop(group.name, None)
+    ignored = {group.name for pattern in ignore for group in matcher.groups(pattern)}
+    for name in ignored:
+        wanted.pop(name, None)
     score = scores(deps, criterion, seed)
     removed = [_lowest(g, wanted[g.name], round_to, score) for g in deps.groups if g.name in wanted]
     removed = [_leave_some(deps, np.concatenate([*removed, np.zeros(0, dtype=np.int64)]), score)]
-    removed += [matcher.channel_ids(name, list(ids)) for name, ids in (channels or {}).items()]
+    for name, numbers in explicit.items():
+        ids = matcher.channel_ids(name, numbers)
+        both = [g.name for g in deps.groups if g.name in ignored and np.isin(ids, g.ids).any()]
+        if both:
+            raise PlanError(f"channels of {name} are to go, but group {both[0]} is ignored")
+        removed.append(ids)
     made = {
         "ratio": ratio,
         "ratios": given,
-        "channels": {name: [int(c) for c in ids] for name, ids in (channels or {}).items()},
+        "channels": explicit,
         "ignore": list(ignore),
         "criterion": criterion,
         "round_to": round_to,
@@ -128,13 +144,36 @@ def _prunable(groups: Sequence[Group], pattern: str) -> list[Group]:
     return found
 
 
-def _check_round_to(round_to: Any) -> None:
-    if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
-        raise InputError(f"round_to is {round_to!r}", why="it must be an integer of at least 1")
+def _check_integer(value: Any, name: str, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}", why=f"it must be an integer of at least {least}")
+
+
+def _checked_names(value: Any, name: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InputError(f"{name} is {value!r}", hint="pass a dict with names of modules as keys")
+    return value
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, Iterable) else [None]
+
+
+def _checked_channels(value: Any, name: str) -> list[int]:
+    try:
+        if any(isinstance(channel, bool) for channel in value):
+            raise TypeError("bool")
+        return [operator.index(channel) for channel in value]
+    except TypeError as error:
+        raise InputError(
+            f"channels[{name!r}] is {value!r}", hint="pass a list of channel numbers"
+        ) from error
 
 
 def _checked_ratio(ratio: Any, name: str) -> float:
-    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
+    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) < 1:
         raise InputError(
             f"{name} is {ratio!r}",
             why="a ratio is the fraction of channels to remove, in [0, 1)",

@@ -32,14 +32,17 @@ def scores(deps: DependencyGraph, criterion: Criterion, seed: int) -> NDArray[np
             f"unknown criterion {criterion!r}", hint=f"take one of {', '.join(CRITERIA)}"
         )
     labels = deps.trace.labels
+    parameters = {
+        name: tensor.detach()
+        for name, tensor in deps.graph_module.named_parameters()
+        if any(labels.leaves(axis) for axis in deps.trace.axes[name]) and name in deps.trace.touched
+    }
+    for name, tensor in parameters.items():
+        _check_finite(name, tensor)
     if criterion == "random":
         return np.random.default_rng(seed).random(len(labels))
     result = np.zeros(len(labels), dtype=np.float64)
-    for name, tensor in deps.graph_module.named_parameters():
-        if name not in deps.trace.touched:
-            continue
-        if not any(labels.leaves(axis) for axis in deps.trace.axes[name]):
-            continue
+    for name, tensor in parameters.items():
         size = _sizes(name, tensor, criterion)
         for dim, axis in enumerate(deps.trace.axes[name]):
             if vectors := labels.leaves(axis):
@@ -56,12 +59,15 @@ def _sizes(name: str, tensor: torch.Tensor, criterion: Criterion) -> torch.Tenso
         raise InputError(
             f"parameter {name} has no data", hint='load the weights, or take criterion="random"'
         )
-    weights = tensor.detach()
-    weights = weights if weights.dtype == torch.float64 else weights.float()
-    sizes = weights.abs() if criterion == "l1" else weights.square()
-    if not bool(torch.isfinite(sizes.sum())):
+    weights = tensor if tensor.dtype == torch.float64 else tensor.float()
+    return weights.abs() if criterion == "l1" else weights.square()
+
+
+def _check_finite(name: str, tensor: torch.Tensor) -> None:
+    if tensor.device.type == "meta" or bool(torch.isfinite(tensor.sum())):
+        return
+    if not bool(torch.isfinite(tensor).all()):
         raise InputError(
             f"parameter {name} contains NaN or infinite values",
             hint="mend the weights: no plan can rank them",
         )
-    return sizes

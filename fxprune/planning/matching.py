@@ -68,7 +68,7 @@ class ModuleMatcher:
             PlanError: neither a group nor a module matches.
         """
         named = [group for group in self.deps.groups if group.name == pattern]
-        if named and any(mark in pattern for mark in "[#"):
+        if named and pattern not in self._own:
             return named
         numbers = {
             int(number)
@@ -96,11 +96,16 @@ class ModuleMatcher:
         return list(found.values())
 
     def channel_ids(self, module: str, channels: Sequence[int]) -> Ids:
-        """The ids to remove so that these output channels of a module go.
+        """The ids to remove so that these output channels of a module, or of a group, go.
 
         Raises:
             PlanError: no such module, a channel out of range, or one that must stay.
         """
+        named = next((group for group in self.deps.groups if group.name == module), None)
+        if named is not None and named.pinned is None and module not in self._own:
+            for channel in channels:
+                _check_channel(channel, module, named.size)
+            return named.ids[list(channels)]
         if module not in self._own:
             raise PlanError(
                 f"no module with parameters is named {module!r}", hint=nearest(module, self._own)
@@ -109,7 +114,7 @@ class ModuleMatcher:
         if len(axes) != 1:
             raise PlanError(
                 f"{module} has {len(axes)} output axes with channels of its own",
-                hint="name the group instead: ratios={'group name': ratio}",
+                hint="name the group instead of the module",
             )
         vectors = self.deps.trace.labels.expand(axes[0].vectors, keep_pinned=True)
         ids = []

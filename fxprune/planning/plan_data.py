@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fxprune.errors import PlanError
+from fxprune.errors import InputError, PlanError
 from fxprune.files import write_atomically
 from fxprune.inputs import InputSpec
 from fxprune.planning.layout import Layout
@@ -139,6 +139,23 @@ class Plan:
             raise PlanError(f"the plan {os.fspath(path)} cannot be read: {error}") from error
         return cls.from_json(text)
 
+    @classmethod
+    def of(cls, plan: Plan | str | os.PathLike[str]) -> Plan:
+        """A plan, or the one in the file of that path.
+
+        Raises:
+            InputError: it is neither.
+            PlanError: see `load`.
+        """
+        if isinstance(plan, Plan):
+            return plan
+        if isinstance(plan, (str, os.PathLike)):
+            return cls.load(plan)
+        raise InputError(
+            f"the plan is a {type(plan).__name__}",
+            hint="pass a Plan, the path of one, or {module: ratio or channels} to shrink",
+        )
+
     def layout(self, deps: DependencyGraph) -> Layout:
         """The plan applied to the analysis of its model.
 
@@ -150,6 +167,16 @@ class Plan:
         removed: list[int] = []
         for name, entry in self.groups.items():
             group = deps.group(name)
+            if (entry.size, entry.kind) != (group.size, group.kind):
+                raise PlanError(
+                    f"the plan takes group {name} for {entry.size} {entry.kind}",
+                    why=f"it has {group.size} {group.kind}",
+                )
+            if list(entry.removed) != sorted(set(entry.removed)):
+                raise PlanError(
+                    f"the removed channels of group {name} are not in order, each once",
+                    why=f"they are {list(entry.removed)}",
+                )
             if entry.removed and group.pinned is not None:
                 raise PlanError(f"group {name} is pinned", why=str(group.pinned))
             for channel in entry.removed:

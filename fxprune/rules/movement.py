@@ -134,7 +134,7 @@ def repeat(call: Call) -> None:
     repeats = [1] * (len(x) - len(repeats)) + repeats
     call.result(
         [
-            call.labels.fresh_axis(n)
+            call.labels.copies_axis(n)
             if axis.size == 1
             else call.labels.take(axis, np.tile(np.arange(axis.size), n))
             for axis, n in zip(x, repeats, strict=True)

@@ -105,7 +105,7 @@ def expand(call: Call) -> None:
     x = [call.pinned(1)] * (call.out.dim() - len(x)) + x
     call.result(
         [
-            axis if axis.size == size else call.labels.fresh_axis(size)
+            axis if axis.size == size else call.labels.copies_axis(size)
             for axis, size in zip(x, call.out.shape, strict=True)
         ]
     )
