@@ -52,6 +52,19 @@ class BranchInside(nn.Module):
         return self.stage(x)
 
 
+class Literal(nn.Module):
+    """Makes a tensor in forward, and remembers what it did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.linear(x) * torch.tensor([1.0, 2.0, 3.0])
+
+
 class BranchAtTheTop(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -131,6 +144,27 @@ def test_the_model_is_not_changed(name: str) -> None:
     assert {p: (id(m), set(vars(m))) for p, m in model.named_modules()} == modules
     assert {p: id(v) for p, v in model.state_dict(keep_vars=True).items()} == objects
     assert all(torch.equal(value, values[p]) for p, value in model.state_dict().items())
+
+
+def test_a_tensor_made_in_forward_is_kept_by_the_graph_and_not_by_the_model() -> None:
+    model, x = Literal(), torch.randn(2, 3)
+    before = set(vars(model))
+    captured = capture(model)
+    assert set(vars(model)) == before
+    assert torch.equal(captured(x), model(x))
+
+
+def test_what_forward_sets_while_it_is_traced_is_not_set_on_the_model() -> None:
+    model = Literal()
+    capture(model)
+    assert model.calls == 0
+
+
+def test_capturing_twice_gives_the_same_graph() -> None:
+    model = Literal()
+    first, again = capture(model), capture(model)
+    assert again.code == first.code
+    assert list(again.state_dict()) == list(first.state_dict())
 
 
 def test_every_node_knows_the_users_source_line() -> None:

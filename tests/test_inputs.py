@@ -53,6 +53,14 @@ def test_a_given_argument_wins_over_its_default() -> None:
     assert bind(DEFAULTS, (X, 3.0))[1:] == (3.0, None)
 
 
+def test_arguments_of_any_number_are_none_if_not_given() -> None:
+    class Variadic(nn.Module):
+        def forward(self, x: Tensor, *more: Tensor, **named: Tensor) -> Tensor:
+            return x * 2
+
+    assert bind(fx.symbolic_trace(Variadic()), X) == (X, (), {})
+
+
 def test_binding_leaves_the_given_dict_alone() -> None:
     given = {"x": X}
     bind(DEFAULTS, given)
@@ -124,6 +132,18 @@ def test_the_description_of_a_description_is_the_same() -> None:
 def test_a_tensor_without_data_or_elements_can_be_described() -> None:
     assert InputSpec.of(torch.empty(2, 3, dtype=torch.int64, device="meta")).shape == (2, 3)
     assert InputSpec.of(torch.empty(0, dtype=torch.int64)).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", ["float31", "relu", ""])
+def test_a_description_with_a_dtype_that_is_none_is_refused(dtype: str) -> None:
+    with pytest.raises(ValueError, match="is not a dtype"):
+        InputSpec((2,), dtype)
+
+
+@pytest.mark.parametrize(("shape", "low", "high"), [((-1,), 0, 1), ((2,), 3, 3)])
+def test_a_description_of_no_tensor_is_refused(shape: tuple[int, ...], low: int, high: int) -> None:
+    with pytest.raises(ValueError, match="no tensor has shape"):
+        InputSpec(shape, "int64", low, high)
 
 
 def test_tensors_are_described_wherever_they_are_nested() -> None:

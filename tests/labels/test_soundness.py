@@ -1,0 +1,110 @@
+"""After any operations, any set of removed ids keeps every promise that an operation made."""
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fxprune.labels import LabelAlgebra
+from tests.labels.masks import random_removals
+from tests.labels.programs import OPERATIONS, Machine, Program, programs
+
+
+@settings(max_examples=300)
+@given(programs(), st.integers(0, 2**16))
+@example([("take", 9)], 0)  # a single position that broadcasts
+def test_every_operation_keeps_its_promise_whatever_is_removed(program: Program, seed: int) -> None:
+    machine = Machine().run(program)
+    for removed in random_removals(machine.labels, seed=seed):
+        assert machine.broken_promises(removed) == []
+
+
+@settings(max_examples=20)
+@given(programs(longest=80), st.integers(0, 2**16))
+def test_long_programs_are_as_sound_as_short_ones(program: Program, seed: int) -> None:
+    machine = Machine().run(program)
+    for removed in random_removals(machine.labels, seed=seed):
+        assert machine.broken_promises(removed) == []
+
+
+@given(programs())
+def test_an_axis_of_one_position_is_never_removed(program: Program) -> None:
+    machine = Machine().run(program)
+    singles = [axis for axis in machine.axes if axis.size == 1]
+    assert [axis for axis in singles if machine.labels.leaves(axis)] == []
+
+
+@given(programs())
+def test_a_pinned_id_always_has_a_reason(program: Program) -> None:
+    machine = Machine()
+    labels = machine.labels
+    labels.place = "some place"
+    machine.run(program)
+    ids = np.arange(1, len(labels))
+    reasons = {labels.pin_reason(int(i)) for i in ids[labels.is_pinned(ids)]}
+    assert reasons <= {"some place", "pinned by the program"}
+
+
+@given(programs())
+def test_the_same_program_always_gives_the_same_labels(program: Program) -> None:
+    first, second = Machine().run(program), Machine().run(program)
+    assert first.meaning() == second.meaning()
+
+
+@given(programs(), programs())
+def test_a_copy_does_not_see_what_happens_to_the_original(first: Program, rest: Program) -> None:
+    machine = Machine().run(first)
+    meaning = machine.meaning()
+    twin = Machine(machine.labels.copy(), list(machine.axes))
+    machine.run(rest)
+    assert twin.meaning() == meaning
+
+
+@given(programs(), programs())
+def test_the_original_does_not_see_what_happens_to_a_copy(first: Program, rest: Program) -> None:
+    machine = Machine().run(first)
+    meaning, count = machine.meaning(), len(machine.labels)
+    Machine(machine.labels.copy(), list(machine.axes)).run(rest)
+    assert machine.meaning() == meaning
+    assert len(machine.labels) == count
+
+
+@given(programs(), programs())
+def test_a_copy_goes_on_as_the_original_would(first: Program, rest: Program) -> None:
+    machine = Machine().run(first)
+    twin = Machine(machine.labels.copy(), list(machine.axes))
+    assert twin.run(rest).meaning() == machine.run(rest).meaning()
+
+
+@given(programs())
+def test_doing_everything_again_changes_nothing(program: Program) -> None:
+    """What holds already costs nothing: neither a union nor a pin."""
+    machine = Machine().run(program)
+    labels = machine.labels
+    meaning = machine.meaning()
+    for axis in list(machine.axes):
+        labels.unify(axis, labels.take(axis, slice(None)))
+        labels.unify(labels.concat([axis]), axis)
+        labels.unify(labels.merge([axis]), axis)
+        labels.unify(axis, labels.reshape([axis], [axis.size])[0])
+    assert machine.meaning() == meaning
+
+
+@given(programs())
+def test_splitting_and_merging_again_gives_the_same_axis(program: Program) -> None:
+    machine = Machine().run(program)
+    labels: LabelAlgebra = machine.labels
+    for axis in [axis for axis in machine.axes if axis.size % 2 == 0]:
+        merged = labels.merge(labels.split(axis, 2, axis.size // 2))
+        before = machine.meaning()
+        labels.unify(axis, merged)
+        assert machine.meaning() == before
+
+
+def test_programs_use_every_operation() -> None:
+    public = {
+        name
+        for name in vars(LabelAlgebra)
+        if not name.startswith("_") and callable(getattr(LabelAlgebra, name))
+    }
+    # These change no label.
+    assert public - {"pinned_axis", "reason_of", "mark_batch"} == set(OPERATIONS)
