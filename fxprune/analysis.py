@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
+import numpy as np
 
 from fxprune.capture import capture
 from fxprune.errors import Diagnostic, PlanError
-from fxprune.groups import Group, build_groups, traced_tensors
+from fxprune.groups import Group, build_groups, parameter_axes, traced_tensors
 from fxprune.inputs import bind, describe
 from fxprune.interpretation import Trace, interpret
 from fxprune.module_trees import named_state
@@ -31,12 +33,14 @@ class DependencyGraph:
         inputs: description (shape, dtype) of the example inputs, one for each placeholder.
         groups: all groups of channels, prunable and pinned, in the order of the graph.
         trace: the labels of every node and state tensor.
+        unused: one Diagnostic for each module or parameter that no operator reads.
     """
 
     graph_module: fx.GraphModule
     inputs: tuple[Any, ...]
     groups: tuple[Group, ...]
     trace: Trace
+    unused: tuple[Diagnostic, ...] = ()
 
     @cached_property
     def state(self) -> dict[str, torch.Tensor]:
@@ -50,23 +54,25 @@ class DependencyGraph:
         natural = ("input ", "output of the model", "integers")
         return tuple(d for d in found if not d.what.startswith(natural)) + self.unused
 
-    @property
-    def unused(self) -> tuple[Diagnostic, ...]:
-        """One Diagnostic for each floating-point state tensor that no operator reads."""
-        return tuple(
-            Diagnostic(f"{name} is not used by the graph and belongs to no group")
-            for name, tensor in self.state.items()
-            if self.trace.tied[name] not in self.trace.touched and tensor.is_floating_point()
-        )
-
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over names, shapes and dtypes of the state and over the groups' members."""
+        """SHA-256 over names, shapes and dtypes of the state, and over how its axes couple."""
         text = hashlib.sha256()
-        for name, tensor in sorted(self.state.items()):
+        for name, tensor in self.state.items():
             text.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         for group in self.groups:
             text.update(f"{group.name} {group.kind} {group.size} {group.pinned is None}\n".encode())
+        vectors = [
+            vector
+            for _, _, axis in parameter_axes(self.trace)
+            for vector in self.trace.labels.expand(axis.vectors, keep_pinned=True)
+        ]
+        if vectors:
+            # ids as numbers of their first appearance, so that only the pattern counts
+            _, first, inverse = np.unique(
+                np.concatenate(vectors), return_index=True, return_inverse=True
+            )
+            text.update(np.argsort(np.argsort(first))[inverse].tobytes())
         return text.hexdigest()
 
     def group(self, name: str) -> Group:
@@ -146,4 +152,25 @@ def analyze(model: nn.Module | DependencyGraph, example_inputs: Any) -> Dependen
     values = bind(graph_module, example_inputs)
     trace = interpret(graph_module, values)
     groups = build_groups(graph_module.graph, trace)
-    return DependencyGraph(graph_module, describe(values), groups, trace)
+    return DependencyGraph(graph_module, describe(values), groups, trace, _unused(model, trace))
+
+
+def _unused(model: nn.Module, trace: Trace) -> tuple[Diagnostic, ...]:
+    """What no operator reads: whole modules by their name, else single tensors."""
+    state = [*model.named_parameters(), *model.named_buffers()]
+    names = [name for name, tensor in state if tensor.is_floating_point()]
+    unread = [name for name in names if trace.tied.get(name) not in trace.touched]
+    total = Counter(prefix for name in names for prefix in _prefixes(name))
+    idle = Counter(prefix for name in unread for prefix in _prefixes(name))
+    found = dict.fromkeys(
+        next((p for p in _prefixes(name) if idle[p] == total[p]), name) for name in unread
+    )
+    return tuple(
+        Diagnostic(f"{name} is not used by the graph and belongs to no group") for name in found
+    )
+
+
+def _prefixes(name: str) -> list[str]:
+    """The modules that hold a tensor, the outermost first."""
+    parts = name.split(".")
+    return [".".join(parts[:k]) for k in range(1, len(parts))]

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from fxprune.analysis import DependencyGraph, analyze
+from fxprune.analysis import DependencyGraph
 from fxprune.cost import cost_of
 from fxprune.errors import Diagnostic, InputError
 from fxprune.inputs import bind, materialize
@@ -56,12 +56,9 @@ def shrink(
         CaptureError, AnalysisError: see `analyze`.
     """
     plan = _as_plan(model, plan, example_inputs)
-    if example_inputs is None:
-        deps = analyze(model, materialize(plan.inputs, seed=None))
-        values = None
-    else:
-        deps = analyze(model, example_inputs)
-        values = bind(deps.graph_module, example_inputs)
+    inputs = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
+    deps = plan.analyze(model, inputs)
+    values = None if example_inputs is None else bind(deps.graph_module, example_inputs)
     layout = plan.layout(deps)
     small = shrink_pipeline()(deps.graph_module, layout).graph_module
     small.meta["fxprune"] = ShrinkReport(

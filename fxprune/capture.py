@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
+from torch.nn.parameter import is_lazy
 
 from fxprune.errors import CaptureError, InputError, first_line
 from fxprune.module_trees import clone_tree, restore_root
@@ -80,6 +81,9 @@ def capture(model: nn.Module) -> fx.GraphModule:
             "a TorchScript module has no Python forward to trace",
             hint="pass the original nn.Module, before torch.jit.script or trace",
         )
+    for name, tensor in model.named_parameters():
+        if is_lazy(tensor):
+            raise InputError(f"parameter {name} is not initialized", hint="run the model once")
     tracer = _Tracer()
     twin = clone_tree(
         model, lambda tensor: tensor

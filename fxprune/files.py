@@ -20,6 +20,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(draft)
         draft.replace(target)
+    except FxPruneError:
+        raise
     except Exception as error:
         raise FxPruneError(f"{path} cannot be written: {in_one_line(error)}") from error
     finally:

@@ -91,7 +91,8 @@ class InputSpec:
     def of(cls, tensor: torch.Tensor) -> InputSpec:
         """The description of a tensor; the range matters for integers only."""
         low, high = 0, 1
-        if not tensor.is_floating_point() and tensor.numel() and tensor.device.type != "meta":
+        is_whole = not (tensor.is_floating_point() or tensor.is_complex())
+        if is_whole and tensor.numel() and tensor.device.type != "meta":
             low, high = int(tensor.min()), int(tensor.max()) + 1
         return cls(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), low, high)
 

@@ -68,14 +68,18 @@ class _Cloner:
 def restore_root(graph_module: fx.GraphModule, original: nn.Module) -> None:
     """Give a new GraphModule what its constructor does not take over from the original.
 
-    These are the hooks of the root and the train / eval flags of modules that only hold others.
+    These are the hooks of the root, and the train / eval flags and the persistence of buffers of
+    modules that only hold others.
     """
     for name, value in vars(original).items():
         if "_hooks" in name and name in vars(graph_module):
             setattr(graph_module, name, value.copy())
     for name, module in graph_module.named_modules():
-        if name and type(module) is nn.Module:
-            module.training = original.get_submodule(name).training
+        if not name or type(module) is nn.Module:
+            source = original.get_submodule(name)
+            module.training = source.training
+            passing = source._non_persistent_buffers_set & module._buffers.keys()
+            module._non_persistent_buffers_set |= passing
 
 
 def as_parameter(new: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

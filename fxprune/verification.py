@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from fxprune.analysis import DependencyGraph, analyze
+from fxprune.analysis import DependencyGraph
 from fxprune.errors import InputError, VerificationError, first_line
 from fxprune.inputs import bind, materialize
 from fxprune.interpretation import TracedTensor
@@ -91,7 +91,7 @@ def verify(
         PlanError: the plan is not for this model.
     """
     plan = Plan.of(plan)
-    deps = analyze(model, materialize(plan.inputs, seed=None))
+    deps = plan.analyze(model, materialize(plan.inputs, seed=None))
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
     known = "fxprune" in getattr(small, "meta", {})
@@ -207,7 +207,7 @@ class _Comparison:
         for node, value in self._reference(values):
             self._relabel(node, value)
             other = twin.advance_to(node.name)
-            if other is not None and node.op not in ("placeholder", "get_attr"):
+            if other is not None and _has_value(node):
                 self.compare(node, value, other[0])
 
     def _reference(self, values: tuple[Any, ...]) -> _Stepper:
@@ -300,6 +300,12 @@ class _Comparison:
         self.result = replace(self.result, absolute=max(absolute, self.result.absolute))
 
 
+def _has_value(node: fx.Node) -> bool:
+    """Whether a node computes something: not an input, a parameter or uninitialized memory."""
+    name = str(getattr(node.target, "__name__", node.target))
+    return node.op not in ("placeholder", "get_attr") and "empty" not in name
+
+
 def _has_same_nodes(small: nn.Module, original: fx.GraphModule) -> bool:
     """Whether a model has nodes named as the original's, in the same order."""
     if not isinstance(small, fx.GraphModule):
@@ -348,7 +354,9 @@ def _difference(expected: torch.Tensor, got: torch.Tensor) -> tuple[float, float
 
 
 def _first_difference(expected: torch.Tensor, got: torch.Tensor) -> str:
-    index = int(torch.argmax((expected.double() - got.double()).abs().nan_to_num(torch.inf)))
+    same = (expected == got) | (expected.isnan() & got.isnan())
+    distance = (expected.double() - got.double()).abs().nan_to_num(torch.inf)
+    index = int(torch.argmax(torch.where(same, -1, distance)))
     place = tuple(int(i) for i in np.unravel_index(index, expected.shape))
     return (
         f"at kept position {place}: expected {expected.flatten()[index].item():.6g}, "

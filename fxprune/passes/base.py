@@ -69,9 +69,18 @@ class Pass(abc.ABC):
 
 @dataclass(frozen=True)
 class Pipeline(Pass):
-    """Passes one after another, on one copy: that of the first."""
+    """Passes one after another, on one copy: that of the first.
+
+    Raises:
+        RewriteError: a later pass needs a copy of its own (`SliceState` has to be the first).
+    """
 
     passes: tuple[Pass, ...]
+
+    def __post_init__(self) -> None:
+        for step in self.passes[1:]:
+            if _copies(step):
+                raise RewriteError(f"{step.name} makes its own copy, so it has to be the first")
 
     def copy(self, graph_module: fx.GraphModule, layout: Layout) -> fx.GraphModule:
         """The copy that the first pass wants."""
@@ -81,10 +90,18 @@ class Pipeline(Pass):
         """Apply every pass, each followed by its own check."""
         modified = False
         for step in self.passes:
+            if modified:
+                step.requires(graph_module, layout)
             if step.apply(graph_module, layout):
                 step.ensures(graph_module, layout)
                 modified = True
         return modified
+
+
+def _copies(step: Pass) -> bool:
+    if isinstance(step, Pipeline):
+        return any(map(_copies, step.passes))
+    return type(step).copy is not Pass.copy
 
 
 def _lint(graph_module: fx.GraphModule, message: str) -> None:

@@ -341,6 +341,8 @@ def _moved_index(repair: Repair, item: Any, dim: int) -> Any:
     if not isinstance(value, TracedTensor):
         return moved
     name = f"{repair.node.name}_index"
+    while hasattr(repair.graph_module, name):
+        name += "_"
     assert value.value is not None
     device = value.value.device
     repair.graph_module.register_buffer(name, torch.tensor(moved, device=device))
@@ -447,10 +449,14 @@ ALWAYS: dict[str, Change] = {
     "getitem": _getitem,
     "setitem": _getitem,
     "index": _index,
+    "_unsafe_index": _index,
     "index_select": _index_select,
     "slice": _slice,
+    "slice_copy": _slice,
     "narrow": _narrow,
+    "narrow_copy": _narrow,
     "select": _select,
+    "select_copy": _select,
     "roll": _roll,
     "pad": _pad,
     "constant_pad_nd": _pad,

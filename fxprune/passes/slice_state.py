@@ -44,9 +44,20 @@ class SliceState(Pass):
                         result = result.index_select(dim, positions.to(tensor.device))
                 if result.data_ptr() == tensor.data_ptr():
                     result = result.clone()
-                return as_parameter(result, tensor)
+                return as_parameter(_formatted(result, tensor), tensor)
 
         return fork(graph_module, convert)
+
+    def requires(self, graph_module: fx.GraphModule, layout: Layout) -> None:
+        """Every tensor still has the original's shape."""
+        super().requires(graph_module, layout)
+        for name, tensor in named_state(graph_module).items():
+            expected = tuple(axis.size for axis in layout.deps.trace.axes[name])
+            if tuple(tensor.shape) != expected:
+                raise RewriteError(
+                    f"{name} has shape {tuple(tensor.shape)}, the original {expected}",
+                    hint="run SliceState once, on the model that was analyzed",
+                )
 
     def apply(self, graph_module: fx.GraphModule, layout: Layout) -> bool:
         """Slicing is part of the copy."""
@@ -60,3 +71,13 @@ class SliceState(Pass):
                 raise RewriteError(
                     f"{name} came out as {tuple(tensor.shape)} instead of {predicted}"
                 )
+
+
+def _formatted(result: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A sliced tensor in the memory format of the original."""
+    for rank, memory_format in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if like.dim() != rank or like.is_contiguous():
+            continue
+        if like.is_contiguous(memory_format=memory_format):
+            return result.contiguous(memory_format=memory_format)
+    return result

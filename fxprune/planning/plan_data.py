@@ -7,17 +7,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from torch import nn
 
-from fxprune.errors import InputError, PlanError
+from fxprune.analysis import DependencyGraph, analyze
+from fxprune.errors import FxPruneError, InputError, PlanError
 from fxprune.files import write_atomically
 from fxprune.inputs import InputSpec
 from fxprune.planning.layout import Layout
-
-if TYPE_CHECKING:
-    from fxprune.analysis import DependencyGraph
 
 _FORMAT = "fxprune plan"
 _VERSION = 1
@@ -86,7 +85,7 @@ class Plan:
         """
         try:
             document = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise PlanError(
                 f"a plan is not valid JSON: {error}", hint="write it again with Plan.save"
             ) from error
@@ -156,6 +155,27 @@ class Plan:
             hint="pass a Plan, the path of one, or {module: ratio or channels} to shrink",
         )
 
+    def analyze(self, model: nn.Module | DependencyGraph, inputs: Any) -> DependencyGraph:
+        """`fxprune.analyze`; where that fails, a plan for another model is named as the cause.
+
+        Raises:
+            PlanError: the analysis failed, and parameters have other shapes than in the plan.
+            InputError, CaptureError, AnalysisError: see `fxprune.analyze`.
+        """
+        try:
+            return analyze(model, inputs)
+        except FxPruneError as error:
+            state = model.state_dict() if isinstance(model, nn.Module) else {}
+            wrong = [n for n, t in state.items() if tuple(t.shape) != self.shapes.get(n, ())]
+            if not wrong:
+                raise
+            raise PlanError(
+                "the plan belongs to another model",
+                why=f"{wrong[0]} has shape {list(state[wrong[0]].shape)}, in the plan "
+                f"{list(self.shapes.get(wrong[0], ())) or 'it does not exist'}",
+                hint="make a plan for this model",
+            ) from error
+
     def layout(self, deps: DependencyGraph) -> Layout:
         """The plan applied to the analysis of its model.
 
@@ -212,7 +232,8 @@ class Plan:
             *(f"group {n}: not in this model" for n in self.groups if not _has(deps, n)),
         ]
         more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
-        why = "; ".join(differences[:5]) + more if differences else "its channels couple otherwise"
+        why = "; ".join(differences[:5]) + more
+        why = why or "its channels couple otherwise, or its tensors have another dtype"
         raise PlanError(
             "the plan belongs to another model", why=why, hint="make a plan for this model"
         )
@@ -274,8 +295,8 @@ def _compact_lists(text: str) -> str:
     for line in text.split("\n"):
         stripped = line.strip()
         if joining:
-            lines[-1] += stripped + (" " if stripped.endswith(",") else "")
             joining = stripped not in ("]", "],")
+            lines[-1] += stripped + (" " if joining and stripped.endswith(",") else "")
         elif stripped.endswith("[") and not stripped.startswith(("{", '"inputs"')):
             lines.append(line)
             joining = True

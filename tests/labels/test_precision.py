@@ -148,10 +148,11 @@ def test_a_product_of_two_axes_defines_fresh_ids(labels: LabelAlgebra) -> None:
 
 
 def test_ids_that_repeat_may_still_mean_any_of_two(labels: LabelAlgebra) -> None:
-    rows, columns, ids = (labels.fresh_axis(2) for _ in range(3))
-    labels.unify(labels.take(ids, [0, 0, 1, 1]), labels.merge([rows, columns]))
-    # The columns are one now, because the ids do not tell them apart.
-    assert sizes(labels, rows, columns, ids) == [2, 1, 2 + 1]
+    rows, columns, ids = labels.fresh_axis(2), labels.fresh_axis(4), labels.fresh_axis(4)
+    pairs = labels.take(ids, [0, 0, 1, 1, 2, 2, 3, 3])
+    labels.unify(pairs, labels.merge([rows, columns]))
+    # Columns go in pairs, because the ids do not tell the two of a pair apart.
+    assert sizes(labels, rows, columns, ids) == [2, 2, 2 + 2]
 
 
 def test_two_products_that_nest_are_cut_at_common_places(labels: LabelAlgebra) -> None:

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fxprune.labels import LabelAlgebra
-from tests.labels.masks import random_removals
+from tests.labels.masks import free_ids, mask, random_removals
 from tests.labels.programs import OPERATIONS, Machine, Program, programs
 
 
@@ -24,6 +24,18 @@ def test_long_programs_are_as_sound_as_short_ones(program: Program, seed: int) -
     machine = Machine().run(program)
     for removed in random_removals(machine.labels, seed=seed):
         assert machine.broken_promises(removed) == []
+
+
+def test_ids_that_would_have_to_mean_one_another_become_one() -> None:
+    labels = LabelAlgebra()
+    ids, others = labels.fresh_axis(4), labels.fresh_axis(4)
+    swapped = np.array([1, 0, 3, 2])
+    # Position k of this axis goes with id swapped[k] or with the other id k.
+    either = labels.take(labels.merge([ids, others]), swapped * 4 + np.arange(4))
+    labels.unify(ids, either)
+    for removed in random_removals(labels):
+        assert mask(labels, ids, removed).tolist() == mask(labels, either, removed).tolist()
+    assert len(free_ids(labels, ids)) == 2
 
 
 @given(programs())

@@ -254,3 +254,8 @@ def test_notes_on_the_graph_module_survive_in_a_copy_of_their_own() -> None:
 def test_the_result_is_called_like_the_model() -> None:
     deps, layout = zoo("classic_cnn")
     assert type(shrink_pipeline()(deps.graph_module, layout).graph_module).__name__ == "ClassicCnn"
+
+
+def test_a_pass_that_makes_its_own_copy_has_to_be_the_first_of_a_pipeline() -> None:
+    with pytest.raises(RewriteError, match="SliceState makes its own copy"):
+        Pipeline((AlignAttributes(), SliceState()))

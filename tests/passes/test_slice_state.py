@@ -203,3 +203,19 @@ def test_a_tensor_that_came_out_wrong_is_named() -> None:
     deps, layout = zoo("classic_cnn")
     with pytest.raises(RewriteError, match=r"conv1\.weight came out as \(4, 1, 3, 3\) instead"):
         SliceState().ensures(deps.graph_module, layout)
+
+
+def test_the_memory_format_of_a_sliced_tensor_survives() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    model = model.to(memory_format=torch.channels_last)
+    small = fxprune.shrink(model, {"0": 0.5}, torch.randn(2, 3, 9, 9))
+    weight = small.get_parameter("2.weight")
+    assert weight.shape == (4, 4, 3, 3)
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_model_that_is_sliced_already_is_refused() -> None:
+    deps, layout = zoo("residual")
+    once = SliceState()(deps.graph_module, layout).graph_module
+    with pytest.raises(RewriteError, match="run SliceState once"):
+        SliceState()(once, layout)

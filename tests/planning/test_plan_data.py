@@ -155,7 +155,7 @@ def test_a_folder_that_is_not_there_is_an_error_that_names_the_path(tmp_path: Pa
 
 def test_a_plan_that_json_cannot_hold_leaves_no_file(tmp_path: Path) -> None:
     plan = replace(half(), inputs=(b"fast",))
-    with pytest.raises(FxPruneError, match="cannot be written"):
+    with pytest.raises(FxPruneError, match="an input of type bytes"):
         plan.save(tmp_path / "plan.json")
     assert list(tmp_path.iterdir()) == []
 

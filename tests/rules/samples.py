@@ -418,8 +418,10 @@ REDUCTION = [
     *(
         reduction(op, *args)
         for op in (aten.sum.dim_IntList, aten.nansum.default, aten.mean.dim)
-        for args in (([1],), ([-1, 0],), ([1], True), (None,), ([],))
+        for args in (([1],), ([-1, 0],), ([1], True), (None,))
     ),
+    # Not nansum: in torch 2.13 its meta kernel keeps all axes where the real one reduces all.
+    *(reduction(op, []) for op in (aten.sum.dim_IntList, aten.mean.dim)),
     reduction(aten.mean.default),
     *(
         reduction(op, *args)
