@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph
+from fxprune.comparison import alike, difference, first_difference, tensors
 from fxprune.errors import InputError, VerificationError, first_line
 from fxprune.inputs import bind, materialize
 from fxprune.interpretation import TracedTensor
@@ -21,10 +21,9 @@ from fxprune.module_trees import as_parameter, clone_tree, named_state
 from fxprune.planning import Layout, Plan
 from fxprune.reference import MaskedMode, QuietMode
 from fxprune.rules import axes_of, locate, put_axes
+from fxprune.stepping import RunError, Stepper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fxprune.labels import LabelAlgebra
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
@@ -129,7 +128,7 @@ def verify_layout(
     precise = torch.float64 if size * 8 <= _LARGEST_DOUBLE else dtype
     try:
         result = _run(_Comparison(deps, layout, small, precise, known_nodes), values)
-    except _RunError:
+    except RunError:
         if precise == dtype:
             raise
         # the graph names a dtype itself, and so runs in no other
@@ -140,10 +139,6 @@ def verify_layout(
 def _common_dtype(deps: DependencyGraph) -> torch.dtype:
     dtypes = [t.dtype for t in deps.state.values() if t.is_floating_point()]
     return max(set(dtypes), key=dtypes.count, default=torch.float32)
-
-
-class _RunError(VerificationError):
-    """A model cannot be run at all."""
 
 
 def _run(comparison: _Comparison, values: tuple[Any, ...]) -> Verification:
@@ -203,16 +198,16 @@ class _Comparison:
             self._compare_outputs(values)
             return
         assert isinstance(self.small, fx.GraphModule)
-        twin = _Stepper("the shrunk model", self.small, self._copies(values), QuietMode())
+        twin = Stepper("the shrunk model", self.small, self._copies(values), QuietMode())
         for node, value in self._reference(values):
             self._relabel(node, value)
             other = twin.advance_to(node.name)
             if other is not None and _has_value(node):
                 self.compare(node, value, other[0])
 
-    def _reference(self, values: tuple[Any, ...]) -> _Stepper:
+    def _reference(self, values: tuple[Any, ...]) -> Stepper:
         mode = MaskedMode(self.labels, self.removed)
-        return _Stepper("the original", self.original, self._copies(values), mode)
+        return Stepper("the original", self.original, self._copies(values), mode)
 
     def _copies(self, values: tuple[Any, ...]) -> list[Any]:
         return [
@@ -225,7 +220,7 @@ class _Comparison:
             with QuietMode():
                 out = self.small(*self._copies(values))
         except Exception as error:
-            raise _RunError(
+            raise RunError(
                 f"the shrunk model fails: {first_line(error)}",
                 why=type(error).__name__,
                 hint="pass the model that was shrunk from this original by this plan",
@@ -249,8 +244,8 @@ class _Comparison:
 
     def compare(self, node: fx.Node, expected: Any, got: Any) -> None:
         """Compare the kept positions of all tensors of a node's value."""
-        left, right = _tensors(expected), _tensors(got)
-        if len(left) != len(right) or (node.op == "output" and not _alike(expected, got)):
+        left, right = tensors(expected), tensors(got)
+        if len(left) != len(right) or (node.op == "output" and not alike(expected, got)):
             raise VerificationError(
                 f"node {node.name} yields {len(right)} tensors instead of {len(left)}"
                 if len(left) != len(right)
@@ -282,7 +277,7 @@ class _Comparison:
                 where=where,
                 hint="check the weights and the example inputs",
             )
-        absolute, relative = _difference(expected, got)
+        absolute, relative = difference(expected, got)
         if expected.is_floating_point():  # rounding in a narrow dtype reaches all that follows
             tolerance = max(self.result.tolerance, _TOLERANCE.get(expected.dtype, 0.0))
             self.result = replace(self.result, tolerance=tolerance)
@@ -292,7 +287,7 @@ class _Comparison:
                 f"node {node.name} differs from the original by {relative:.2e} of its largest "
                 f"value, more than {self.result.tolerance:.0e} ({self.result.dtype})",
                 where=where,
-                why=_first_difference(expected, got),
+                why=first_difference(expected, got),
                 hint="this is a defect of fxprune or of a custom rule: please report it",
             )
         if relative > self.result.relative or not self.result.where:
@@ -316,111 +311,8 @@ def _has_same_nodes(small: nn.Module, original: fx.GraphModule) -> bool:
     return ours == theirs and "output" in known
 
 
-def _alike(expected: Any, got: Any) -> bool:
-    """Whether two outputs have the same structure and the same values beside their tensors."""
-    if isinstance(expected, Mapping):
-        return (
-            isinstance(got, Mapping)
-            and expected.keys() == got.keys()
-            and all(_alike(expected[key], got[key]) for key in expected)
-        )
-    if isinstance(expected, (list, tuple)):
-        return (
-            isinstance(got, (list, tuple))
-            and len(expected) == len(got)
-            and all(map(_alike, expected, got))
-        )
-    if isinstance(expected, torch.Tensor):
-        return isinstance(got, torch.Tensor)
-    return expected is got or bool(expected == got)
-
-
-def _difference(expected: torch.Tensor, got: torch.Tensor) -> tuple[float, float]:
-    """The largest absolute difference, and that in units of the largest finite value.
-
-    Infinite and NaN values have to be the same in both, as do integers.
-    """
-    same = (expected == got) | (expected.isnan() & got.isnan())
-    if bool(same.all()):
-        return 0.0, 0.0
-    finite = torch.isfinite(expected) & torch.isfinite(got)
-    if not bool((same | finite).all()) or not (
-        expected.is_floating_point() or expected.is_complex()
-    ):
-        return float("inf"), float("inf")
-    absolute = float(torch.where(finite, expected - got, 0).abs().max())
-    scale = float(torch.where(finite, expected, 0).abs().max())
-    return absolute, absolute / scale if scale > 0 else absolute
-
-
-def _first_difference(expected: torch.Tensor, got: torch.Tensor) -> str:
-    same = (expected == got) | (expected.isnan() & got.isnan())
-    distance = (expected.double() - got.double()).abs().nan_to_num(torch.inf)
-    index = int(torch.argmax(torch.where(same, -1, distance)))
-    place = tuple(int(i) for i in np.unravel_index(index, expected.shape))
-    return (
-        f"at kept position {place}: expected {expected.flatten()[index].item():.6g}, "
-        f"got {got.flatten()[index].item():.6g}"
-    )
-
-
-def _tensors(value: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
-
-
 def _eval_clone(module: Any, cast: Any) -> Any:
     clone = clone_tree(module, cast)
     for child in clone.modules():
         child.training = False
     return clone
-
-
-class _Stepper:
-    """Runs a graph node by node, freeing values that no later node needs."""
-
-    def __init__(self, name: str, module: fx.GraphModule, values: list[Any], mode: Any) -> None:
-        self.name = name
-        self.interpreter = fx.Interpreter(module)
-        self.values = iter(values)
-        self.mode = mode
-        self.nodes = iter(module.graph.nodes)
-        self.names = {node.name for node in module.graph.nodes}
-
-    def __iter__(self) -> Iterator[tuple[fx.Node, Any]]:
-        for node in self.nodes:
-            yield node, self.step(node)
-
-    def step(self, node: fx.Node) -> Any:
-        """Run one node."""
-        env = self.interpreter.env
-        if node.op == "placeholder":
-            env[node] = next(self.values)
-            return env[node]
-        torch.manual_seed(0)
-        fastpath = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            with self.mode:
-                env[node] = self.interpreter.run_node(node)
-        except Exception as error:
-            raise _RunError(
-                f"{self.name} fails at node {node.name}: {first_line(error)}",
-                where=locate(node),
-                why=type(error).__name__,
-                hint="check that the model runs on these inputs in eval mode",
-            ) from error
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fastpath)
-        for done in self.interpreter.user_to_last_uses.get(node, []):
-            del env[done]
-        return env[node]
-
-    def advance_to(self, name: str) -> tuple[Any] | None:
-        """The value of the node of that name, running all before it; None if there is none."""
-        if name not in self.names:
-            return None
-        for node in self.nodes:
-            value = self.step(node)
-            if node.name == name:
-                return (value,)
-        return None

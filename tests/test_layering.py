@@ -25,7 +25,7 @@ LAYERS = (
     },
     {"cost", "importance", "planning"},
     {"passes"},
-    {"drawing", "reference", "report", "verification"},
+    {"comparison", "drawing", "reference", "report", "stepping", "verification"},
     {"api"},
     {"__init__"},
     {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files"},

@@ -16,7 +16,8 @@ from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
 from fxprune.passes.base import Pass
 from fxprune.passes.numbers import is_channels_only, read_axes
-from fxprune.passes.repairs import ALWAYS, ON_MISMATCH, Repair, operation
+from fxprune.passes.repair import Repair, operation
+from fxprune.passes.repairs import ALWAYS, ON_MISMATCH
 from fxprune.rules import locate
 
 if TYPE_CHECKING:

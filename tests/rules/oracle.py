@@ -198,10 +198,11 @@ class Trial:
         outputs = [[self.kept(axis, removed) for axis in axes] for axes in self.outputs]
         sliced, by_name = self._sliced(call, inputs)
         mode = MaskedMode(self.labels, lambda axis: mask(self.labels, axis, removed))
-        full = mode.run(call, self.rule)
-        expected = [
-            _take(tensor, kept) for tensor, kept in zip(_tensors(full), outputs, strict=True)
-        ]
+        full = _tensors(mode.run(call, self.rule))
+        shapes = [tuple(tensor.shape) for tensor in full]
+        if shapes != [tuple(axis.size for axis in axes) for axes in self.outputs]:
+            raise WrongRuleError(f"the masked outcome has shapes {shapes}")
+        expected = [_take(tensor, kept) for tensor, kept in zip(full, outputs, strict=True)]
         changes = self.sample.adapt(Kept(call, by_name, outputs))
         got = _tensors(self._run(sliced, changes))
         self._compare(expected, got)

@@ -1,0 +1,69 @@
+"""Running a graph node by node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from fxprune.errors import VerificationError, first_line
+from fxprune.rules import locate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class RunError(VerificationError):
+    """A model cannot be run at all."""
+
+
+class Stepper:
+    """Runs a graph node by node, freeing values that no later node needs."""
+
+    def __init__(self, name: str, module: fx.GraphModule, values: list[Any], mode: Any) -> None:
+        self.name = name
+        self.interpreter = fx.Interpreter(module)
+        self.values = iter(values)
+        self.mode = mode
+        self.nodes = iter(module.graph.nodes)
+        self.names = {node.name for node in module.graph.nodes}
+
+    def __iter__(self) -> Iterator[tuple[fx.Node, Any]]:
+        for node in self.nodes:
+            yield node, self.step(node)
+
+    def step(self, node: fx.Node) -> Any:
+        """Run one node."""
+        env = self.interpreter.env
+        if node.op == "placeholder":
+            env[node] = next(self.values)
+            return env[node]
+        torch.manual_seed(0)
+        fastpath = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with self.mode:
+                env[node] = self.interpreter.run_node(node)
+        except Exception as error:
+            raise RunError(
+                f"{self.name} fails at node {node.name}: {first_line(error)}",
+                where=locate(node),
+                why=type(error).__name__,
+                hint="check that the model runs on these inputs in eval mode",
+            ) from error
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fastpath)
+        for done in self.interpreter.user_to_last_uses.get(node, []):
+            del env[done]
+        return env[node]
+
+    def advance_to(self, name: str) -> tuple[Any] | None:
+        """The value of the node of that name, running all before it; None if there is none."""
+        if name not in self.names:
+            return None
+        for node in self.nodes:
+            value = self.step(node)
+            if node.name == name:
+                return (value,)
+        return None
