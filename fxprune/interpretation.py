@@ -149,14 +149,13 @@ class LabelMode(DispatchMode):
     def known(self, call: Call) -> Any:
         """The output's value if it consists of integers that follow from constants."""
         operands = call.tensors()
-        if torch.Tag.nondeterministic_seeded in call.op.tags or (
-            not operands and call.arg("dtype") not in _INTEGERS if call.has("dtype") else False
+        if any(t.is_floating_point() for t in operands) or (
+            torch.Tag.nondeterministic_seeded in call.op.tags
         ):
             return None
-        if any(
-            t.is_floating_point() or t.numel() > _LARGEST_KNOWN or value_of(t) is None
-            for t in operands
-        ):
+        if not operands and call.has("dtype") and call.arg("dtype") not in (None, *_INTEGERS):
+            return None
+        if any(t.numel() > _LARGEST_KNOWN or value_of(t) is None for t in operands):
             return None
         kwargs = dict(call.kwargs)
         if "device" in kwargs:

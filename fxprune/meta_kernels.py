@@ -7,6 +7,7 @@ implementations, which take most of the time of an interpretation without data.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,13 +31,18 @@ def run_on_meta(op: OpOverload, args: Any, kwargs: Any) -> Any:
 
     What an operator makes out of nothing, or moves to a device, is on the meta device.
     """
-    if any(argument.name == "device" for argument in op._schema.arguments) and (
+    if _takes_device(op) and (
         kwargs.get("device") is not None or not any(isinstance(a, torch.Tensor) for a in args)
     ):
         kwargs = {**kwargs, "device": torch.device("meta")}
     shortcut = _SHORTCUTS.get(op)
     out = shortcut(*args, **kwargs) if shortcut is not None else NotImplemented
     return op(*args, **kwargs) if out is NotImplemented else out
+
+
+@cache
+def _takes_device(op: OpOverload) -> bool:
+    return any(argument.name == "device" for argument in op._schema.arguments)
 
 
 class MetaMode(DispatchMode):

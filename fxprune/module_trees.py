@@ -50,16 +50,16 @@ class _Cloner:
 
     def attribute(self, value: Any) -> Any:
         """Tables (parameters, submodules, hooks), lists and sets are rebuilt."""
-        if isinstance(value, torch.Tensor):
-            return self.tensor(value)
-        if isinstance(value, nn.Module):
-            return self.module(value)
         if isinstance(value, dict):
             copy = value.copy()  # most are empty tables of hooks
             for key, item in value.items():
                 if type(item) not in _PLAIN:
                     copy[key] = self.attribute(item)
             return copy
+        if isinstance(value, torch.Tensor):
+            return self.tensor(value)
+        if isinstance(value, nn.Module):
+            return self.module(value)
         if type(value) in (list, tuple, set):
             return type(value)(v if type(v) in _PLAIN else self.attribute(v) for v in value)
         return value

@@ -93,7 +93,7 @@ class LabelAlgebra(LabelStore):
 
     def unify(self, a: Axis, b: Axis) -> None:
         """Position by position: removed in `a` if and only if removed in `b`."""
-        if a is b:
+        if a is b or not (a.vectors or b.vectors):
             return
         left, right = self.leaves(a), self.leaves(b)
         if not left and not right:

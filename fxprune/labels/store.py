@@ -154,9 +154,10 @@ class LabelStore:
 
     def union(self, a: Ids, b: Ids, reason: Any) -> None:
         """Unite free ids element by element; an id that meets 0 is pinned for `reason`."""
-        self.pin(np.concatenate([a[b == 0], b[a == 0]]), reason)
-        both = (a != 0) & (b != 0)
-        a, b = a[both], b[both]
+        if not (a.all() and b.all()):
+            self.pin(np.concatenate([a[b == 0], b[a == 0]]), reason)
+            both = (a != 0) & (b != 0)
+            a, b = a[both], b[both]
         while True:
             a, b = self.find(a), self.find(b)
             differ = a != b
@@ -166,7 +167,8 @@ class LabelStore:
             low, high = np.minimum(a, b), np.maximum(a, b)
             self._parent[high] = low
             pinned = high[self._pinned_by[high] != 0]
-            self._pinned_by[self.find(pinned)] = self._pinned_by[pinned]
+            if pinned.size:
+                self._pinned_by[self.find(pinned)] = self._pinned_by[pinned]
             self.version = next(_VERSIONS)
 
     def define(self, ids: Ids, alternatives: Sequence[Ids], reason: Any) -> None:

@@ -90,8 +90,6 @@ class Pipeline(Pass):
         """Apply every pass, each followed by its own check."""
         modified = False
         for step in self.passes:
-            if modified:
-                step.requires(graph_module, layout)
             if step.apply(graph_module, layout):
                 step.ensures(graph_module, layout)
                 modified = True

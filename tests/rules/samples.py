@@ -265,29 +265,28 @@ MOVEMENT = [
 ]
 
 
-def batch_norm(op: OpOverload, *tail: object, free: int = 2 + 3, affine: bool = True) -> Sample:
-    """A batch norm over (2, 3, 4), whose last axis stays in no case."""
+def batch_norm(op: OpOverload, *tail: object, affine: bool = True) -> Sample:
+    """A batch norm over (2, 3, 4), with running statistics."""
     vectors = (x(3), x(3)) if affine else (None, None)
-    return Sample(op, (x(2, 3, 4), *vectors, x(3), positive(3), *tail), free)
+    return Sample(op, (x(2, 3, 4), *vectors, x(3), positive(3), *tail), 2 + 3 + 4)
 
 
 NORMALIZATION = [
-    batch_norm(aten.native_batch_norm.default, False, 0.1, 1e-5, free=2 + 3 + 4),
-    batch_norm(aten.native_batch_norm.default, False, 0.1, 1e-5, free=2 + 3 + 4, affine=False),
-    batch_norm(aten.native_batch_norm.default, True, 0.1, 1e-5, free=2 + 3 + 4),
+    batch_norm(aten.native_batch_norm.default, False, 0.1, 1e-5),
+    batch_norm(aten.native_batch_norm.default, False, 0.1, 1e-5, affine=False),
+    batch_norm(aten.native_batch_norm.default, True, 0.1, 1e-5),
     Sample(
         aten.native_batch_norm.default, (x(3, 4), x(4), x(4), None, None, True, 0.1, 1e-5), 3 + 4
     ),
-    batch_norm(aten._native_batch_norm_legit.default, False, 0.1, 1e-5, free=2 + 3 + 4),
-    batch_norm(aten._native_batch_norm_legit.default, True, 0.1, 1e-5, free=2 + 3 + 4),
+    batch_norm(aten._native_batch_norm_legit.default, False, 0.1, 1e-5),
+    batch_norm(aten._native_batch_norm_legit.default, True, 0.1, 1e-5),
     Sample(
         aten._native_batch_norm_legit.no_stats,
         (x(2, 3, 4), x(3), x(3), True, 0.1, 1e-5),
         2 + 3 + 4,
     ),
-    batch_norm(aten._native_batch_norm_legit_no_training.default, 0.1, 1e-5, free=2 + 3 + 4),
-    batch_norm(aten._batch_norm_no_update.default, 0.1, 1e-5, free=2 + 3 + 4),
-    batch_norm(aten._batch_norm_with_update.default, 0.1, 1e-5, free=2 + 3 + 4),
+    batch_norm(aten._native_batch_norm_legit_no_training.default, 0.1, 1e-5),
+    batch_norm(aten._batch_norm_with_update.default, 0.1, 1e-5),
     Sample(
         aten.native_layer_norm.default,
         (x(2, 5, 4), [4], x(4), x(4), 1e-5),
@@ -681,6 +680,7 @@ UNSAMPLED: dict[OpOverload, str] = {
     aten.bmm.dtype: NO_KERNEL,
     aten.baddbmm.dtype: NO_KERNEL,
     aten.convolution_overrideable.default: NO_KERNEL,
+    aten._batch_norm_no_update.default: "with and without data it saves statistics of other shapes",
     aten.cudnn_batch_norm.default: NO_KERNEL,
     aten.miopen_batch_norm.default: NO_KERNEL,
     aten.to.device: NEVER_ARRIVES,
