@@ -18,7 +18,7 @@ from torchvision import models
 
 import fxprune
 
-NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "densenet121", "densenet201", "googlenet")
+NETWORKS = ("resnet18", "mobilenet_v2", "densenet121", "densenet201")
 RUNS = 5
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
