@@ -68,11 +68,11 @@ class DependencyGraph:
             for vector in self.trace.labels.expand(axis.vectors, keep_pinned=True)
         ]
         if vectors:
-            # ids as numbers of their first appearance, so that only the pattern counts
-            _, first, inverse = np.unique(
-                np.concatenate(vectors), return_index=True, return_inverse=True
-            )
-            text.update(np.argsort(np.argsort(first))[inverse].tobytes())
+            # ids as positions of their first appearance, so that only the pattern counts
+            ids = np.concatenate(vectors)
+            first = np.zeros(len(self.trace.labels), dtype=np.int64)
+            first[ids[::-1]] = np.arange(len(ids))[::-1]
+            text.update(first[ids].tobytes())
         return text.hexdigest()
 
     def group(self, name: str) -> Group:

@@ -149,6 +149,7 @@ def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
     families = np.split(ids[order], starts + 1) if ids.size else []
     families.sort(key=lambda members: (appearance[members[0]], members[0]))
     where = _occurrences_of(families, occurrences, len(labels))
+    nodes = {node.name: node for node in graph.nodes}
     groups = []
     for members, occurs in zip(families, where, strict=True):
         reason = labels.pin_reason(int(members[0]))
@@ -158,7 +159,7 @@ def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
         stamp = int(appearance[members[0]])
         producer = producers[stamp] if stamp < len(producers) else None
         kind = _KINDS[int(kinds[members[0]])]
-        name = _name(graph, producer, kind, occurs[0][0])
+        name = _name(nodes.get(producer.node) if producer else None, kind, occurs[0][0])
         groups.append(Group(name, kind, pinned, members, producer, occurs))
     return _with_unique_names(groups)
 
@@ -184,11 +185,15 @@ def _first_appearances(graph: fx.Graph, trace: Trace) -> tuple[Ids, list[Produce
     producers: list[Producer] = []
     appearance = np.full(len(labels), np.iinfo(np.int64).max, dtype=np.int64)
     state_nodes = ("get_attr", "placeholder")
+    seen: set[int] = set()
     for node in graph.nodes:
         if node.op in state_nodes:
             continue
         for output, tensor in enumerate(traced_tensors(trace.values.get(node.name))):
             for dim, axis in enumerate(tensor.axes):
+                if id(axis) in seen:
+                    continue
+                seen.add(id(axis))
                 for vector in labels.expand(axis.vectors, keep_pinned=True):
                     new = vector[appearance[vector] > len(producers)]
                     if new.size:
@@ -243,10 +248,9 @@ def _occurrences_of(
     return found
 
 
-def _name(graph: fx.Graph, producer: Producer | None, kind: Kind, parameter: str) -> str:
+def _name(node: fx.Node | None, kind: Kind, parameter: str) -> str:
     name = parameter
-    if producer is not None:
-        node = next(node for node in graph.nodes if node.name == producer.node)
+    if node is not None:
         path = module_path(node)
         name = f"{path}.{node.name.removeprefix(path.replace('.', '_') + '_')}" if path else ""
         if path and (node.op == "call_module" or path == parameter.rpartition(".")[0]):

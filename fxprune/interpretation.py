@@ -69,9 +69,13 @@ class Work:
         """Multiply-accumulate operations if every tensor has the shape that `shape` tells."""
 
         def shapes(value: Any) -> Any:
+            """Sizes are torch.Size, which the formulas take as one value, not one by one."""
+            if isinstance(value, TracedTensor):
+                return torch.Size(shape(value))
             if isinstance(value, (list, tuple)):
-                return [shapes(v) for v in value]
-            return list(shape(value)) if isinstance(value, TracedTensor) else value
+                is_size = all(type(v) is int for v in value)
+                return torch.Size(value) if is_size else [shapes(v) for v in value]
+            return value
 
         args, out = shapes(self.args), shapes(self.out)
         kwargs = {name: shapes(value) for name, value in self.kwargs.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from torch import fx, nn
 
 M = TypeVar("M", bound=nn.Module)
 _PLAIN = frozenset({bool, int, float, str, type(None), type, torch.dtype, torch.device})
+_TABLES = frozenset({dict, OrderedDict})
 Convert = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -41,17 +43,22 @@ class _Cloner:
         if id(module) not in self.modules:
             copy: nn.Module = object.__new__(type(module))
             self.modules[id(module)] = copy
-            attributes = {
-                name: value if type(value) in _PLAIN else self.attribute(value)
-                for name, value in vars(module).items()
-            }
+            attributes = {}
+            for name, value in vars(module).items():
+                kind = type(value)
+                if kind in _PLAIN:
+                    attributes[name] = value
+                elif kind in _TABLES and not value:
+                    attributes[name] = kind()  # most attributes are empty tables of hooks
+                else:
+                    attributes[name] = self.attribute(value)
             object.__setattr__(copy, "__dict__", attributes)
         return self.modules[id(module)]
 
     def attribute(self, value: Any) -> Any:
         """Tables (parameters, submodules, hooks), lists and sets are rebuilt."""
         if isinstance(value, dict):
-            copy = value.copy()  # most are empty tables of hooks
+            copy = value.copy()
             for key, item in value.items():
                 if type(item) not in _PLAIN:
                     copy[key] = self.attribute(item)

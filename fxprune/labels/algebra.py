@@ -106,6 +106,16 @@ class LabelAlgebra(LabelStore):
         else:
             self._equate(left, right)
 
+    def unify_with_each(self, axis: Axis, others: Sequence[Axis]) -> None:
+        """Unify an axis with several; simple ones in one step, which is quicker."""
+        vectors = [self.leaves(other) for other in (axis, *others)]
+        if others and all(len(v) == 1 for v in vectors):
+            (first,), *rest = vectors
+            self.union(np.tile(first, len(rest)), np.concatenate([v for (v,) in rest]), self.place)
+        else:
+            for other in others:
+                self.unify(axis, other)
+
     def _equate(self, a: Sequence[Ids], b: Sequence[Ids]) -> None:
         """Make any-of(a) equal any-of(b) at every position.
 

@@ -90,9 +90,9 @@ class LabelStore:
         """The root of every id (with path compression)."""
         root: Ids = self._parent[ids]
         above = self._parent[root]
-        if (above == root).all():
+        if not np.count_nonzero(above != root):
             return root
-        while not (above == root).all():
+        while np.count_nonzero(above != root):
             root, above = above, self._parent[above]
         self._parent[ids] = root
         return root
@@ -123,13 +123,15 @@ class LabelStore:
             if self._has_composites:
                 left = self._left[roots]
                 composite = left != 0
-                if composite.any():
+                if np.count_nonzero(composite):
                     pending.append(np.where(composite, self._right[roots], 0))
                     pending.append(np.where(composite, left, roots))
                     continue
             if not keep_pinned:
-                roots = np.where(self._pinned_by[roots] != 0, 0, roots)
-            if roots.any() and not any(np.array_equal(roots, seen) for seen in out):
+                pinned = self._pinned_by[roots]
+                if np.count_nonzero(pinned):
+                    roots = np.where(pinned != 0, 0, roots)
+            if np.count_nonzero(roots) and not any(np.array_equal(roots, seen) for seen in out):
                 out.append(roots)
         return tuple(out)
 

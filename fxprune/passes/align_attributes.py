@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 from torch import nn
 
 from fxprune.passes.base import Pass
@@ -41,7 +42,7 @@ class Widths:
         """How many of the groups of consecutive input channels keep any."""
         axis = self.input.axes[dim]
         kept = self.layout.kept(axis)
-        return groups if kept is None else len({int(k) // (axis.size // groups) for k in kept})
+        return groups if kept is None else len(np.unique(kept // (axis.size // groups)))
 
 
 def _conv(module: Any, widths: Widths) -> dict[str, Any]:

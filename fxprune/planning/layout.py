@@ -45,6 +45,8 @@ class Layout:
 
     def is_removed(self, ids: Ids) -> NDArray[np.bool_]:
         """Which of these root ids are removed; ids that came later are not."""
+        if not ids.size or ids.max() < len(self._removed):
+            return self._removed[ids]
         inside = ids < len(self._removed)
         return np.where(inside, self._removed[np.where(inside, ids, 0)], False)
 
@@ -59,8 +61,11 @@ class Layout:
         """The kept positions of an axis in order, or None if all are kept."""
         key = id(axis)
         if key not in self._kept:
-            gone = self.removed_positions(axis, self.deps.trace.labels)
-            self._kept[key] = np.flatnonzero(~gone) if gone.any() else None
+            labels, kept = self.deps.trace.labels, None
+            if labels.leaves(axis):
+                gone = self.removed_positions(axis, labels)
+                kept = np.flatnonzero(~gone) if gone.any() else None
+            self._kept[key] = kept
         return self._kept[key]
 
     def size(self, axis: Axis) -> int:
@@ -86,9 +91,8 @@ class Layout:
         found: dict[str, dict[int, tuple[int, ...]]] = {}
         for name, axes in self.deps.trace.axes.items():
             for dim, axis in enumerate(axes):
-                kept = self.kept(axis)
-                if kept is not None:
-                    gone = np.delete(np.arange(axis.size), kept)
+                if self.kept(axis) is not None:
+                    gone = np.flatnonzero(self.removed_positions(axis, self.deps.trace.labels))
                     found.setdefault(name, {})[dim] = tuple(gone.tolist())
         return found
 
@@ -107,7 +111,7 @@ class Layout:
 
 
 def all_axes(deps: DependencyGraph) -> Sequence[Axis]:
-    """Every axis of every state tensor and value."""
+    """Every axis of every state tensor and value, each once."""
     state = [axis for axes in deps.trace.axes.values() for axis in axes]
     values = [
         axis
@@ -115,4 +119,4 @@ def all_axes(deps: DependencyGraph) -> Sequence[Axis]:
         for tensor in traced_tensors(value)
         for axis in tensor.axes
     ]
-    return state + values
+    return list({id(axis): axis for axis in state + values}.values())

@@ -20,11 +20,10 @@ aten = torch.ops.aten
 
 def _couple(call: Call, axis: Axis, *names: str) -> None:
     """Unify a channel axis with the vectors of that length among the arguments."""
-    for name in names:
-        if call.has(name) and call.arg(name) is not None:
-            vector = call.axes(name)
-            if len(vector) == 1 and vector[0].size == axis.size:
-                call.labels.unify(axis, vector[0])
+    present = [name for name in names if call.has(name) and call.arg(name) is not None]
+    vectors = [call.axes(name) for name in present]
+    fitting = [v[0] for v in vectors if len(v) == 1 and v[0].size == axis.size]
+    call.labels.unify_with_each(axis, fitting)
 
 
 def _first_like(call: Call, axes: list[Axis], statistics: list[Axis]) -> None:

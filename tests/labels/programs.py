@@ -131,6 +131,14 @@ class Machine:
         self.labels.unify(a, b)
         self._promise("unify", lambda r: (self._mask(a, r), self._mask(b, r)))
 
+    def unify_with_each(self, random: np.random.Generator) -> None:
+        a = self._pick(random)
+        same = [axis for axis in self.axes if axis.size == a.size]
+        others = [same[random.integers(len(same))] for _ in range(random.integers(4))]
+        self.labels.unify_with_each(a, others)
+        for b in others:
+            self._promise("unify_with_each", lambda r, b=b: (self._mask(a, r), self._mask(b, r)))
+
     def pin_axis(self, random: np.random.Generator) -> None:
         axis = self._pick(random)
         self.labels.pin_axis(axis, "pinned by the program")
@@ -181,6 +189,7 @@ OPERATIONS = (
     "split",
     "reshape",
     "unify",
+    "unify_with_each",
     "pin_axis",
 )
 

@@ -104,6 +104,21 @@ def test_doing_everything_again_changes_nothing(program: Program) -> None:
     assert machine.meaning() == meaning
 
 
+@given(programs(), st.lists(st.integers(0, 2**16), max_size=4))
+def test_unifying_with_each_is_unifying_one_after_the_other(
+    program: Program, picks: list[int]
+) -> None:
+    together, apart = Machine().run(program), Machine().run(program)
+    axis = together.axes[sum(picks) % len(together.axes)]
+    number = together.axes.index(axis)
+    fitting = [k for k, other in enumerate(together.axes) if other.size == axis.size]
+    chosen = [fitting[pick % len(fitting)] for pick in picks]
+    together.labels.unify_with_each(axis, [together.axes[k] for k in chosen])
+    for k in chosen:
+        apart.labels.unify(apart.axes[number], apart.axes[k])
+    assert together.meaning() == apart.meaning()
+
+
 @given(programs())
 def test_splitting_and_merging_again_gives_the_same_axis(program: Program) -> None:
     machine = Machine().run(program)
