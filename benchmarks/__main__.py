@@ -81,6 +81,7 @@ def row(name: str) -> str:
 def main() -> None:
     """Measure every network, print the table, and write it."""
     head = "| model | forward | analyze | plan | shrink | total | spread | verify (float64) |"
+    versions = f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}"
     lines = [
         "# Benchmarks",
         "",
@@ -90,8 +91,7 @@ def main() -> None:
         f"float64. Medians of {RUNS} runs after a warm-up, each divided by the mean of a forward",
         "before and one after it.",
         "",
-        f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}, "
-        f"{torch.get_num_threads()} threads. Written by `python -m benchmarks`.",
+        f"{versions}, {torch.get_num_threads()} threads. Written by `python -m benchmarks`.",
         "",
         head,
         "| --- | --: | --: | --: | --: | --: | --: | --: |",
