@@ -113,8 +113,8 @@ class AlignAttributes(Pass):
     """
 
     def apply(self, graph_module: fx.GraphModule, layout: Layout) -> bool:
-        """Set every attribute that differs."""
-        modified = False
+        """Set every attribute that differs; once a module, whose calls all have the same widths."""
+        modified, aligned = False, set()
         for node in graph_module.graph.nodes:
             if node.op != "call_module" or not node.all_input_nodes:
                 continue
@@ -122,8 +122,9 @@ class AlignAttributes(Pass):
             align = next((_ALIGN[kind] for kind in _ALIGN if isinstance(module, kind)), None)
             before = layout.tensors(node.all_input_nodes[0].name)
             after = layout.tensors(node.name)
-            if align is None or not before or not after:
+            if align is None or not before or not after or module in aligned:
                 continue
+            aligned.add(module)
             wanted = align(module, Widths(layout, before[0], after[0]))
             for name, value in wanted.items():
                 if getattr(module, name) != value:

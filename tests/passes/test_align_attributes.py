@@ -54,6 +54,13 @@ def test_a_depthwise_convolution_with_a_multiplier_loses_groups() -> None:
     assert aligned(*layers, x=IMAGE)[1] == repr(nn.Conv2d(4, 12, 3, groups=4))
 
 
+def test_a_depthwise_convolution_that_is_called_twice_loses_groups_once() -> None:
+    shared = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), shared, nn.ReLU(), shared, nn.Conv2d(8, 2, 1)).eval()
+    small = fxprune.shrink(model, fxprune.plan(model, IMAGE, ratio=0.5))
+    assert repr(small.get_submodule("1")) == repr(nn.Conv2d(4, 4, 3, padding=1, groups=4))
+
+
 def test_a_grouped_convolution_keeps_its_groups() -> None:
     layers = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 3, groups=2), nn.Conv2d(12, 2, 1)
     assert aligned(*layers, x=IMAGE)[1] == repr(nn.Conv2d(4, 6, 3, groups=2))
