@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 
-from fxprune.capture import capture
+from fxprune.capture import capture, fixed_flags
 from fxprune.errors import Diagnostic, PlanError
 from fxprune.groups import Group, build_groups, parameter_axes, traced_tensors
-from fxprune.inputs import bind, describe
+from fxprune.inputs import absent_arguments, bind, describe
 from fxprune.interpretation import Trace, interpret
 from fxprune.module_trees import named_state
 from fxprune.suggestions import nearest
@@ -33,14 +33,17 @@ class DependencyGraph:
         inputs: description (shape, dtype) of the example inputs, one for each placeholder.
         groups: all groups of channels, prunable and pinned, in the order of the graph.
         trace: the labels of every node and state tensor.
-        unused: one Diagnostic for each module or parameter that no operator reads.
+        model: the model that was captured.
+        remarks: what else a user should know: modules and parameters that no operator reads, flags
+            that the graph has fixed.
     """
 
     graph_module: fx.GraphModule
     inputs: tuple[Any, ...]
     groups: tuple[Group, ...]
     trace: Trace
-    unused: tuple[Diagnostic, ...] = ()
+    model: nn.Module
+    remarks: tuple[Diagnostic, ...] = ()
 
     @cached_property
     def state(self) -> dict[str, torch.Tensor]:
@@ -52,7 +55,7 @@ class DependencyGraph:
         """Why channels are pinned, each reason once; inputs and outputs of the model left out."""
         found = dict.fromkeys(group.pinned for group in self.groups if group.pinned is not None)
         natural = ("input ", "output of the model", "integers")
-        return tuple(d for d in found if not d.what.startswith(natural)) + self.unused
+        return tuple(d for d in found if not d.what.startswith(natural)) + self.remarks
 
     @cached_property
     def digest(self) -> str:
@@ -148,11 +151,12 @@ def analyze(model: nn.Module | DependencyGraph, example_inputs: Any) -> Dependen
     """
     if isinstance(model, DependencyGraph):
         return model
-    graph_module = capture(model)
+    graph_module = capture(model, absent_arguments(model, example_inputs))
     values = bind(graph_module, example_inputs)
     trace = interpret(graph_module, values)
     groups = build_groups(graph_module.graph, trace)
-    return DependencyGraph(graph_module, describe(values), groups, trace, _unused(model, trace))
+    remarks = (*fixed_flags(model, graph_module), *_unused(model, trace))
+    return DependencyGraph(graph_module, describe(values), groups, trace, model, remarks)
 
 
 def _unused(model: nn.Module, trace: Trace) -> tuple[Diagnostic, ...]:

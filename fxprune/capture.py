@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
-from fxprune.errors import CaptureError, InputError, first_line
+from fxprune.errors import CaptureError, Diagnostic, InputError, first_line
 from fxprune.module_trees import clone_tree, restore_root
+from fxprune.tracing import Tracer, place_of
 
 if TYPE_CHECKING:
-    from types import FrameType
-
-_DEPTH = 8
-_LIBRARIES = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
+    from collections.abc import Mapping
 
 
-class _Tracer(fx.Tracer):
-    """The stock tracer, which also notes where in the user's code every node was made.
-
-    Torch can note whole tracebacks itself (`record_stack_traces`), which takes longer than all the
-    rest of tracing.
-    """
-
-    proxy_buffer_attributes = True  # or an update of a buffer happens while tracing, and is lost
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.path: list[str] = []
-
-    def call_module(self, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
-        """Keep track of the module that is being traced, for error messages."""
-        self.path.append(self.path_of_module(m))
-        result = super().call_module(m, forward, args, kwargs)
-        self.path.pop()
-        return result
-
-    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """Note the user's frames, the innermost last, as a traceback prints them."""
-        node = super().create_node(*args, **kwargs)
-        frame: FrameType | None = sys._getframe(1)
-        lines: list[str] = []
-        while frame is not None and frame.f_code is not capture.__code__ and len(lines) < _DEPTH:
-            name = frame.f_code.co_filename
-            if not name.startswith((*_LIBRARIES, "<")):
-                lines.append(f'File "{name}", line {frame.f_lineno}, in {frame.f_code.co_name}')
-            frame = frame.f_back
-        node.stack_trace = "\n".join(reversed(lines))
-        return node
-
-
-def capture(model: nn.Module) -> fx.GraphModule:
+def capture(model: nn.Module, absent: Mapping[str, Any] | None = None) -> fx.GraphModule:
     """Trace a model symbolically; a GraphModule passes as it is. The model is not changed.
 
     The result shares its tensors with the model and keeps the train / eval flag of every module
@@ -64,6 +24,8 @@ def capture(model: nn.Module) -> fx.GraphModule:
 
     Args:
         model: any module whose forward does not branch on tensor values or shapes.
+        absent: arguments that are not given, with their default values. Those that are None are
+            constants of the graph (`if mask is not None`), others if it cannot be traced otherwise.
 
     Raises:
         InputError: `model` is not a module.
@@ -81,39 +43,77 @@ def capture(model: nn.Module) -> fx.GraphModule:
             "a TorchScript module has no Python forward to trace",
             hint="pass the original nn.Module, before torch.jit.script or trace",
         )
-    for name, tensor in model.named_parameters():
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise CaptureError(f"{type(model).__name__} wraps the model", hint="pass model.module")
+    if hasattr(model, "_orig_mod"):
+        raise CaptureError("torch.compile wraps the model", hint="pass model._orig_mod")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor):
-            raise InputError(f"parameter {name} is not initialized", hint="run the model once")
-    tracer = _Tracer()
-    twin = clone_tree(
-        model, lambda tensor: tensor
-    )  # tracing runs forward, which can set attributes
-    try:
-        graph = tracer.trace(twin)
-    except Exception as error:
-        raise CaptureError(
-            f"{type(model).__name__} cannot be traced symbolically: {first_line(error)}",
-            where=_where(tracer, error),
-            why="its forward does something with tensor values, shapes or types that needs real"
-            " tensors",
-            hint="move the branch out of forward, mark the function with torch.fx.wrap, or pass a"
-            " GraphModule",
-        ) from error
+            raise InputError(f"{name} is not initialized", hint="run the model once")
+    twin, graph = _traced(model, absent or {})
     graph._tracer_cls = fx.Tracer  # so that reading a pickle of the result needs torch only
     graph_module = fx.GraphModule(twin, graph, type(model).__name__)
     restore_root(graph_module, model)
     return graph_module
 
 
-def _where(tracer: _Tracer, error: Exception) -> str:
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_LIBRARIES)
+def _traced(model: nn.Module, absent: Mapping[str, Any]) -> tuple[nn.Module, fx.Graph]:
+    """A graph, and the twin whose forward ran (which can set attributes)."""
+    missing = {name: value for name, value in absent.items() if value is None}
+    attempts = [Tracer(missing), Tracer(absent)]
+    for tracer in attempts[: 1 + (absent != missing)]:
+        twin = clone_tree(model, lambda tensor: tensor)
+        try:
+            return twin, tracer.trace(twin)
+        except Exception as error:  # noqa: BLE001  # whatever a user's forward raises
+            failed, cause = tracer, error
+    raise CaptureError(
+        f"{type(model).__name__} cannot be traced symbolically: {first_line(cause)}",
+        where=place_of(failed, cause),
+        why="its forward does something with tensor values, shapes or types that needs real"
+        " tensors",
+        hint="move the branch out of forward, mark the function with torch.fx.wrap, or pass a"
+        " GraphModule",
+    ) from cause
+
+
+def fixed_flags(model: nn.Module, graph_module: fx.GraphModule) -> list[Diagnostic]:
+    """A Diagnostic if the graph would be another one in train (or in eval) mode.
+
+    A forward that reads `self.training` leaves a graph of the mode that it was traced in.
+    """
+    readers = sorted({name for name, m in model.named_modules() if _reads_training_flag(m)})
+    if not readers or isinstance(model, fx.GraphModule):
+        return []
+    twin = clone_tree(model, lambda tensor: tensor)
+    for module in twin.modules():
+        module.training = not module.training
+    tracer = Tracer()
+    try:
+        other = tracer.trace(twin)
+    except Exception:  # noqa: BLE001  # whatever a user's forward raises: it is another graph
+        differs = True
+    else:
+        differs = _calls(other) != _calls(graph_module.graph)
+    if not differs:
+        return []
+    mode = "train" if model.training else "eval"
+    where = ", ".join(name or type(model).__name__ for name in readers[:3])
+    return [
+        Diagnostic(
+            f"forward depends on the train / eval flag ({where}): the result computes what the"
+            f" model does in {mode} mode, whatever mode it is put into",
+            hint="shrink the model in the mode in which the result will run",
+        )
     ]
-    module = f"module {tracer.path[-1]}" if tracer.path else "the top module"
-    if not frames:
-        return module
-    frame = frames[-1]
-    file = "/".join(frame.filename.split("/")[-2:])
-    return f"{module}, {file}:{frame.lineno}: {frame.line}"
+
+
+def _reads_training_flag(module: nn.Module) -> bool:
+    """Whether code of the user's class mentions the flag."""
+    classes = [c for c in type(module).__mro__ if not c.__module__.startswith("torch.")]
+    functions = [f for c in classes for f in vars(c).values() if hasattr(f, "__code__")]
+    return any("training" in f.__code__.co_names for f in functions)
+
+
+def _calls(graph: fx.Graph) -> list[str]:
+    return [f"{n.op} {n.target} {n.args} {n.kwargs}" for n in graph.nodes]

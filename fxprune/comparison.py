@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
 
-
-def tensors(value: Any) -> list[torch.Tensor]:
-    """The tensors in a value."""
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+from fxprune.values import plain
 
 
 def alike(expected: Any, got: Any) -> bool:
     """Whether two outputs have the same structure and the same values beside their tensors."""
+    expected, got = plain(expected), plain(got)
     if isinstance(expected, Mapping):
         return (
             isinstance(got, Mapping)

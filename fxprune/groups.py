@@ -225,7 +225,7 @@ def _kinds(labels: LabelAlgebra) -> NDArray[np.uint64]:
         elif columns.any():
             kinds[rows] = _KINDS.index("groups")
     for copies in labels.copy_ids:
-        kinds[copies[labels.find(copies) == copies]] = _KINDS.index("copies")
+        kinds[labels.find(copies)] = _KINDS.index("copies")
     for rows, columns in heads:
         kinds[rows] = _KINDS.index("heads")
         kinds[columns] = _KINDS.index("head_dims")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.fx
 from torch.utils import _pytree as pytree
 
-from fxprune.errors import InputError
+from fxprune.errors import InputError, first_line
+from fxprune.values import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import nn
 
 
 def bind(graph_module: torch.fx.GraphModule, example_inputs: Any) -> tuple[Any, ...]:
@@ -26,14 +31,18 @@ def bind(graph_module: torch.fx.GraphModule, example_inputs: Any) -> tuple[Any, 
         InputError: an argument is missing, unknown or one too many.
     """
     placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
-    names = [str(node.target).lstrip("*") for node in placeholders]
+    targets = [str(node.target) for node in placeholders]
+    names = [target.lstrip("*") for target in targets]
+    rest = next((t[1:] for t in targets if t.startswith("*") and not t.startswith("**")), None)
     if example_inputs is None:
         raise InputError(
             "example inputs are missing",
             why="shapes are found by interpreting the model on inputs of their shape",
             hint=f"pass example_inputs for the arguments {names}",
         )
-    given = _by_name(example_inputs, names)
+    given = _by_name(example_inputs, names, rest)
+    for name, value in given.items():
+        _check_tensors(name, value)
     if unknown := sorted(set(given) - set(names)):
         raise InputError(f"unknown arguments {unknown}", why=f"the model takes {names}")
     return tuple(
@@ -42,7 +51,69 @@ def bind(graph_module: torch.fx.GraphModule, example_inputs: Any) -> tuple[Any, 
     )
 
 
-def _by_name(example_inputs: Any, names: Sequence[str]) -> dict[str, Any]:
+def absent_arguments(model: object, example_inputs: Any) -> dict[str, Any]:
+    """Arguments of a model that the example inputs leave at a default that is not a tensor."""
+    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        return {}  # capture refuses it
+    parameters = inspect.signature(model.forward).parameters
+    kinds = {name: parameter.kind for name, parameter in parameters.items()}
+    rest = next((n for n, kind in kinds.items() if kind is inspect.Parameter.VAR_POSITIONAL), None)
+    given = {} if example_inputs is None else _by_name(example_inputs, list(parameters), rest)
+    return {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if isinstance(parameter.default, (bool, int, float, str, type(None)))
+        and (name not in given or given[name] is parameter.default)
+    }
+
+
+def call_arguments(
+    graph_module: torch.fx.GraphModule, model: nn.Module, values: Sequence[Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a real call, from the values of a graph's placeholders.
+
+    Args:
+        graph_module: the graph that the values were bound to.
+        model: what is to be called: the graph module, or the model that it was captured from.
+        values: one for each placeholder.
+    """
+    codegen = graph_module.graph._codegen
+    if isinstance(codegen, torch.fx.graph._PyTreeCodeGen):
+        args, kwargs = pytree.tree_unflatten(list(values), codegen.pytree_info.in_spec)
+        return list(args), dict(kwargs)
+    args, kwargs = [], {}
+    parameters = inspect.signature(model.forward).parameters
+    placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    for node, value in zip(placeholders, values, strict=True):
+        name = str(node.target)
+        parameter = parameters.get(name.lstrip("*"))
+        if name.startswith("**"):
+            kwargs.update(value)
+        elif name.startswith("*"):
+            args.extend(value)
+        elif parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            kwargs[name] = value
+        else:
+            args.append(value)
+    return args, kwargs
+
+
+def _check_tensors(name: str, value: Any) -> None:
+    for tensor in tensors(value):
+        if not tensor.numel():
+            raise InputError(
+                f"example input {name} of shape {tuple(tensor.shape)} has no elements",
+                hint="pass an input that the model computes something of",
+            )
+        if tensor.is_quantized or tensor.layout is not torch.strided:
+            raise InputError(
+                f"example input {name} is quantized or sparse",
+                hint="pass dense tensors",
+            )
+
+
+def _by_name(example_inputs: Any, names: Sequence[str], rest: str | None) -> dict[str, Any]:
+    """Example inputs by argument name; `rest` is the argument that takes all that follow."""
     if isinstance(example_inputs, torch.Tensor):
         example_inputs = (example_inputs,)
     if isinstance(example_inputs, dict):
@@ -52,6 +123,9 @@ def _by_name(example_inputs: Any, names: Sequence[str]) -> dict[str, Any]:
             f"example_inputs is a {type(example_inputs).__name__}",
             hint="pass a tensor, a tuple of arguments, or a dict of keyword arguments",
         )
+    if rest is not None and len(example_inputs) > (first := names.index(rest)):
+        leading = dict(zip(names, example_inputs[:first], strict=False))
+        return {**leading, rest: tuple(example_inputs[first:])}
     if len(example_inputs) > len(names):
         raise InputError(
             f"{len(example_inputs)} example inputs for a model of {len(names)} arguments",
@@ -99,9 +173,16 @@ class InputSpec:
     def sample(self, generator: torch.Generator) -> torch.Tensor:
         """A random tensor of this description: normal, or uniform integers in the range."""
         dtype: torch.dtype = getattr(torch, self.dtype)
-        if dtype.is_floating_point or dtype.is_complex:
-            return torch.randn(self.shape, generator=generator).to(dtype)
-        return torch.randint(self.low, self.high, self.shape, generator=generator).to(dtype)
+        try:
+            if dtype.is_floating_point or dtype.is_complex:
+                return torch.randn(self.shape, generator=generator).to(dtype)
+            return torch.randint(self.low, self.high, self.shape, generator=generator).to(dtype)
+        except (RuntimeError, TypeError, OverflowError) as error:
+            raise InputError(
+                f"no input of shape {list(self.shape)} and dtype {self.dtype} can be made",
+                why=first_line(error),
+                hint="pass a smaller one",
+            ) from error
 
     def empty(self) -> torch.Tensor:
         """A meta tensor of this description."""

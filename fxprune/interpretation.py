@@ -27,9 +27,10 @@ from fxprune.rules import (
     put_value,
     value_of,
 )
+from fxprune.values import plain, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch._ops import OpOverload
 
@@ -146,7 +147,7 @@ class LabelMode(DispatchMode):
         call.args, call.kwargs = args, kwargs
         known = self.known(call)
         out = run_on_meta(call.op, args, kwargs)
-        for tensor, value in zip(_tensors(out), _tensors(known), strict=False):
+        for tensor, value in zip(tensors(out), tensors(known), strict=False):
             put_value(tensor, value)
         return out
 
@@ -169,7 +170,7 @@ class LabelMode(DispatchMode):
         )
         with torch.utils._python_dispatch._disable_current_modes():
             out = call.op(*real[0], **real[1])
-        if any(t.is_floating_point() or t.numel() > _LARGEST_KNOWN for t in _tensors(out)):
+        if any(t.is_floating_point() or t.numel() > _LARGEST_KNOWN for t in tensors(out)):
             return None
         return out
 
@@ -226,10 +227,6 @@ def decomposed(call: Call) -> Any:
     if out is NotImplemented and call.op in decomposition_table:
         return decomposition_table[call.op](*call.args, **call.kwargs)
     return out
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    return (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
 
 
 def _on_meta(value: Any) -> Any:
@@ -295,7 +292,7 @@ def snapshot(value: Any, labels: LabelAlgebra) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return pytree.tree_map(
-        lambda v: snapshot(v, labels) if isinstance(v, torch.Tensor) else v, value
+        lambda v: snapshot(v, labels) if isinstance(v, torch.Tensor) else v, plain(value)
     )
 
 
@@ -333,17 +330,20 @@ def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
     for node, value in zip(nodes, inputs, strict=True):
         reason = Place(node, None, f"input {node.name} of the model")
         values.append(pytree.tree_map(_on_meta_input, value))
-        for tensor in _tensors(values[-1]):
+        for tensor in tensors(values[-1]):
             put_axes(tensor, [labels.pinned_axis(size, reason) for size in tensor.shape])
+        trace.values[node.name] = snapshot(values[-1], labels)
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), mode:
-            out = _Interpreter(shadow, mode).run(*values, enable_io_processing=False)
+            environment = dict(zip(nodes, values, strict=True))
+            interpreter = _Interpreter(shadow, mode)
+            out = interpreter.run(initial_env=environment, enable_io_processing=False)
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
     output = next(node for node in reversed(graph_module.graph.nodes) if node.op == "output")
-    for tensor in _tensors(out):
+    for tensor in tensors(out):
         reason = Place(output, None, "output of the model")
         for axis in axes_of(tensor, labels):
             labels.pin_axis(axis, reason)

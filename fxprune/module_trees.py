@@ -80,13 +80,22 @@ def restore_root(graph_module: fx.GraphModule, original: nn.Module) -> None:
     """
     for name, value in vars(original).items():
         if "_hooks" in name and name in vars(graph_module):
-            setattr(graph_module, name, value.copy())
+            copy = value.copy()
+            if isinstance(copy, dict):
+                for key in [key for key, hook in copy.items() if _is_of_export(hook)]:
+                    del copy[key]
+            setattr(graph_module, name, copy)
     for name, module in graph_module.named_modules():
         if not name or type(module) is nn.Module:
             source = original.get_submodule(name)
             module.training = source.training
             passing = source._non_persistent_buffers_set & module._buffers.keys()
             module._non_persistent_buffers_set |= passing
+
+
+def _is_of_export(hook: Any) -> bool:
+    """Hooks of `torch.export` check inputs, with attributes that a plain GraphModule has not."""
+    return str(getattr(hook, "__module__", "")).startswith("torch.export")
 
 
 def as_parameter(new: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -58,6 +58,10 @@ class Stepper:
             del env[done]
         return env[node]
 
+    def run(self) -> Any:
+        """Run the rest; what the output node yields."""
+        return [value for _, value in self][-1]
+
     def advance_to(self, name: str) -> tuple[Any] | None:
         """The value of the node of that name, running all before it; None if there is none."""
         if name not in self.names:

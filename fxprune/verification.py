@@ -13,15 +13,16 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph
-from fxprune.comparison import alike, difference, first_difference, tensors
+from fxprune.comparison import alike, difference, first_difference
 from fxprune.errors import InputError, VerificationError, first_line
-from fxprune.inputs import bind, materialize
+from fxprune.inputs import bind, call_arguments, materialize
 from fxprune.interpretation import TracedTensor
 from fxprune.module_trees import as_parameter, clone_tree, named_state
 from fxprune.planning import Layout, Plan
 from fxprune.reference import MaskedMode, QuietMode
 from fxprune.rules import axes_of, locate, put_axes
 from fxprune.stepping import RunError, Stepper
+from fxprune.values import plain, tensors
 
 if TYPE_CHECKING:
     from fxprune.labels import LabelAlgebra
@@ -89,6 +90,11 @@ def verify(
         VerificationError: names the first node that differs, its source line, and by how much.
         PlanError: the plan is not for this model.
     """
+    if not isinstance(small, nn.Module):
+        raise InputError(
+            f"the shrunk model is a {type(small).__name__}, not a torch.nn.Module",
+            hint="pass what fxprune.shrink returned",
+        )
     plan = Plan.of(plan)
     deps = plan.analyze(model, materialize(plan.inputs, seed=None))
     if example_inputs is not None:
@@ -123,29 +129,32 @@ def verify_layout(
             hint="load the weights, or pass verify=False",
         )
     values = materialize(deps.inputs, seed=0) if values is None else values
-    dtype = _common_dtype(deps)
     size = sum(t.numel() for t in deps.state.values() if t.is_floating_point())
-    precise = torch.float64 if size * 8 <= _LARGEST_DOUBLE else dtype
+    precise = torch.float64 if size * 8 <= _LARGEST_DOUBLE else None
     try:
         result = _run(_Comparison(deps, layout, small, precise, known_nodes), values)
     except RunError:
-        if precise == dtype:
+        if precise is None:
             raise
         # the graph names a dtype itself, and so runs in no other
-        result = _run(_Comparison(deps, layout, small, dtype, known_nodes), values)
+        result = _run(_Comparison(deps, layout, small, None, known_nodes), values)
     return replace(result, seconds=time.perf_counter() - start)
 
 
-def _common_dtype(deps: DependencyGraph) -> torch.dtype:
-    dtypes = [t.dtype for t in deps.state.values() if t.is_floating_point()]
-    return max(set(dtypes), key=dtypes.count, default=torch.float32)
+def _dtypes(deps: DependencyGraph) -> list[torch.dtype]:
+    """The floating-point types of a model's state, the narrowest first."""
+    found = {t.dtype for t in deps.state.values() if t.is_floating_point() or t.is_complex()}
+    return sorted(found, key=lambda d: (-_TOLERANCE.get(d, 0.0), str(d))) or [torch.float32]
 
 
 def _run(comparison: _Comparison, values: tuple[Any, ...]) -> Verification:
     sets = {"example": values, "all negative": pytree.tree_map(_negative, values)}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for name, given in sets.items():
-            comparison.run(pytree.tree_map(comparison.cast, given))
+            values = pytree.tree_map(comparison.cast, given)
+            comparison.run(values)
+            if name == "example":
+                comparison.check_calls(values)
             comparison.result = replace(comparison.result, inputs=(*comparison.result.inputs, name))
     return comparison.result
 
@@ -163,30 +172,37 @@ class _Comparison:
         deps: DependencyGraph,
         layout: Layout,
         small: nn.Module,
-        dtype: torch.dtype,
+        dtype: torch.dtype | None,
         known_nodes: bool,
     ) -> None:
-        self.dtype = dtype
+        self.dtype = dtype  # None: run everything in the types that it has
+        narrowest = dtype or _dtypes(deps)[0]
         self.deps = deps
         self.layout = layout
         self.labels: LabelAlgebra = deps.trace.labels.copy()
         self.original = _eval_clone(deps.graph_module, self.cast)
         self.small = _eval_clone(small, self.cast)
+        self.model = _as_captured(deps, self.cast)
         self.every_node = known_nodes and _has_same_nodes(small, deps.graph_module)
-        tolerance = _TOLERANCE.get(dtype, 1e-3)
+        tolerance = _TOLERANCE.get(narrowest, 1e-3)
         self.result = Verification(
             every_node=self.every_node,
             tolerance=tolerance,
-            dtype=str(dtype).removeprefix("torch."),
+            dtype=str(narrowest).removeprefix("torch."),
         )
         for name, tensor in named_state(self.original).items():
             put_axes(tensor, list(deps.trace.axes[name]))
 
     def cast(self, value: Any) -> Any:
-        """Floating-point tensors in the precision of the comparison."""
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
-            return as_parameter(value.detach().to(self.dtype, copy=True), value)
-        return value.detach().clone() if isinstance(value, torch.Tensor) else value
+        """Floating-point and complex tensors in the precision of the comparison."""
+        if not isinstance(value, torch.Tensor):
+            return value
+        dtype = value.dtype
+        if self.dtype is not None and value.is_floating_point():
+            dtype = self.dtype
+        elif self.dtype is torch.float64 and value.is_complex():
+            dtype = torch.complex128
+        return as_parameter(value.detach().to(dtype, copy=True), value)
 
     def removed(self, axis: Any) -> Any:
         """The mask of removed positions of an axis."""
@@ -205,6 +221,55 @@ class _Comparison:
             if other is not None and _has_value(node):
                 self.compare(node, value, other[0])
 
+    def check_calls(self, values: tuple[Any, ...]) -> None:
+        """Compare graphs that were run node by node with real calls of the models.
+
+        So a mistake of capture is found (the graph is not what the model does), and a result that
+        cannot be called.
+        """
+        if isinstance(self.small, fx.GraphModule):
+            called = self._called("the shrunk model", self.small, values)
+            stepped = Stepper("the shrunk model", self.small, self._copies(values), QuietMode())
+            self._compare_call(stepped.run(), called, "the shrunk model")
+        if not isinstance(self.model, fx.GraphModule):
+            called = self._called("the model", self.model, values)
+            stepped = Stepper(
+                "the captured graph", self.original, self._copies(values), QuietMode()
+            )
+            self._compare_call(stepped.run(), called, "the model")
+
+    def _called(self, name: str, model: nn.Module, values: tuple[Any, ...]) -> Any:
+        args, kwargs = call_arguments(self.deps.graph_module, model, self._copies(values))
+        torch.manual_seed(0)
+        try:
+            with QuietMode():
+                return model(*args, **kwargs)
+        except Exception as error:
+            raise RunError(
+                f"{name} fails: {first_line(error)}",
+                why=type(error).__name__,
+                hint="check that the model runs on these inputs in eval mode",
+            ) from error
+
+    def _compare_call(self, stepped: Any, called: Any, name: str) -> None:
+        output = next(n for n in reversed(self.deps.graph_module.graph.nodes) if n.op == "output")
+        nodes = self.result.nodes
+        try:
+            left, right = tensors(stepped), tensors(called)
+            if len(left) != len(right):
+                raise VerificationError(f"{len(left)} tensors instead of {len(right)}")
+            for expected, got in zip(right, left, strict=True):
+                self._compare_tensor(output, expected, got)
+        except VerificationError as error:
+            raise VerificationError(
+                f"the graph of {name} does not compute what a call of it computes",
+                where=locate(output),
+                why=f"{error.what}; {error.why}" if error.why else error.what,
+                hint="tracing missed what forward does besides operators on tensors (state that it"
+                " keeps, random choices, code that depends on values): make that explicit",
+            ) from error
+        self.result = replace(self.result, nodes=nodes)  # these are no values of the graph
+
     def _reference(self, values: tuple[Any, ...]) -> Stepper:
         mode = MaskedMode(self.labels, self.removed)
         return Stepper("the original", self.original, self._copies(values), mode)
@@ -216,15 +281,7 @@ class _Comparison:
         ]
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
-        try:
-            with QuietMode():
-                out = self.small(*self._copies(values))
-        except Exception as error:
-            raise RunError(
-                f"the shrunk model fails: {first_line(error)}",
-                why=type(error).__name__,
-                hint="pass the model that was shrunk from this original by this plan",
-            ) from error
+        out = self._called("the shrunk model", self.small, values)
         for node, value in self._reference(values):
             self._relabel(node, value)
             if node.op == "output":
@@ -237,7 +294,7 @@ class _Comparison:
         place) are not known to be removed yet; the finished analysis knows.
         """
         known = pytree.tree_leaves(self.deps.trace.values.get(node.name))
-        for tensor, traced in zip(pytree.tree_leaves(value), known, strict=False):
+        for tensor, traced in zip(pytree.tree_leaves(plain(value)), known, strict=False):
             if isinstance(traced, TracedTensor) and tensor.dim() == len(traced.axes):
                 pairs = zip(axes_of(tensor, self.labels), traced.axes, strict=True)
                 put_axes(tensor, [t if t.size == a.size else a for a, t in pairs])
@@ -271,6 +328,8 @@ class _Comparison:
             )
         if not expected.numel():
             return
+        if expected.is_floating_point() and expected.element_size() == 1:
+            expected, got = expected.float(), got.float()
         if not bool(torch.isfinite(expected).any() | (expected == got).all()):
             raise VerificationError(
                 f"the original itself computes NaN or infinite values at node {node.name}",
@@ -297,7 +356,7 @@ class _Comparison:
 
 def _has_value(node: fx.Node) -> bool:
     """Whether a node computes something: not an input, a parameter or uninitialized memory."""
-    name = str(getattr(node.target, "__name__", node.target))
+    name = str(getattr(node.target, "__name__", node.target)) if node.op != "call_module" else ""
     return node.op not in ("placeholder", "get_attr") and "empty" not in name
 
 
@@ -309,6 +368,23 @@ def _has_same_nodes(small: nn.Module, original: fx.GraphModule) -> bool:
     theirs = [node.name for node in small.graph.nodes if node.name in known]
     ours = [node.name for node in original.graph.nodes if node.name in set(theirs)]
     return ours == theirs and "output" in known
+
+
+def _as_captured(deps: DependencyGraph, cast: Any) -> nn.Module:
+    """A copy of the user's model whose leaf modules are in eval mode.
+
+    Modules that tracing went through keep their flags, since the graph has fixed those.
+    """
+    clone: nn.Module
+    if isinstance(deps.model, fx.GraphModule):
+        clone = _eval_clone(deps.model, cast)
+        return clone
+    clone = clone_tree(deps.model, cast)
+    leaves = {str(n.target) for n in deps.graph_module.graph.nodes if n.op == "call_module"}
+    for name in leaves:
+        for module in clone.get_submodule(name).modules():
+            module.training = False
+    return clone
 
 
 def _eval_clone(module: Any, cast: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from torch import fx
 from fxprune.interpretation import TracedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fxprune.labels import Axis
     from fxprune.planning import Layout
@@ -42,8 +43,9 @@ def _measured(node: object, layout: Layout) -> Sequence[Axis] | None:
     tensor = layout.value(source.name)
     name = _name(node)
     if isinstance(tensor, TracedTensor):
-        if name in ("size", "sym_size") and len(node.args) > 1 and isinstance(node.args[1], int):
-            return [tensor.axes[node.args[1]]]
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        if name in ("size", "sym_size") and isinstance(dim, int):
+            return [tensor.axes[dim]]
         reads = name in ("size", *_PRODUCTS[:2]) or "shape" in node.args
         return tensor.axes if reads and not node.kwargs else None
     if node.target is operator.getitem and isinstance(node.args[1], slice):
@@ -60,9 +62,34 @@ def _name(node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.target))
 
 
-def is_channels_only(axis: Axis, layout: Layout) -> bool:
-    """Whether every position has its own label: nothing like a batch or a row is merged in."""
+def measures_channels_only(node: fx.Node, axis: Axis, layout: Layout) -> bool:
+    """Whether a number that was read off an axis can count nothing but channels.
+
+    1. Every position has its own label: no batch or row is merged in.
+    2. No axis of one position was dropped on the way: it might have been merged in (a batch of one
+       in the example inputs), and another time it may have more positions.
+    """
     vectors = layout.deps.trace.labels.expand(axis.vectors, keep_pinned=True)
     if not vectors:
         return False
-    return len(np.unique(np.stack(vectors), axis=1).T) == axis.size
+    distinct = len(np.unique(np.stack(vectors), axis=1).T) == axis.size
+    return distinct and not any(_drops_single_axis(n, layout) for n in _ancestors(node))
+
+
+def _ancestors(node: fx.Node) -> Iterator[fx.Node]:
+    seen, pending = {node}, [node]
+    while pending:
+        current = pending.pop()
+        yield current
+        pending += (new := set(current.all_input_nodes) - seen)
+        seen |= new
+
+
+def _drops_single_axis(node: fx.Node, layout: Layout) -> bool:
+    """Whether a tensor has fewer axes of one position than one that it has the elements of."""
+    operands = [t.shape for n in node.all_input_nodes for t in layout.tensors(n.name)]
+    return any(
+        operand.count(1) > out.shape.count(1) and math.prod(operand) == math.prod(out.shape)
+        for operand in operands
+        for out in layout.tensors(node.name)
+    )

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from fxprune.interpretation import TracedTensor
-from fxprune.passes.repair import Repair
+from fxprune.passes.repair import Repair, operation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,21 @@ def _moved_slice(kept: NDArray[np.int64], size: int, piece: slice) -> slice | li
     if step == 1:
         low = int(np.searchsorted(kept, start))
         return slice(low, max(low, int(np.searchsorted(kept, stop))), None)
-    return _move(kept, np.arange(start, stop, step))
+    moved = _move(kept, np.arange(start, stop, step))
+    gaps = set(np.diff(moved).tolist()) or {1}
+    if len(gaps) == 1 and moved and min(gaps) > 0:
+        return slice(moved[0], moved[-1] + 1, min(gaps))
+    return moved
+
+
+def _as_view(repair: Repair, moved: slice | list[int]) -> slice | list[int]:
+    """What replaces a slice. A list of positions makes a copy, which must not be written to."""
+    if isinstance(moved, list) and repair.is_written_to():
+        raise repair.fail(
+            "it is a view with a step that is written to in place, and the kept positions have no"
+            " even step"
+        )
+    return moved
 
 
 def getitem(repair: Repair) -> bool:
@@ -64,7 +78,14 @@ def _moved_item(repair: Repair, item: Any, dim: int) -> Any:
     value = repair.original(item)
     kept, size = repair.kept(dim), repair.operand.shape[dim]
     if isinstance(value, slice):
-        return item if value == slice(None) else _moved_slice(kept, size, value)
+        if value == slice(None):
+            return item
+        moved = _moved_slice(kept, size, value)
+        return (
+            moved
+            if operation(repair.node, repair.graph_module) == "setitem"
+            else (_as_view(repair, moved))
+        )
     if isinstance(value, int):
         return _move(kept, np.array([value % size]))[0]
     return _moved_index(repair, item, dim)
@@ -120,7 +141,7 @@ def slice_(repair: Repair) -> bool:
         repair.original(repair.argument(i + 1, default=d)) for i, d in enumerate(defaults)
     )
     moved = _moved_slice(repair.kept(dim), repair.operand.shape[dim], slice(start, stop, step))
-    return _replace_by_slice(repair, dim, moved)
+    return _replace_by_slice(repair, dim, _as_view(repair, moved))
 
 
 def narrow(repair: Repair) -> bool:

@@ -13,6 +13,7 @@ from torch import fx
 from fxprune.errors import RewriteError
 from fxprune.interpretation import TracedTensor
 from fxprune.rules import locate
+from fxprune.tracing import IN_PLACE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,6 +81,19 @@ class Repair:
         tensors = [t for n in self.node.all_input_nodes for t in self.layout.tensors(n.name)]
         return any(self.layout.shape(t) != t.shape for t in tensors + self.outputs)
 
+    def is_written_to(self) -> bool:
+        """Whether the node's value, or a view of it, is the target of an in-place operator."""
+        seen, pending = {self.node}, [self.node]
+        while pending:
+            node = pending.pop()
+            for user in node.users:
+                if _writes(user, node, self.graph_module):
+                    return True
+                if user not in seen and operation(user, self.graph_module) in _VIEWS:
+                    seen.add(user)
+                    pending.append(user)
+        return False
+
     def operand_shapes(self) -> list[tuple[int, ...]]:
         """The new shapes of all tensor operands."""
         nodes = self.node.all_input_nodes
@@ -93,6 +107,36 @@ class Repair:
             why=why,
             hint="ignore the groups that reach it",
         )
+
+
+_VIEWS = frozenset(
+    {
+        *("getitem", "getattr", "slice", "select", "narrow", "diagonal", "unfold", "as_strided"),
+        *("view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "squeeze"),
+        *("transpose", "t", "permute", "movedim", "swapaxes", "swapdims", "unsqueeze"),
+        *("expand", "expand_as", "chunk", "split", "split_with_sizes", "tensor_split", "unbind"),
+        *("detach", "alias", "real", "imag", "view_as_real", "view_as_complex", "contiguous"),
+        *("to", "float", "double", "half", "Flatten", "Unflatten", "Identity"),
+    }
+)
+"""What can return a view of its operand, by plain name."""
+
+
+def _writes(user: fx.Node, node: fx.Node, graph_module: fx.GraphModule) -> bool:
+    """Whether a node writes into an operand of it."""
+    if user.kwargs.get("out") is node:
+        return True
+    if not user.args or user.args[0] is not node:
+        return False
+    if user.kwargs.get("inplace") is True:
+        return True
+    if user.op == "call_module":
+        return bool(getattr(graph_module.get_submodule(str(user.target)), "inplace", False))
+    if isinstance(user.target, torch._ops.OpOverload):
+        return user.target._schema.is_mutable
+    name = str(getattr(user.target, "__name__", user.target))
+    named_so = name == "setitem" or (name.endswith("_") and not name.endswith("__"))
+    return named_so or user.target in IN_PLACE
 
 
 Change: TypeAlias = Callable[[Repair], bool]

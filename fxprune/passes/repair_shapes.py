@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from fxprune.errors import FxPruneError, RewriteError, first_line
 from fxprune.inputs import materialize
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
 from fxprune.passes.base import Pass
-from fxprune.passes.numbers import is_channels_only, read_axes
+from fxprune.passes.numbers import measures_channels_only, read_axes
 from fxprune.passes.repair import Repair, operation
 from fxprune.passes.repairs import ALWAYS, ON_MISMATCH
 from fxprune.rules import locate
+from fxprune.values import tensors
 
 if TYPE_CHECKING:
     from fxprune.planning import Layout
@@ -134,7 +134,7 @@ class _Walk:
 
     def mismatch(self, node: fx.Node, value: Any) -> tuple[list[Any], list[Any]] | None:
         """The shapes of a node's value and the predicted ones, if they differ."""
-        got = [tuple(t.shape) for t in pytree.tree_leaves(value) if isinstance(t, torch.Tensor)]
+        got = [tuple(t.shape) for t in tensors(value)]
         predicted = [self.layout.shape(tensor) for tensor in self.layout.tensors(node.name)]
         return (got, predicted) if got != predicted else None
 
@@ -142,7 +142,8 @@ class _Walk:
         """Let the users of a number that was read off a size go on with the original's.
 
         1. The size of an axis that is nothing but channels becomes the original's constant.
-        2. A size with other factors (the batch, a resolution) is scaled: n * before // now.
+        2. A size that has or may have other factors (the batch, a resolution) is scaled:
+           n * before // now.
         3. Any other number is an error.
         """
         axes = read_axes(node, self.layout)
@@ -155,7 +156,7 @@ class _Walk:
             )
         constant: Any = before
         users = list(node.users)
-        if len(axes) > 1 or not is_channels_only(axes[0], self.layout):
+        if len(axes) > 1 or not measures_channels_only(node, axes[0], self.layout):
             graph = self.graph_module.graph
             with graph.inserting_after(node):
                 times = graph.call_function(operator.mul, (node, before))

@@ -56,6 +56,11 @@ def _size(
     name = operation(repair.node, repair.graph_module)
     if is_only_one and -1 not in given and name in ("view", "_unsafe_view", "reshape"):
         return -1
+    return _scaled(repair, size, new, old)
+
+
+def _scaled(repair: Repair, size: fx.Node, new: int, old: int) -> fx.Node:
+    """A computed number times new / old."""
     graph = repair.node.graph
     with graph.inserting_before(repair.node):
         return graph.call_function(
@@ -111,13 +116,18 @@ def conv_groups(position: int, *, transposed: bool = False) -> Change:
     def change(repair: Repair) -> bool:
         is_transposed = transposed
         if position == 8:  # aten.convolution tells by an argument
-            is_transposed = bool(repair.node.args[6])
-        weight = repair.layout.tensors(repair.node.all_input_nodes[1].name)[0]
-        width = repair.layout.shape(repair.outputs[0] if is_transposed else repair.operand)[1]
-        groups = width // repair.layout.shape(weight)[1]
-        if groups == repair.original(repair.argument(position, "groups", default=1)):
+            is_transposed = bool(repair.argument(6, "transposed"))
+        weight = repair.original(repair.argument(1, "weight"))
+        wide = repair.outputs[0] if is_transposed else repair.original(repair.argument(0, "input"))
+        channels = len(wide.shape) - len(weight.shape) + 1  # 0 for an image without a batch
+        groups = repair.layout.shape(wide)[channels] // repair.layout.shape(weight)[1]
+        given = repair.argument(position, "groups", default=1)
+        before = repair.original(given)
+        if groups == before:
             return False
-        return repair.set(position, ("groups",), groups)
+        is_dynamic = isinstance(given, fx.Node)  # it can hold other factors, such as the batch
+        value = _scaled(repair, given, groups, before) if is_dynamic else groups
+        return repair.set(position, ("groups",), value)
 
     return change
 

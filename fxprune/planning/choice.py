@@ -173,7 +173,7 @@ def _checked_channels(value: Any, name: str) -> list[int]:
 
 
 def _checked_ratio(ratio: Any, name: str) -> float:
-    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) < 1:
+    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= ratio < 1:  # type: ignore[operator]  # mypy does not know how Real compares
         raise InputError(
             f"{name} is {ratio!r}",
             why="a ratio is the fraction of channels to remove, in [0, 1)",

@@ -37,8 +37,7 @@ def scores(deps: DependencyGraph, criterion: Criterion, seed: int) -> NDArray[np
         for name, tensor in deps.graph_module.named_parameters()
         if any(labels.leaves(axis) for axis in deps.trace.axes[name]) and name in deps.trace.touched
     }
-    for name, tensor in parameters.items():
-        _check_finite(name, tensor)
+    _check_values(deps)
     if criterion == "random":
         return np.random.default_rng(seed).random(len(labels))
     result = np.zeros(len(labels), dtype=np.float64)
@@ -59,15 +58,25 @@ def _sizes(name: str, tensor: torch.Tensor, criterion: Criterion) -> torch.Tenso
         raise InputError(
             f"parameter {name} has no data", hint='load the weights, or take criterion="random"'
         )
+    tensor = tensor.abs() if tensor.is_complex() else tensor
     weights = tensor if tensor.dtype == torch.float64 else tensor.float()
     return weights.abs() if criterion == "l1" else weights.square()
 
 
-def _check_finite(name: str, tensor: torch.Tensor) -> None:
-    if tensor.device.type == "meta" or bool(torch.isfinite(tensor.sum())):
-        return
-    if not bool(torch.isfinite(tensor).all()):
-        raise InputError(
-            f"parameter {name} contains NaN or infinite values",
-            hint="mend the weights: no plan can rank them",
-        )
+def _check_values(deps: DependencyGraph) -> None:
+    """Parameters are finite; buffers may hold infinite values (an attention mask) but no NaN."""
+    known = dict(deps.graph_module.named_parameters(remove_duplicate=False))
+    for name, tensor in deps.state.items():
+        if not tensor.is_floating_point() or tensor.device.type == "meta":
+            continue
+        values = tensor.detach().float() if tensor.element_size() == 1 else tensor.detach()
+        if bool(torch.isfinite(values.sum())):  # one pass without a mask, which is all it takes
+            continue
+        is_wrong = ~torch.isfinite(values) if name in known else torch.isnan(values)
+        if bool(is_wrong.any()):
+            kind, what = (
+                ("parameter", "NaN or infinite values") if name in known else ("buffer", "NaN")
+            )
+            raise InputError(
+                f"{kind} {name} contains {what}", hint="mend the weights: no plan can rank them"
+            )

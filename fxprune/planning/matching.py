@@ -98,6 +98,8 @@ class ModuleMatcher:
     def channel_ids(self, module: str, channels: Sequence[int]) -> Ids:
         """The ids to remove so that these output channels of a module, or of a group, go.
 
+        A pattern means each of the modules that it matches.
+
         Raises:
             PlanError: no such module, a channel out of range, or one that must stay.
         """
@@ -106,6 +108,9 @@ class ModuleMatcher:
             for channel in channels:
                 _check_channel(channel, module, named.size)
             return named.ids[list(channels)]
+        if module not in self._own and any(mark in module for mark in "*?"):
+            found = [name for name in self.matching(module) if self.output_axes(name)]
+            return np.concatenate([self.channel_ids(name, channels) for name in found])
         if module not in self._own:
             raise PlanError(
                 f"no module with parameters is named {module!r}", hint=nearest(module, self._own)

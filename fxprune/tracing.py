@@ -1,0 +1,117 @@
+"""A `torch.fx` tracer that keeps what the stock one loses."""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch.fx._symbolic_trace import _assert_is_none
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_DEPTH = 8
+_LIBRARIES = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
+
+
+class _Proxy(fx.Proxy):
+    """A proxy that records `y += 1` as such. The stock one takes it for `y = y + 1`.
+
+    The difference shows where `y` has another name, or is a view of another tensor.
+    """
+
+
+def _recorded(target: Any) -> Any:
+    def assign(self: _Proxy, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", target, (self, other), {})
+
+    return assign
+
+
+IN_PLACE: tuple[Callable[[Any, Any], Any], ...] = (
+    *(operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv),
+    *(operator.imod, operator.ipow, operator.iand, operator.ior, operator.ixor),
+)
+"""The functions of `y += 1` and the like."""
+for _function in IN_PLACE:
+    setattr(_Proxy, f"__{_function.__name__}__", _recorded(_function))
+
+
+class Tracer(fx.Tracer):
+    """The stock tracer, which also notes where in the user's code every node was made.
+
+    Torch can note whole tracebacks itself (`record_stack_traces`), which takes longer than all the
+    rest of tracing.
+    """
+
+    proxy_buffer_attributes = True  # or an update of a buffer happens while tracing, and is lost
+
+    def __init__(self, absent: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.path: list[str] = []
+        self.absent = absent or {}
+
+    def create_args_for_root(self, *args: Any, **kwargs: Any) -> tuple[Any, list[Any]]:
+        """Arguments that are absent are their default values; the graph refuses any others."""
+        function, given = super().create_args_for_root(*args, **kwargs)
+        return function, [self._default(argument) for argument in given]
+
+    def _default(self, argument: Any) -> Any:
+        is_absent = isinstance(argument, fx.Proxy) and argument.node.target in self.absent
+        if not is_absent:
+            return argument
+        name = argument.node.target
+        value = self.absent[name]
+        text = f"the graph was captured for {name} = {value!r}"
+        if value is None:
+            self.create_proxy("call_function", _assert_is_none, (argument, text), {})
+        else:
+            self.create_proxy("call_function", torch._assert, (argument == value, text), {})
+        return value
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """A proxy that knows in-place assignment."""
+        return _Proxy(node, self)
+
+    def call_module(self, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Keep track of the module that is being traced, for error messages."""
+        self.path.append(self.path_of_module(m))
+        result = super().call_module(m, forward, args, kwargs)
+        self.path.pop()
+        return result
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Note the user's frames, the innermost last, as a traceback prints them."""
+        node = super().create_node(*args, **kwargs)
+        frame: FrameType | None = sys._getframe(1)
+        lines: list[str] = []
+        outermost = fx.Tracer.trace.__code__
+        while frame is not None and frame.f_code is not outermost and len(lines) < _DEPTH:
+            name = frame.f_code.co_filename
+            if not name.startswith((*_LIBRARIES, "<")):
+                lines.append(f'File "{name}", line {frame.f_lineno}, in {frame.f_code.co_name}')
+            frame = frame.f_back
+        node.stack_trace = "\n".join(reversed(lines))
+        return node
+
+
+def place_of(tracer: Tracer, error: Exception) -> str:
+    """The module and the user's line where tracing failed."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(_LIBRARIES)
+    ]
+    module = f"module {tracer.path[-1]}" if tracer.path else "the top module"
+    if not frames:
+        return module
+    frame = frames[-1]
+    file = "/".join(frame.filename.split("/")[-2:])
+    return f"{module}, {file}:{frame.lineno}: {frame.line}"
