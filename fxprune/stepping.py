@@ -7,15 +7,38 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
-from fxprune.errors import VerificationError, first_line
+from fxprune.errors import (
+    FxPruneError,
+    InputError,
+    Location,
+    VerificationError,
+    first_line,
+)
 from fxprune.rules import locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+RESULT = "the shrunk model"
 
-class RunError(VerificationError):
-    """A model cannot be run at all."""
+
+class OriginalFailsError(InputError):
+    """The original cannot be run on these inputs."""
+
+
+class ResultFailsError(VerificationError):
+    """The shrunk model cannot be run at all."""
+
+
+def run_error(
+    what: str, *, of_result: bool, where: Location | str, cause: Exception
+) -> FxPruneError:
+    """The error for a model that raised something."""
+    if of_result:
+        hint = "pass the model that was shrunk from this original by this plan"
+        return ResultFailsError(what, where=where, why=type(cause).__name__, hint=hint)
+    hint = "check that the model runs on these inputs in eval mode"
+    return OriginalFailsError(what, where=where, why=type(cause).__name__, hint=hint)
 
 
 class Stepper:
@@ -46,12 +69,9 @@ class Stepper:
             with self.mode:
                 env[node] = self.interpreter.run_node(node)
         except Exception as error:
-            raise RunError(
-                f"{self.name} fails at node {node.name}: {first_line(error)}",
-                where=locate(node),
-                why=type(error).__name__,
-                hint="check that the model runs on these inputs in eval mode",
-            ) from error
+            what = f"{self.name} fails at node {node.name}: {first_line(error)}"
+            is_result = self.name == RESULT
+            raise run_error(what, of_result=is_result, where=locate(node), cause=error) from error
         finally:
             torch.backends.mha.set_fastpath_enabled(fastpath)
         for done in self.interpreter.user_to_last_uses.get(node, []):

@@ -21,7 +21,7 @@ from fxprune.module_trees import as_parameter, clone_tree, named_state
 from fxprune.planning import Layout, Plan
 from fxprune.reference import MaskedMode, QuietMode
 from fxprune.rules import axes_of, locate, put_axes
-from fxprune.stepping import RunError, Stepper
+from fxprune.stepping import RESULT, OriginalFailsError, ResultFailsError, Stepper, run_error
 from fxprune.values import plain, tensors
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
 _LARGEST_DOUBLE = 2 << 30
+_DEFECT = (
+    "if this model was shrunk from exactly this original (the same weights), it is a defect of"
+    " fxprune or of a custom rule: please report it"
+)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def verify_layout(
     precise = torch.float64 if size * 8 <= _LARGEST_DOUBLE else None
     try:
         result = _run(_Comparison(deps, layout, small, precise, known_nodes), values)
-    except RunError:
+    except (OriginalFailsError, ResultFailsError):
         if precise is None:
             raise
         # the graph names a dtype itself, and so runs in no other
@@ -214,7 +218,7 @@ class _Comparison:
             self._compare_outputs(values)
             return
         assert isinstance(self.small, fx.GraphModule)
-        twin = Stepper("the shrunk model", self.small, self._copies(values), QuietMode())
+        twin = Stepper(RESULT, self.small, self._copies(values), QuietMode())
         for node, value in self._reference(values):
             self._relabel(node, value)
             other = twin.advance_to(node.name)
@@ -228,9 +232,9 @@ class _Comparison:
         cannot be called.
         """
         if isinstance(self.small, fx.GraphModule):
-            called = self._called("the shrunk model", self.small, values)
-            stepped = Stepper("the shrunk model", self.small, self._copies(values), QuietMode())
-            self._compare_call(stepped.run(), called, "the shrunk model")
+            called = self._called(RESULT, self.small, values)
+            stepped = Stepper(RESULT, self.small, self._copies(values), QuietMode())
+            self._compare_call(stepped.run(), called, RESULT)
         if not isinstance(self.model, fx.GraphModule):
             called = self._called("the model", self.model, values)
             stepped = Stepper(
@@ -245,11 +249,8 @@ class _Comparison:
             with QuietMode():
                 return model(*args, **kwargs)
         except Exception as error:
-            raise RunError(
-                f"{name} fails: {first_line(error)}",
-                why=type(error).__name__,
-                hint="check that the model runs on these inputs in eval mode",
-            ) from error
+            what = f"{name} fails: {first_line(error)}"
+            raise run_error(what, of_result=name == RESULT, where="", cause=error) from error
 
     def _compare_call(self, stepped: Any, called: Any, name: str) -> None:
         output = next(n for n in reversed(self.deps.graph_module.graph.nodes) if n.op == "output")
@@ -281,7 +282,7 @@ class _Comparison:
         ]
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
-        out = self._called("the shrunk model", self.small, values)
+        out = self._called(RESULT, self.small, values)
         for node, value in self._reference(values):
             self._relabel(node, value)
             if node.op == "output":
@@ -324,7 +325,7 @@ class _Comparison:
             raise VerificationError(
                 f"node {node.name} has shape {tuple(got.shape)} instead of {tuple(expected.shape)}",
                 where=where,
-                hint="this is a defect of fxprune or of a custom rule: please report it",
+                hint=_DEFECT,
             )
         if not expected.numel():
             return
@@ -347,7 +348,7 @@ class _Comparison:
                 f"value, more than {self.result.tolerance:.0e} ({self.result.dtype})",
                 where=where,
                 why=first_difference(expected, got),
-                hint="this is a defect of fxprune or of a custom rule: please report it",
+                hint=_DEFECT,
             )
         if relative > self.result.relative or not self.result.where:
             self.result = replace(self.result, relative=relative, where=node.name)

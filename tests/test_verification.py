@@ -421,7 +421,7 @@ def test_a_shrunk_model_that_cannot_run_is_caught_at_the_node() -> None:
 
 def test_inputs_that_the_original_does_not_take_are_blamed_on_the_original() -> None:
     model, plan, small = made()
-    with pytest.raises(VerificationError, match="the original fails at node conv"):
+    with pytest.raises(InputError, match="the original fails at node conv"):
         fxprune.verify(model, small, plan, torch.randn(2, 4, 6, 6))
 
 
