@@ -14,14 +14,15 @@ from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph
 from fxprune.comparison import alike, difference, first_difference
-from fxprune.errors import InputError, VerificationError, first_line
-from fxprune.inputs import bind, call_arguments, materialize
+from fxprune.errors import InputError, VerificationError
+from fxprune.inputs import bind, materialize
 from fxprune.interpretation import TracedTensor
 from fxprune.module_trees import as_parameter, clone_tree, named_state
 from fxprune.planning import Layout, Plan
+from fxprune.real_calls import RealCalls, as_captured, copies, with_own_buffers
 from fxprune.reference import MaskedMode, QuietMode
 from fxprune.rules import axes_of, locate, put_axes
-from fxprune.stepping import RESULT, OriginalFailsError, ResultFailsError, Stepper, run_error
+from fxprune.stepping import RESULT, OriginalFailsError, ResultFailsError, Stepper
 from fxprune.values import plain, tensors
 
 if TYPE_CHECKING:
@@ -184,9 +185,15 @@ class _Comparison:
         self.deps = deps
         self.layout = layout
         self.labels: LabelAlgebra = deps.trace.labels.copy()
-        self.original = _eval_clone(deps.graph_module, self.cast)
+        self._parameters: dict[int, torch.Tensor] = {}
+        self.original = _eval_clone(deps.graph_module, self._cast_once)
         self.small = _eval_clone(small, self.cast)
-        self.model = _as_captured(deps, self.cast)
+        self.calls = RealCalls(
+            deps,
+            as_captured(deps, self._cast_once),
+            with_own_buffers(self.original),
+            with_own_buffers(self.small),
+        )
         self.every_node = known_nodes and _has_same_nodes(small, deps.graph_module)
         tolerance = _TOLERANCE.get(narrowest, 1e-3)
         self.result = Verification(
@@ -208,6 +215,14 @@ class _Comparison:
             dtype = torch.complex128
         return as_parameter(value.detach().to(dtype, copy=True), value)
 
+    def _cast_once(self, value: torch.Tensor) -> torch.Tensor:
+        """As `cast`; a parameter that the graph shares with the model is cast once for both."""
+        if not isinstance(value, nn.Parameter):
+            return torch.as_tensor(self.cast(value))
+        if id(value) not in self._parameters:
+            self._parameters[id(value)] = self.cast(value)
+        return self._parameters[id(value)]
+
     def removed(self, axis: Any) -> Any:
         """The mask of removed positions of an axis."""
         return self.layout.removed_positions(axis, self.labels)
@@ -218,7 +233,7 @@ class _Comparison:
             self._compare_outputs(values)
             return
         assert isinstance(self.small, fx.GraphModule)
-        twin = Stepper(RESULT, self.small, self._copies(values), QuietMode())
+        twin = Stepper(RESULT, self.small, copies(values), QuietMode())
         for node, value in self._reference(values):
             self._relabel(node, value)
             other = twin.advance_to(node.name)
@@ -226,31 +241,9 @@ class _Comparison:
                 self.compare(node, value, other[0])
 
     def check_calls(self, values: tuple[Any, ...]) -> None:
-        """Compare graphs that were run node by node with real calls of the models.
-
-        So a mistake of capture is found (the graph is not what the model does), and a result that
-        cannot be called.
-        """
-        if isinstance(self.small, fx.GraphModule):
-            called = self._called(RESULT, self.small, values)
-            stepped = Stepper(RESULT, self.small, self._copies(values), QuietMode())
-            self._compare_call(stepped.run(), called, RESULT)
-        if not isinstance(self.model, fx.GraphModule):
-            called = self._called("the model", self.model, values)
-            stepped = Stepper(
-                "the captured graph", self.original, self._copies(values), QuietMode()
-            )
-            self._compare_call(stepped.run(), called, "the model")
-
-    def _called(self, name: str, model: nn.Module, values: tuple[Any, ...]) -> Any:
-        args, kwargs = call_arguments(self.deps.graph_module, model, self._copies(values))
-        torch.manual_seed(0)
-        try:
-            with QuietMode():
-                return model(*args, **kwargs)
-        except Exception as error:
-            what = f"{name} fails: {first_line(error)}"
-            raise run_error(what, of_result=name == RESULT, where="", cause=error) from error
+        """Compare graphs that were run node by node with real calls of the models."""
+        for name, stepped, called in self.calls.pairs(values):
+            self._compare_call(stepped, called, name)
 
     def _compare_call(self, stepped: Any, called: Any, name: str) -> None:
         output = next(n for n in reversed(self.deps.graph_module.graph.nodes) if n.op == "output")
@@ -273,16 +266,10 @@ class _Comparison:
 
     def _reference(self, values: tuple[Any, ...]) -> Stepper:
         mode = MaskedMode(self.labels, self.removed)
-        return Stepper("the original", self.original, self._copies(values), mode)
-
-    def _copies(self, values: tuple[Any, ...]) -> list[Any]:
-        return [
-            pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, value)
-            for value in values
-        ]
+        return Stepper("the original", self.original, copies(values), mode)
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
-        out = self._called(RESULT, self.small, values)
+        out = self.calls.result(values)
         for node, value in self._reference(values):
             self._relabel(node, value)
             if node.op == "output":
@@ -369,23 +356,6 @@ def _has_same_nodes(small: nn.Module, original: fx.GraphModule) -> bool:
     theirs = [node.name for node in small.graph.nodes if node.name in known]
     ours = [node.name for node in original.graph.nodes if node.name in set(theirs)]
     return ours == theirs and "output" in known
-
-
-def _as_captured(deps: DependencyGraph, cast: Any) -> nn.Module:
-    """A copy of the user's model whose leaf modules are in eval mode.
-
-    Modules that tracing went through keep their flags, since the graph has fixed those.
-    """
-    clone: nn.Module
-    if isinstance(deps.model, fx.GraphModule):
-        clone = _eval_clone(deps.model, cast)
-        return clone
-    clone = clone_tree(deps.model, cast)
-    leaves = {str(n.target) for n in deps.graph_module.graph.nodes if n.op == "call_module"}
-    for name in leaves:
-        for module in clone.get_submodule(name).modules():
-            module.training = False
-    return clone
 
 
 def _eval_clone(module: Any, cast: Any) -> Any:

@@ -26,7 +26,7 @@ LAYERS = (
     },
     {"cost", "importance", "planning"},
     {"passes"},
-    {"comparison", "drawing", "reference", "report", "stepping", "verification"},
+    {"comparison", "drawing", "real_calls", "reference", "report", "stepping", "verification"},
     {"api"},
     {"__init__"},
     {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files"},

@@ -66,14 +66,14 @@ def measures_channels_only(node: fx.Node, axis: Axis, layout: Layout) -> bool:
     """Whether a number that was read off an axis can count nothing but channels.
 
     1. Every position has its own label: no batch or row is merged in.
-    2. No axis of one position was dropped on the way: it might have been merged in (a batch of one
-       in the example inputs), and another time it may have more positions.
+    2. No axis of one position took part in a reshape on the way: it might have been merged in (a
+       batch of one in the example inputs), and another time it may have more positions.
     """
     vectors = layout.deps.trace.labels.expand(axis.vectors, keep_pinned=True)
     if not vectors:
         return False
     distinct = len(np.unique(np.stack(vectors), axis=1).T) == axis.size
-    return distinct and not any(_drops_single_axis(n, layout) for n in _ancestors(node))
+    return distinct and not any(_reshapes_single_axis(n, layout) for n in _ancestors(node))
 
 
 def _ancestors(node: fx.Node) -> Iterator[fx.Node]:
@@ -85,11 +85,11 @@ def _ancestors(node: fx.Node) -> Iterator[fx.Node]:
         seen |= new
 
 
-def _drops_single_axis(node: fx.Node, layout: Layout) -> bool:
-    """Whether a tensor has fewer axes of one position than one that it has the elements of."""
+def _reshapes_single_axis(node: fx.Node, layout: Layout) -> bool:
+    """Whether a node gives elements another shape where one axis has one position only."""
     operands = [t.shape for n in node.all_input_nodes for t in layout.tensors(n.name)]
     return any(
-        operand.count(1) > out.shape.count(1) and math.prod(operand) == math.prod(out.shape)
+        1 in operand and operand != out.shape and math.prod(operand) == math.prod(out.shape)
         for operand in operands
         for out in layout.tensors(node.name)
     )

@@ -1,0 +1,93 @@
+"""Real calls of models, beside their graphs run node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from fxprune.errors import first_line
+from fxprune.inputs import call_arguments
+from fxprune.module_trees import clone_tree
+from fxprune.reference import QuietMode
+from fxprune.stepping import RESULT, Stepper, run_error
+
+if TYPE_CHECKING:
+    from fxprune.analysis import DependencyGraph
+    from fxprune.module_trees import Convert
+
+
+@dataclass(frozen=True)
+class RealCalls:
+    """What calls of the models return, for comparison with their graphs.
+
+    So a mistake of capture is found (the graph is not what the model does), and a result that
+    cannot be called. Calls share the parameters of the fields and leave their buffers alone.
+
+    Attributes:
+        deps: the analysis of the original.
+        model: the user's model, as `as_captured` copies it.
+        original: the captured graph.
+        small: the shrunk model.
+    """
+
+    deps: DependencyGraph
+    model: nn.Module
+    original: fx.GraphModule
+    small: nn.Module
+
+    def result(self, values: Sequence[Any]) -> Any:
+        """What a call of the shrunk model returns."""
+        return self._called(RESULT, self.small, values)
+
+    def pairs(self, values: Sequence[Any]) -> Iterator[tuple[str, Any, Any]]:
+        """For each model that has a graph: its name, what the graph yields, what a call returns."""
+        if isinstance(self.small, fx.GraphModule):
+            yield RESULT, self._stepped(RESULT, self.small, values), self.result(values)
+        if not isinstance(self.model, fx.GraphModule):
+            stepped = self._stepped("the captured graph", self.original, values)
+            yield "the model", stepped, self._called("the model", self.model, values)
+
+    def _stepped(self, name: str, module: fx.GraphModule, values: Sequence[Any]) -> Any:
+        return Stepper(name, with_own_buffers(module), copies(values), QuietMode()).run()
+
+    def _called(self, name: str, model: nn.Module, values: Sequence[Any]) -> Any:
+        args, kwargs = call_arguments(self.deps.graph_module, model, copies(values))
+        torch.manual_seed(0)
+        try:
+            with QuietMode():
+                return with_own_buffers(model)(*args, **kwargs)
+        except Exception as error:
+            what = f"{name} fails: {first_line(error)}"
+            raise run_error(what, of_result=name == RESULT, where="", cause=error) from error
+
+
+def copies(values: Sequence[Any]) -> list[Any]:
+    """Copies of input values, which a model may write into."""
+    return [
+        pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, value)
+        for value in values
+    ]
+
+
+def with_own_buffers(module: Any) -> Any:
+    """A copy that shares the parameters. Running a graph can update its buffers."""
+    return clone_tree(module, lambda t: t if isinstance(t, nn.Parameter) else t.clone())
+
+
+def as_captured(deps: DependencyGraph, convert: Convert) -> nn.Module:
+    """A copy of the user's model whose leaf modules are in eval mode.
+
+    Modules that tracing went through keep their flags, since the graph has fixed those.
+    """
+    clone: nn.Module = clone_tree(deps.model, convert)
+    is_graph = isinstance(deps.model, fx.GraphModule)
+    leaves = {str(n.target) for n in deps.graph_module.graph.nodes if n.op == "call_module"}
+    for name in [""] if is_graph else leaves:
+        for module in clone.get_submodule(name).modules():
+            module.training = False
+    return clone
