@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 
-from fxprune.capture import capture, fixed_flags
+from fxprune.capture import Rung, capture_with, fixed_flags
 from fxprune.errors import Diagnostic, PlanError
 from fxprune.groups import Group, build_groups, parameter_axes, traced_tensors
-from fxprune.inputs import absent_arguments, bind, describe
+from fxprune.inputs import bind, describe
 from fxprune.interpretation import Trace, interpret
 from fxprune.module_trees import named_state
 from fxprune.suggestions import nearest
@@ -36,6 +36,7 @@ class DependencyGraph:
         model: the model that was captured.
         remarks: what else a user should know: modules and parameters that no operator reads, flags
             that the graph has fixed.
+        captured_by: how the graph was made: "given", "symbolic_trace" or "export".
     """
 
     graph_module: fx.GraphModule
@@ -44,6 +45,7 @@ class DependencyGraph:
     trace: Trace
     model: nn.Module
     remarks: tuple[Diagnostic, ...] = ()
+    captured_by: Rung = "symbolic_trace"
 
     @cached_property
     def state(self) -> dict[str, torch.Tensor]:
@@ -151,12 +153,13 @@ def analyze(model: nn.Module | DependencyGraph, example_inputs: Any) -> Dependen
     """
     if isinstance(model, DependencyGraph):
         return model
-    graph_module = capture(model, absent_arguments(model, example_inputs))
+    graph_module, captured_by = capture_with(model, example_inputs)
     values = bind(graph_module, example_inputs)
     trace = interpret(graph_module, values)
     groups = build_groups(graph_module.graph, trace)
-    remarks = (*fixed_flags(model, graph_module), *_unused(model, trace))
-    return DependencyGraph(graph_module, describe(values), groups, trace, model, remarks)
+    remarks = (*fixed_flags(model, graph_module, captured_by), *_unused(model, trace))
+    specs = describe(values)
+    return DependencyGraph(graph_module, specs, groups, trace, model, remarks, captured_by)
 
 
 def _unused(model: nn.Module, trace: Trace) -> tuple[Diagnostic, ...]:

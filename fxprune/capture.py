@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
 from fxprune.errors import CaptureError, Diagnostic, InputError, first_line
+from fxprune.exporting import exported
+from fxprune.inputs import absent_arguments, given_arguments
 from fxprune.module_trees import clone_tree, restore_root
 from fxprune.tracing import Tracer, place_of
 
@@ -16,23 +18,52 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def capture(model: nn.Module, absent: Mapping[str, Any] | None = None) -> fx.GraphModule:
-    """Trace a model symbolically; a GraphModule passes as it is. The model is not changed.
+Rung: TypeAlias = Literal["given", "symbolic_trace", "export"]
 
-    The result shares its tensors with the model and keeps the train / eval flag of every module
-    and the hooks of the model and of leaf modules (those of `torch.nn`).
+
+def capture(model: nn.Module, example_inputs: Any = None) -> fx.GraphModule:
+    """Turn a model into a graph; a GraphModule passes as it is. The model is not changed.
+
+    First `torch.fx.symbolic_trace` is tried, which keeps modules and reads best, then
+    `torch.export`. The result shares its tensors with the model. If it was traced symbolically, it
+    keeps the train / eval flag of every module and the hooks of the model and of leaf modules
+    (those of `torch.nn`).
 
     Args:
-        model: any module whose forward does not branch on tensor values or shapes.
-        absent: arguments that are not given, with their default values. Those that are None are
-            constants of the graph (`if mask is not None`), others if it cannot be traced otherwise.
+        model: any module whose forward does not branch on the values of tensors.
+        example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments. Export needs
+            them; tracing takes arguments that they leave at None for constants.
 
     Raises:
-        InputError: `model` is not a module.
-        CaptureError: tracing failed; says in which module, on which line, and what to do.
+        InputError: `model` is not a module, or the inputs do not fit its arguments.
+        CaptureError: both failed; says in which module, on which line, and what to do.
     """
+    return capture_with(model, example_inputs)[0]
+
+
+def capture_with(model: nn.Module, example_inputs: Any = None) -> tuple[fx.GraphModule, Rung]:
+    """As `capture`; also tells which way it went."""
     if isinstance(model, fx.GraphModule):
-        return model
+        return model, "given"
+    _check_model(model)
+    given = given_arguments(model, example_inputs)
+    try:
+        return _traced(model, absent_arguments(model, given)), "symbolic_trace"
+    except CaptureError as error:
+        if example_inputs is None:
+            raise
+        try:
+            return exported(model, given), "export"
+        except Exception as other:
+            raise CaptureError(
+                error.what,
+                where=error.where,
+                why=f"{error.why}; torch.export fails too: {first_line(other)}",
+                hint=error.hint,
+            ) from other
+
+
+def _check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(
             f"the model is a {type(model).__name__}, not a torch.nn.Module",
@@ -50,23 +81,23 @@ def capture(model: nn.Module, absent: Mapping[str, Any] | None = None) -> fx.Gra
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor):
             raise InputError(f"{name} is not initialized", hint="run the model once")
-    twin, graph = _traced(model, absent or {})
-    graph._tracer_cls = fx.Tracer  # so that reading a pickle of the result needs torch only
-    graph_module = fx.GraphModule(twin, graph, type(model).__name__)
-    restore_root(graph_module, model)
-    return graph_module
 
 
-def _traced(model: nn.Module, absent: Mapping[str, Any]) -> tuple[nn.Module, fx.Graph]:
-    """A graph, and the twin whose forward ran (which can set attributes)."""
+def _traced(model: nn.Module, absent: Mapping[str, Any]) -> fx.GraphModule:
+    """The graph by symbolic tracing of a twin, because forward can set attributes."""
     missing = {name: value for name, value in absent.items() if value is None}
     attempts = [Tracer(missing), Tracer(absent)]
     for tracer in attempts[: 1 + (absent != missing)]:
         twin = clone_tree(model, lambda tensor: tensor)
         try:
-            return twin, tracer.trace(twin)
+            graph = tracer.trace(twin)
         except Exception as error:  # noqa: BLE001  # whatever a user's forward raises
             failed, cause = tracer, error
+        else:
+            graph._tracer_cls = fx.Tracer  # so that reading a pickle of the result needs torch only
+            graph_module = fx.GraphModule(twin, graph, type(model).__name__)
+            restore_root(graph_module, model)
+            return graph_module
     raise CaptureError(
         f"{type(model).__name__} cannot be traced symbolically: {first_line(cause)}",
         where=place_of(failed, cause),
@@ -77,11 +108,16 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> tuple[nn.Module, fx.
     ) from cause
 
 
-def fixed_flags(model: nn.Module, graph_module: fx.GraphModule) -> list[Diagnostic]:
+def fixed_flags(
+    model: nn.Module, graph_module: fx.GraphModule, captured_by: Rung
+) -> list[Diagnostic]:
     """A Diagnostic if the graph would be another one in train (or in eval) mode.
 
-    A forward that reads `self.training` leaves a graph of the mode that it was traced in.
+    A forward that reads `self.training` leaves a graph of the mode that it was traced in, and
+    export always does.
     """
+    if captured_by == "export":
+        return [_fixed(model, "as in every graph of torch.export")]
     readers = sorted({name for name, m in model.named_modules() if _reads_training_flag(m)})
     if not readers or isinstance(model, fx.GraphModule):
         return []
@@ -97,15 +133,16 @@ def fixed_flags(model: nn.Module, graph_module: fx.GraphModule) -> list[Diagnost
         differs = _calls(other) != _calls(graph_module.graph)
     if not differs:
         return []
+    return [_fixed(model, ", ".join(name or type(model).__name__ for name in readers[:3]))]
+
+
+def _fixed(model: nn.Module, where: str) -> Diagnostic:
     mode = "train" if model.training else "eval"
-    where = ", ".join(name or type(model).__name__ for name in readers[:3])
-    return [
-        Diagnostic(
-            f"forward depends on the train / eval flag ({where}): the result computes what the"
-            f" model does in {mode} mode, whatever mode it is put into",
-            hint="shrink the model in the mode in which the result will run",
-        )
-    ]
+    return Diagnostic(
+        f"forward depends on the train / eval flag ({where}): the result computes what the"
+        f" model does in {mode} mode, whatever mode it is put into",
+        hint="shrink the model in the mode in which the result will run",
+    )
 
 
 def _reads_training_flag(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from fxprune.errors import InputError, first_line
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
@@ -51,14 +51,22 @@ def bind(graph_module: torch.fx.GraphModule, example_inputs: Any) -> tuple[Any, 
     )
 
 
-def absent_arguments(model: object, example_inputs: Any) -> dict[str, Any]:
-    """Arguments of a model that the example inputs leave at a default that is not a tensor."""
-    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
-        return {}  # capture refuses it
+def given_arguments(model: nn.Module, example_inputs: Any) -> dict[str, Any]:
+    """Example inputs by the names of forward's arguments."""
+    if example_inputs is None:
+        return {}
     parameters = inspect.signature(model.forward).parameters
     kinds = {name: parameter.kind for name, parameter in parameters.items()}
     rest = next((n for n, kind in kinds.items() if kind is inspect.Parameter.VAR_POSITIONAL), None)
-    given = {} if example_inputs is None else _by_name(example_inputs, list(parameters), rest)
+    given = _by_name(example_inputs, list(parameters), rest)
+    for name, value in given.items():
+        _check_tensors(name, value)
+    return given
+
+
+def absent_arguments(model: nn.Module, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a model that are left at a default that is not a tensor."""
+    parameters = inspect.signature(model.forward).parameters
     return {
         name: parameter.default
         for name, parameter in parameters.items()

@@ -17,6 +17,7 @@ LAYERS = (
         "analysis",
         "capture",
         "diagnostics",
+        "exporting",
         "groups",
         "inputs",
         "interpretation",

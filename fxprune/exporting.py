@@ -1,0 +1,175 @@
+"""Capture by `torch.export`, for models that cannot be traced symbolically.
+
+Export runs the model on tensors without data, so control flow on shapes and types is no obstacle.
+The graph holds ATen operators, is of the mode (train or eval) that the model is in, and takes the
+arguments of the model's own forward.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import operator
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx._symbolic_trace import _assert_is_none
+from torch.utils import _pytree as pytree
+
+from fxprune.module_trees import clone_tree
+
+aten = torch.ops.aten
+_CHECKS = frozenset(
+    {
+        *(aten._assert_tensor_metadata.default, aten._assert_scalar.default),
+        *(aten._assert_async.msg, aten.sym_constrain_range.default),
+        aten.sym_constrain_range_for_size.default,
+    }
+)
+
+
+def exported(model: nn.Module, arguments: Mapping[str, Any]) -> fx.GraphModule:
+    """The graph that `torch.export.export` (non-strict) makes of a model.
+
+    The batch (dim 0 of the inputs, if it is the same for all) stays dynamic where the model allows
+    it; all other sizes are those of the inputs.
+
+    Args:
+        model: the model, which is not changed; the graph shares its parameters and buffers.
+        arguments: values of forward's arguments by name; of tensors only shapes and dtypes matter.
+
+    Raises:
+        Exception: whatever export raises where it fails.
+    """
+    if any(p.kind is p.VAR_POSITIONAL and arguments.get(n) for n, p in _parameters(model).items()):
+        raise TypeError("forward takes a variable number of arguments")
+    device = next((t.device for t in model.parameters()), torch.device("cpu"))
+    values = {
+        name: pytree.tree_map(lambda v: _without_data(v, device), value)
+        for name, value in arguments.items()
+    }
+    program = _dynamic(model, values) or _program(model, values, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module: Any = program.module(check_guards=False)
+    return _with_signature(model, module, arguments)
+
+
+def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(model.forward).parameters
+
+
+def _without_data(value: Any, device: torch.device) -> Any:
+    if not isinstance(value, torch.Tensor) or value.device.type != "meta":
+        return value
+    return torch.zeros_like(value, device=device)
+
+
+def _program(model: nn.Module, values: Mapping[str, Any], shapes: Any) -> Any:
+    twin = clone_tree(model, lambda tensor: tensor)  # forward can set attributes
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        return torch.export.export(twin, (), dict(values), dynamic_shapes=shapes, strict=False)
+
+
+def _dynamic(model: nn.Module, values: Mapping[str, Any]) -> Any:
+    """The program with a dynamic batch, or None if the model fixes it."""
+    tensors = [v for v in pytree.tree_leaves(dict(values)) if isinstance(v, torch.Tensor)]
+    batches = {t.shape[0] for t in tensors if t.dim()}
+    if len(batches) != 1:
+        return None
+    # A size of one would be taken for a constant.
+    several = pytree.tree_map(
+        lambda v: torch.cat([v, v]) if isinstance(v, torch.Tensor) and v.dim() else v, dict(values)
+    )
+    shapes = pytree.tree_map(
+        lambda v: {0: torch.export.Dim.AUTO} if isinstance(v, torch.Tensor) and v.dim() else None,
+        several,
+    )
+    try:
+        program = _program(model, several, shapes)
+    except Exception:  # noqa: BLE001  # whatever the reason, the fixed batch is tried next
+        return None
+    inputs = [n.meta.get("val") for n in program.graph.nodes if n.name in _user_inputs(program)]
+    sizes = [v.shape[0] for v in inputs if isinstance(v, torch.Tensor) and v.dim()]
+    return None if any(isinstance(size, int) for size in sizes) else program
+
+
+def _user_inputs(program: Any) -> set[str]:
+    return {name for name in program.graph_signature.user_inputs if isinstance(name, str)}
+
+
+def _with_signature(
+    model: nn.Module, module: fx.GraphModule, arguments: Mapping[str, Any]
+) -> fx.GraphModule:
+    """The same graph with the arguments and the outputs of the model's own forward."""
+    codegen: Any = module.graph._codegen
+    info = codegen.pytree_info
+    old = [node for node in module.graph.nodes if node.op == "placeholder"]
+    given_args, given = pytree.tree_unflatten(list(old), info.in_spec)
+    assert not given_args
+    graph = fx.Graph()
+    new: dict[fx.Node, Any] = {}
+    for name, parameter in _parameters(model).items():
+        if name in given:
+            _unpack(graph, graph.placeholder(name), given[name], new)
+        elif parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            _refused(graph, name, arguments.get(name, parameter.default))
+    for node in module.graph.nodes:
+        if node.op == "placeholder" or (not node.users and node.target in _CHECKS):
+            continue
+        if node.op == "output":
+            flat = fx.map_arg(node.args[0], lambda n: new[n])
+            graph.output(_packed(graph, list(flat), info.out_spec))
+        else:
+            new[node] = graph.node_copy(node, lambda n: new[n])
+    for node in reversed(list(graph.nodes)):
+        if not node.users and node.op == "get_attr":
+            graph.erase_node(node)
+    return fx.GraphModule(module, graph, type(model).__name__)
+
+
+def _unpack(graph: fx.Graph, node: fx.Node, structure: Any, new: dict[fx.Node, Any]) -> None:
+    """Let the leaves of an argument be read from where they are in it."""
+    if isinstance(structure, fx.Node):
+        new[structure] = node
+        return
+    is_mapping = isinstance(structure, Mapping)
+    items: Any = structure.items() if is_mapping else enumerate(structure)
+    for key, item in items:
+        _unpack(graph, graph.call_function(operator.getitem, (node, key)), item, new)
+
+
+def _refused(graph: fx.Graph, name: str, value: Any) -> None:
+    """An argument that was not given: the graph takes its default only."""
+    node = graph.placeholder(name, default_value=value)
+    text = f"the graph was captured for {name} = {value!r}"
+    if value is None:
+        graph.call_function(_assert_is_none, (node, text))
+    elif isinstance(value, (bool, int, float, str)):
+        equal = graph.call_function(operator.eq, (node, value))
+        graph.call_function(torch._assert, (equal, text))
+
+
+def _packed(graph: fx.Graph, leaves: Sequence[Any], spec: Any) -> Any:
+    """The output in its own structure: containers are literals, other types are called."""
+    value = pytree.tree_unflatten(list(leaves), spec)
+    return _as_argument(graph, value)
+
+
+def _as_argument(graph: fx.Graph, value: Any) -> Any:
+    if isinstance(value, dict) and type(value) is dict:
+        return {key: _as_argument(graph, item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_as_argument(graph, item) for item in value)
+    if isinstance(value, Mapping):
+        items = {key: _as_argument(graph, item) for key, item in value.items()}
+        return graph.call_function(type(value), (), items)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        items = {key: _as_argument(graph, item) for key, item in fields.items()}
+        return graph.call_function(type(value), (), items)
+    return value
