@@ -19,6 +19,7 @@ PUBLIC_NAMES = {
     # Data
     "DependencyGraph",
     "Diagnostic",
+    "Explanation",
     "Group",
     "Plan",
     "ShrinkReport",

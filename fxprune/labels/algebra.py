@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 class LabelAlgebra(LabelStore):
     """A label store that knows about axes. `place` is the event that pins are blamed on."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.place: Any = None
-
     # -- making axes ------------------------------------------------------------------------
 
     def fresh_axis(self, size: int) -> Axis:
