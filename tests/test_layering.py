@@ -27,7 +27,7 @@ LAYERS = (
     },
     {"cost", "importance", "planning"},
     {"passes"},
-    {"comparison", "drawing", "reference", "report", "stepping", "verification"},
+    {"comparison", "drawing", "reference", "report", "stepping", "testing", "verification"},
     {"api"},
     {"__init__"},
     {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files"},
