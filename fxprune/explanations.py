@@ -33,6 +33,7 @@ class AxisReason:
         size: positions of the axis.
         positions: how many of them this is about.
         group: name of the group of channels that lie there; "" if there is none.
+        kind: kind of that group; "" if there is none.
         prunable: whether a plan may remove some of them.
         reason: what stops it; None if nothing does.
         way: the nodes from the first reader of the parameter to the one where its channels meet
@@ -45,6 +46,7 @@ class AxisReason:
     size: int
     positions: int
     group: str
+    kind: str
     prunable: bool
     reason: Diagnostic | None = None
     way: tuple[Location, ...] = ()
@@ -89,7 +91,8 @@ def _paragraph(axes: list[AxisReason]) -> Iterator[str]:
     first = axes[0]
     subject = ", ".join(map(str, axes))
     if first.reason is None:
-        yield f"{subject}: can be pruned, group {first.group}"
+        asked = "" if first.kind in ("channels", "heads") else ", where a plan names it"
+        yield f"{subject}: can be pruned, group {first.group}{asked}"
         return
     group = f", group {first.group}" if first.group else ""
     yield f"{subject}: must stay{group}, because {in_plain_words(first.reason)}"

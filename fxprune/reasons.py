@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fxprune.errors import Diagnostic, PlanError
+from fxprune.errors import Diagnostic, Location, PlanError
 from fxprune.explanations import AxisReason, Explanation
 from fxprune.groups import traced_tensors
 from fxprune.rules import Place, as_diagnostic, locate
 from fxprune.suggestions import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import fx
 
@@ -80,7 +80,7 @@ class _Explainer:
         trace = self.deps.trace
         axis = trace.axes[name][dim]
         if plain := self.without_channels(name, axis):
-            yield AxisReason(name, dim, axis.size, axis.size, "", False, plain)
+            yield AxisReason(name, dim, axis.size, axis.size, "", "", False, plain)
             return
         vectors = self.labels.expand(axis.vectors, keep_pinned=True)
         ids = np.unique(np.concatenate(vectors))
@@ -104,20 +104,19 @@ class _Explainer:
         """The entry for ids of one group, or of none, on an axis."""
         number = int(self.number_of[ids[0]])
         group = self.deps.groups[number] if number >= 0 else None
-        title = group.name if group else ""
+        title, kind = (group.name, group.kind) if group else ("", "")
+        entry = partial(AxisReason, name, dim, axis.size, positions, title, kind)
         if group and group.prunable:
-            return AxisReason(name, dim, axis.size, positions, title, True)
+            return entry(True)
         pin = int(self.labels.pins(ids[:1])[0])
         if not pin:
-            return AxisReason(name, dim, axis.size, positions, title, False, _SINGLE)
+            return entry(False, _SINGLE)
         origin, met = self.labels.reasons[pin], self.labels.pin_places[pin]
-        found = self.way(name, ids, met) if isinstance(met, Place) else ()
-        joints = [n for n in found[1:] if self.joins(n, ids)]
-        if isinstance(origin, Place) and found and found[-1].name != origin.node.name:
-            joints = list(dict.fromkeys([*joints, found[-1]]))
-        way, joined = tuple(map(locate, found)), tuple(map(locate, joints))
-        reason = as_diagnostic(origin)
-        return AxisReason(name, dim, axis.size, positions, title, False, reason, way, joined)
+        way = self.way(name, ids, met) if isinstance(met, Place) else ()
+        joints = [node for node in way[1:] if self.joins(node, ids)]
+        if isinstance(origin, Place) and way and way[-1].name != origin.node.name:
+            joints = list(dict.fromkeys([*joints, way[-1]]))
+        return entry(False, as_diagnostic(origin), _located(way), _located(joints))
 
     @cached_property
     def carried(self) -> dict[str, Ids]:
@@ -183,6 +182,10 @@ def _back(node: fx.Node, before: dict[fx.Node, fx.Node | None]) -> tuple[fx.Node
         found.append(step)
         step = before[step]
     return tuple(n for n in reversed(found) if n.op != "get_attr")
+
+
+def _located(nodes: Iterable[fx.Node]) -> tuple[Location, ...]:
+    return tuple(locate(node) for node in nodes)
 
 
 def _means(pattern: str, name: str) -> bool:

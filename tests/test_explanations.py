@@ -171,6 +171,12 @@ def test_an_unlabelled_custom_operator_is_named_with_what_to_do() -> None:
     assert "what to do: register one with @fxprune.rule(torch.ops.fxprune_why.mystery.def" in text
 
 
+def test_groups_that_only_go_by_name_say_so() -> None:
+    deps = analyzed("grouped_conv")
+    group = next(g for g in deps.groups if g.kind == "groups" and g.prunable)
+    assert str(deps.why(group.name)).endswith(f"group {group.name}, where a plan names it")
+
+
 # Far away
 
 
