@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -116,7 +116,7 @@ class _Explainer:
         joints = [node for node in way[1:] if self.joins(node, ids)]
         if isinstance(origin, Place) and way and way[-1].name != origin.node.name:
             joints = list(dict.fromkeys([*joints, way[-1]]))
-        return entry(False, as_diagnostic(origin), _located(way), _located(joints))
+        return entry(False, _reason(origin, met), _located(way), _located(joints))
 
     @cached_property
     def carried(self) -> dict[str, Ids]:
@@ -172,6 +172,14 @@ class _Explainer:
             if node.op in ("call_module", "get_attr")
             and any(n == node.target or n.startswith(f"{node.target}.") for n in names)
         ]
+
+
+def _reason(origin: Any, met: Any) -> Diagnostic:
+    """Why channels stay. An axis that an operator made without a word was not coupled there."""
+    if isinstance(origin, Place) and origin.what == Place.what and origin != met:
+        maker = origin.op._schema.name.split("::")[1] if origin.op else origin.node.name
+        origin = origin.because(f"they are coupled to an axis of {maker}, all of which stays")
+    return as_diagnostic(origin)
 
 
 def _back(node: fx.Node, before: dict[fx.Node, fx.Node | None]) -> tuple[fx.Node, ...]:

@@ -171,6 +171,37 @@ def test_an_unlabelled_custom_operator_is_named_with_what_to_do() -> None:
     assert "what to do: register one with @fxprune.rule(torch.ops.fxprune_why.mystery.def" in text
 
 
+def test_a_position_that_is_selected_says_so() -> None:
+    class Selected(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.before(x)[:, 2] * 2
+
+    found = analyze(Selected(), torch.randn(2, 4)).why("before.bias")
+    assert "before.bias[0] 1 of 4: must stay" in str(found)
+    assert "because a single position is selected" in str(found)
+
+
+def test_channels_that_meet_an_axis_of_places_say_what_made_it() -> None:
+    class Positioned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before = nn.Conv1d(3, 4, 1)
+            self.table = nn.Parameter(torch.randn(6))
+            self.head = nn.Conv1d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.before(x) + self.table)
+
+    found = analyze(Positioned(), torch.randn(2, 3, 6)).why("table")
+    assert "because they are coupled to an axis of convolution, all of which stays" in str(found)
+    assert "where: node before, module before, op aten.convolution.default" in str(found)
+    assert "coupled at: node add" in str(found)
+
+
 def test_groups_that_only_go_by_name_say_so() -> None:
     deps = analyzed("grouped_conv")
     group = next(g for g in deps.groups if g.kind == "groups" and g.prunable)
