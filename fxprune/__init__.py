@@ -20,6 +20,7 @@ from fxprune.errors import (
     RewriteError,
     VerificationError,
 )
+from fxprune.explanations import Explanation
 from fxprune.groups import Group
 from fxprune.planning import Plan, plan
 from fxprune.report import ShrinkReport
@@ -33,6 +34,7 @@ __all__ = [
     "CaptureError",
     "DependencyGraph",
     "Diagnostic",
+    "Explanation",
     "FxPruneError",
     "Group",
     "InputError",

@@ -17,11 +17,15 @@ from fxprune.groups import Group, build_groups, parameter_axes, traced_tensors
 from fxprune.inputs import bind, describe
 from fxprune.interpretation import Trace, interpret
 from fxprune.module_trees import named_state
+from fxprune.reasons import explain
+from fxprune.shares import Share, by_module, prunable_counts
 from fxprune.suggestions import nearest
 
 if TYPE_CHECKING:
     import torch
     from torch import fx, nn
+
+    from fxprune.explanations import Explanation
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,46 @@ class DependencyGraph:
             text.update(first[ids].tobytes())
         return text.hexdigest()
 
+    @cached_property
+    def shares(self) -> tuple[Share, ...]:
+        """The prunable share of each top-level module; one that holds all the others is opened."""
+        sizes = {name: tuple(p.shape) for name, p in self.graph_module.named_parameters()}
+        return by_module(prunable_counts(self.trace, self.groups, sizes), sizes)
+
+    @property
+    def total_share(self) -> Share:
+        """The prunable share of the whole model, with the numbers behind it."""
+        return Share(
+            "", sum(s.parameters for s in self.shares), sum(s.prunable for s in self.shares)
+        )
+
+    @property
+    def prunable_share(self) -> float:
+        """The share of the parameters that some plan can remove, from 0 to 1.
+
+        It is a / b, where b counts the entries of all parameters of the captured graph (tied ones
+        once, buffers not), and a those that on at least one axis lie at a position of a channel
+        of a prunable group (one that is not pinned and has more than one channel, of any kind).
+        No plan removes more: it is the ceiling, reached if every group could lose all its channels.
+        """
+        return self.total_share.share
+
+    def why(self, pattern: str) -> Explanation:
+        """Whether each axis of what `pattern` names can be pruned, and what stops it if not.
+
+        Args:
+            pattern: a module (with all below it), a parameter or a group by name, or a glob such
+                as "layer3.*".
+
+        Returns:
+            An entry for every axis of every parameter and buffer and each group on it. Printed, it
+            tells the reason in a sentence, its place, and where the channels were coupled to it.
+
+        Raises:
+            PlanError: nothing has that name; the message tells the nearest names.
+        """
+        return explain(self, pattern)
+
     def group(self, name: str) -> Group:
         """The group of that name.
 
@@ -128,6 +172,9 @@ class DependencyGraph:
         pinned = [group for group in self.groups if group.pinned is not None]
         lines = [f"{len(free)} groups, {len(pinned)} pinned"]
         lines += [str(group) for group in free + pinned]
+        lines.append(f"prunable share of the parameters: {self.total_share}")
+        if len(self.shares) > 1:
+            lines += [f"    {share.module}: {share}" for share in self.shares]
         lines += [f"! {diagnostic}" for diagnostic in self.diagnostics]
         return "\n".join(lines)
 

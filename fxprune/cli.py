@@ -62,17 +62,34 @@ def main() -> None:
 
 
 @main.command(
-    epilog=_examples("analyze torchvision.models:resnet18 --input 1x3x224x224"),
+    epilog=_examples(
+        "analyze torchvision.models:resnet18 --input 1x3x224x224",
+        "analyze torchvision.models:resnet18 --input 1x3x224x224 --why 'layer4.*' --why fc",
+    ),
 )
 @model_options
 @click.option("--full", is_flag=True, help="Show the members of each group, and where pins are.")
-def analyze(source: ModelSource, full: bool, as_json: bool) -> None:
+@click.option(
+    "--why",
+    "patterns",
+    metavar="PATTERN",
+    multiple=True,
+    help="Tell instead for each axis of a module, parameter or group, or of those that a pattern"
+    " such as 'layer3.*' means, whether it can be pruned, and what stops it; can be repeated.",
+)
+def analyze(source: ModelSource, full: bool, patterns: tuple[str, ...], as_json: bool) -> None:
     """Show which channels of MODEL live and die together, and which must stay."""
     with stage("Building the model"):
         model, inputs = source.model(), source.required_inputs()
     with stage("Analyzing"):
         deps = fxprune.analyze(model, inputs)
-    if as_json:
+    if patterns:
+        found = [deps.why(pattern) for pattern in patterns]
+        if as_json:
+            output.show_json({"why": [output.explanation_document(each) for each in found]})
+        else:
+            click.echo("\n\n".join(map(str, found)))
+    elif as_json:
         output.show_json(output.analysis_document(deps))
     else:
         output.show_analysis(deps, full=full)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fxprune.analysis import DependencyGraph
+from fxprune.explanations import Explanation
 from fxprune.planning import GroupPlan, Plan
 from fxprune.report import ShrinkReport
 from fxprune.verification import Verification
@@ -51,7 +52,10 @@ def stage(what: str) -> Iterator[None]:
 
 
 def show_analysis(deps: DependencyGraph, *, full: bool) -> None:
-    """The groups as a table; `full` adds their members and the places of their pins."""
+    """The groups and the prunable share of each top-level module, as tables.
+
+    `full` adds the groups' members and the places of their pins.
+    """
     table = Table("group", "kind", "size", "pinned", *(["members"] if full else []))
     table.columns[2].justify = "right"
     for group in deps.groups:
@@ -64,8 +68,20 @@ def show_analysis(deps: DependencyGraph, *, full: bool) -> None:
     console = _console()
     console.print(table)
     console.print(f"{free} groups can be pruned, {pinned} are pinned")
+    console.print(_share_table(deps))
+    console.print(f"prunable share of the parameters: {deps.total_share}")
     for diagnostic in deps.diagnostics:
         console.print(f"- {diagnostic}", soft_wrap=True)
+
+
+def _share_table(deps: DependencyGraph) -> Table:
+    """How many parameters of each top-level module lie on an axis that can be pruned."""
+    table = Table("module", "parameters", "prunable", "share")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in deps.shares:
+        table.add_row(row.module, f"{row.parameters:,}", f"{row.prunable:,}", f"{row.share:.1%}")
+    return table
 
 
 def show_plan(plan: Plan) -> None:
@@ -105,7 +121,17 @@ def analysis_document(deps: DependencyGraph) -> dict[str, Any]:
         }
         for group in deps.groups
     ]
-    return {"groups": groups, "diagnostics": [asdict(d) for d in deps.diagnostics]}
+    return {
+        "groups": groups,
+        "prunable_share": deps.prunable_share,
+        "shares": [{**asdict(row), "share": row.share} for row in deps.shares],
+        "diagnostics": [asdict(d) for d in deps.diagnostics],
+    }
+
+
+def explanation_document(explanation: Explanation) -> dict[str, Any]:
+    """The answer of `deps.why` for JSON."""
+    return asdict(explanation)
 
 
 def widths_document(groups: Mapping[str, GroupPlan]) -> dict[str, Any]:

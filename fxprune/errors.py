@@ -92,6 +92,14 @@ class VerificationError(FxPruneError):
     """The shrunk model does not compute what the original computes for the kept channels."""
 
 
+class WrongRuleError(FxPruneError):
+    """A label rule lets an operator compute something else after channels are removed."""
+
+
+class NeedlessPinError(FxPruneError):
+    """A label rule pins or couples channels that could be removed."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type if it has none.
 

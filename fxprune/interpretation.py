@@ -344,7 +344,7 @@ def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
         torch.backends.mha.set_fastpath_enabled(fastpath)
     output = next(node for node in reversed(graph_module.graph.nodes) if node.op == "output")
     for tensor in tensors(out):
-        reason = Place(output, None, "output of the model")
+        reason = labels.place = Place(output, None, "output of the model")
         for axis in axes_of(tensor, labels):
             labels.pin_axis(axis, reason)
     return trace

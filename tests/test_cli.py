@@ -213,6 +213,48 @@ def test_analyze_prints_json() -> None:
     assert groups["head"]["pinned"]["what"] == "output of the model"
 
 
+def test_analyze_tells_the_prunable_share_of_every_module() -> None:
+    lines = run("analyze", "nets:Net").stdout.splitlines()
+    body = next(line for line in lines if "body" in line and "%" in line)
+    assert [cell.strip() for cell in body.split("│")[1:-1]] == ["body", "438", "438", "100.0%"]
+    assert "prunable share of the parameters: 99.4% (694 of 698)" in lines
+
+
+def test_analyze_prints_the_prunable_share_as_json() -> None:
+    found = document("analyze", "nets:Net")
+    assert found["prunable_share"] == 694 / 698
+    assert found["shares"][-1] == {
+        "module": "head",
+        "parameters": 28,
+        "prunable": 24,
+        "share": 24 / 28,
+    }
+
+
+def test_analyze_why_tells_what_stops_an_axis() -> None:
+    lines = run("analyze", "nets:Net", "--why", "head", "--why", "stem*").stdout.splitlines()
+    assert lines[0] == (
+        "head.weight[0], head.bias[0]: must stay, group head, because these are channels of an"
+        " output of the model, and outputs keep their shape"
+    )
+    assert "head.weight[1]: can be pruned, group body" in lines
+    assert "stem.weight[0]: can be pruned, group stem" in lines
+    assert not any("body.weight" in line for line in lines)
+
+
+def test_analyze_why_prints_json() -> None:
+    (found,) = document("analyze", "nets:Net", "--why", "head.bias")["why"]
+    assert found["pattern"] == "head.bias"
+    (axis,) = found["axes"]
+    assert (axis["parameter"], axis["dim"], axis["prunable"]) == ("head.bias", 0, False)
+    assert axis["reason"]["what"] == "output of the model"
+    assert [place["node"] for place in axis["way"]] == ["head", "output"]
+
+
+def test_analyze_why_answers_an_unknown_name_with_the_nearest_ones() -> None:
+    assert "the nearest names are: head" in fail("analyze", "nets:Net", "--why", "heat")
+
+
 def test_what_a_model_prints_does_not_get_into_the_json() -> None:
     result = run("analyze", "nets:noisy", "--json")
     assert json.loads(result.stdout)

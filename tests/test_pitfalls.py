@@ -137,6 +137,7 @@ def test_tensors_in_a_dataclass_are_outputs_and_stay() -> None:
     assert shrunk(model, images(2))(images(2)).features.shape == (2, 8, 8, 8)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch 2.13 warns of itself
 def test_an_exported_module_gives_one_that_can_be_called() -> None:
     model = randomize(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3))).eval()
     exported = torch.export.export(model, (images(2),), strict=False).module()
@@ -207,6 +208,7 @@ def test_a_graph_that_is_not_what_the_model_does_is_refuted() -> None:
         fxprune.shrink(deps, fxprune.plan(deps, ratio=0.5))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own, in torch 2.13
 @pytest.mark.parametrize(
     ("message", "call"),
     [

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import fxprune
+import fxprune.testing
 
 PUBLIC_NAMES = {
     # Functions
@@ -19,6 +20,7 @@ PUBLIC_NAMES = {
     # Data
     "DependencyGraph",
     "Diagnostic",
+    "Explanation",
     "Group",
     "Plan",
     "ShrinkReport",
@@ -34,15 +36,29 @@ PUBLIC_NAMES = {
     # Metadata
 }
 
+TESTING_NAMES = {
+    "Adapter",
+    "Kept",
+    "NeedlessPinError",
+    "Operand",
+    "Sample",
+    "WrongRuleError",
+    "adapters",
+    "check_rule",
+}
 
-def documented_names() -> list[str]:
-    return sorted(name for name in fxprune.__all__ if not name.startswith("__"))
+
+def documented() -> dict[str, Any]:
+    """The public names and what they mean, those of `fxprune.testing` under their full name."""
+    found = {name: getattr(fxprune, name) for name in sorted(fxprune.__all__)}
+    testing = {f"testing.{name}": getattr(fxprune.testing, name) for name in sorted(TESTING_NAMES)}
+    del testing["testing.Adapter"]  # a type alias has no docstring
+    return {name: value for name, value in (found | testing).items() if not name.startswith("__")}
 
 
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     """The public functions, and the public methods and properties that our classes define."""
-    for name in documented_names():
-        value = getattr(fxprune, name, None)
+    for name, value in documented().items():
         if not inspect.isclass(value):
             if callable(value):
                 yield name, value
@@ -62,6 +78,10 @@ def test_the_public_names_are_exactly_the_listed_ones() -> None:
     assert len(fxprune.__all__) == len(PUBLIC_NAMES), "a name is exported twice"
 
 
+def test_the_public_names_for_testing_are_exactly_the_listed_ones() -> None:
+    assert set(fxprune.testing.__all__) == TESTING_NAMES
+
+
 def test_every_public_name_can_be_imported() -> None:
     assert [name for name in fxprune.__all__ if not hasattr(fxprune, name)] == []
 
@@ -71,13 +91,12 @@ def test_every_error_is_an_fxprune_error() -> None:
     assert [error for error in errors if not issubclass(error, fxprune.FxPruneError)] == []
 
 
-@pytest.mark.parametrize("name", documented_names())
+@pytest.mark.parametrize("name", documented())
 def test_a_public_name_has_a_docstring(name: str) -> None:
-    value = getattr(fxprune, name)
-    documentation = value.__doc__ or ""
+    documentation = documented()[name].__doc__ or ""
     # A dataclass without a docstring gets its own signature for one.
     assert documentation
-    assert not documentation.startswith(f"{name}(")
+    assert not documentation.startswith(f"{name.rpartition('.')[2]}(")
 
 
 @pytest.mark.parametrize("name", PUBLIC_FUNCTIONS)

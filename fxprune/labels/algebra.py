@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 class LabelAlgebra(LabelStore):
     """A label store that knows about axes. `place` is the event that pins are blamed on."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.place: Any = None
-
     # -- making axes ------------------------------------------------------------------------
 
     def fresh_axis(self, size: int) -> Axis:
@@ -36,15 +32,15 @@ class LabelAlgebra(LabelStore):
         """An axis of which nothing can be removed."""
         return Axis(size, (), reason if reason is not None else self.place)
 
-    def take(self, axis: Axis, index: Any) -> Axis:
+    def take(self, axis: Axis, index: Any, reason: Any = None) -> Axis:
         """Positions `index` (anything numpy indexes with) of an axis, in that order.
 
-        A single position is pinned: an axis of one position broadcasts, and cannot go.
+        A single position is pinned, for `reason`: such an axis broadcasts, and cannot go.
         """
         size = len(np.empty(axis.size, dtype=np.bool_)[index])
         taken = Axis(size, tuple(v[index] for v in self.leaves(axis)), self._inherited([axis]))
         if size == 1:
-            self.pin_axis(taken)
+            self.pin_axis(taken, reason)
         return taken
 
     def concat(self, axes: Sequence[Axis]) -> Axis:

@@ -41,9 +41,13 @@ class LabelStore:
     (removed if and only if any of its two parts is removed). Only free roots are ever united or
     defined, so the forest of composites has no cycle. Roots are the smallest id of their class,
     which makes every outcome deterministic.
+
+    `place` is the event that is going on. Beside the reason of every pin, `pin_places` has the
+    place where it was made: where channels met the positions that must stay.
     """
 
     def __init__(self) -> None:
+        self.place: Any = None
         self._parent = np.arange(1 << 12, dtype=np.int64)
         self._left = np.zeros(1 << 12, dtype=np.int64)
         self._right = np.zeros(1 << 12, dtype=np.int64)
@@ -52,6 +56,7 @@ class LabelStore:
         self._has_composites = False
         self.version = next(_VERSIONS)
         self.reasons: list[Any] = [None, "constant"]
+        self.pin_places: list[Any] = [None, None]
         self.refinements: list[Refinement] = []
         self.batch_ids: list[Ids] = []
         self.copy_ids: list[Ids] = []
@@ -65,7 +70,7 @@ class LabelStore:
         twin = copy.copy(self)
         for name in ("_parent", "_left", "_right", "_pinned_by"):
             setattr(twin, name, getattr(self, name).copy())
-        for name in ("reasons", "refinements", "batch_ids", "copy_ids"):
+        for name in ("reasons", "pin_places", "refinements", "batch_ids", "copy_ids"):
             setattr(twin, name, list(getattr(self, name)))
         twin.version = next(_VERSIONS)
         return twin
@@ -151,6 +156,7 @@ class LabelStore:
         leaves = leaves[leaves != 0]
         if leaves.size:
             self.reasons.append(reason)
+            self.pin_places.append(self.place)
             self._pinned_by[leaves] = len(self.reasons) - 1
             self.version = next(_VERSIONS)
 

@@ -69,7 +69,7 @@ def select(call: Call) -> None:
     x = list(call.axes("self"))
     dim = call.dim()
     index = int(call.arg("index")) % x[dim].size
-    call.pin([call.labels.take(x[dim], [index])], "a single position is selected")
+    call.labels.take(x[dim], [index], call.labels.place.because("a single position is selected"))
     call.result(x[:dim] + x[dim + 1 :])
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fxprune.labels import Axis, LabelAlgebra
-from tests.labels.masks import Mask, mask, tensor_mask
+from fxprune.labels.masks import Mask, mask
+from tests.labels.masks import tensor_mask
 
 SIZES = (1, 2, 3, 4, 6, 8, 12, 24)
 LARGEST = 96

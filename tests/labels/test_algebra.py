@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fxprune.labels import Axis, LabelAlgebra
-from tests.labels.masks import free_ids
+from fxprune.labels.masks import free_ids
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fxprune.labels import Axis, LabelAlgebra
-from tests.labels.masks import free_ids, mask, random_removals, tensor_mask
+from fxprune.labels.masks import free_ids, mask
+from tests.labels.masks import random_removals, tensor_mask
 
 FACTORS = st.lists(st.integers(2, 4), min_size=1, max_size=5)
 

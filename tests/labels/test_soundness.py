@@ -6,7 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fxprune.labels import LabelAlgebra
-from tests.labels.masks import free_ids, mask, random_removals
+from fxprune.labels.masks import free_ids, mask
+from tests.labels.masks import random_removals
 from tests.labels.programs import OPERATIONS, Machine, Program, programs
 
 

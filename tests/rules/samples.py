@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch._ops import OpOverload
 
-from tests.rules import adapters as adapt
-from tests.rules.oracle import Operand, Sample
+from fxprune.testing import Operand, Sample
+from fxprune.testing import adapters as adapt
 
 aten = torch.ops.aten
+NO_CHANNELS = "places of an image, and pieces of numbers, are no channels"
 
 
 def x(*shape: int) -> Operand:
@@ -529,7 +530,7 @@ RESHAPING = [
         adapt=lambda kept: {"sizes": kept.shape()[1:]},
     ),
     Sample(aten.view.dtype, (x(2, 4), torch.int64), 2 + 4),
-    Sample(aten.view.dtype, (x(2, 4), torch.float32), 2),
+    Sample(aten.view.dtype, (x(2, 4), torch.float32), 2, pinned=NO_CHANNELS),
     Sample(aten.as_strided.default, (x(2, 4), [2, 4], [4, 1]), 2 + 4, adapt=adapt.strided),
     Sample(aten.as_strided.default, (x(4, 4), [4, 4], [1, 4]), 0),
     Sample(aten.as_strided.default, (x(2, 4), [2, 2], [4, 1], 1), 0),
@@ -561,7 +562,7 @@ RESHAPING = [
     Sample(aten.expand.default, (x(3), [2, 3]), 2 + 3, adapt=adapt.sizes("size")),
     Sample(aten.broadcast_to.default, (x(2, 1), [4, 2, 3]), 4 + 2 + 3, adapt=adapt.sizes("size")),
     # Only whole output channels go, with the positions that they are made of.
-    Sample(aten.pixel_shuffle.default, (x(2, 12, 2, 3), 2), 2 + 3),
+    Sample(aten.pixel_shuffle.default, (x(2, 12, 2, 3), 2), 2 + 3, pinned=NO_CHANNELS),
     Sample(aten.pixel_unshuffle.default, (x(2, 3, 4, 6), 2), 2 + 3),
     Sample(aten.channel_shuffle.default, (x(2, 6, 2, 2), 3), 2 + 2 + 2 + 2),
     Sample(aten.native_channel_shuffle.default, (x(2, 6, 2, 2), 2), 2 + 3 + 2 + 2),
@@ -634,15 +635,29 @@ WINDOWS = [
     ),
     window(aten.fractional_max_pool2d.default, 2, [2, 2], [3, 3], unit(2, 3, 2)),
     window(aten.fractional_max_pool3d.default, 3, [2, 2, 2], [3, 3, 3], unit(2, 3, 3)),
-    Sample(aten.max_unpool2d.default, (x(2, 3, 2, 2), unpooled(2, 3, 2, 2), [4, 4]), 2 + 3),
+    Sample(
+        aten.max_unpool2d.default,
+        (x(2, 3, 2, 2), unpooled(2, 3, 2, 2), [4, 4]),
+        2 + 3,
+        pinned=NO_CHANNELS,
+    ),
     Sample(
         aten.max_unpool3d.default,
         (x(2, 3, 2, 2, 2), unpooled(2, 3, 2, 2, 2), [4] * 3, [2] * 3, [0] * 3),
         2 + 3,
+        pinned=NO_CHANNELS,
     ),
-    Sample(aten.grid_sampler_2d.default, (x(2, 3, 4, 4), unit(2, 5, 5, 2), 0, 0, False), 2 + 3),
     Sample(
-        aten.grid_sampler_3d.default, (x(2, 3, 4, 4, 4), unit(2, 5, 5, 5, 3), 0, 0, False), 2 + 3
+        aten.grid_sampler_2d.default,
+        (x(2, 3, 4, 4), unit(2, 5, 5, 2), 0, 0, False),
+        2 + 3,
+        pinned=NO_CHANNELS,
+    ),
+    Sample(
+        aten.grid_sampler_3d.default,
+        (x(2, 3, 4, 4, 4), unit(2, 5, 5, 5, 3), 0, 0, False),
+        2 + 3,
+        pinned=NO_CHANNELS,
     ),
     Sample(
         aten.affine_grid_generator.default,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.rules.oracle import Adapter, Kept
+from fxprune.testing.samples import Adapter, Kept
 
 
 def sizes(name: str) -> Adapter:

@@ -1,0 +1,121 @@
+"""What `deps.why` tells: for each axis whether it can be pruned, and what stops it if not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fxprune.errors import Diagnostic, Location
+from fxprune.rules.convolution import KERNEL_AXIS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LONGEST_WAY = 8
+_PLAIN = {
+    "output of the model": "these are channels of an output of the model, and outputs keep their"
+    " shape",
+    KERNEL_AXIS: "this is the kernel axis of a convolution: it has places, not channels",
+    "constant": "they are coupled to a tensor of constants, all of which stay",
+    "integers": "they are coupled to integers, all of which stay",
+    "coupled here to positions that must stay": "they are coupled there to positions that must"
+    " stay",
+}
+
+
+@dataclass(frozen=True)
+class AxisReason:
+    """What is known of some positions of a parameter's axis: those of one group.
+
+    Attributes:
+        parameter: name of the parameter or buffer.
+        dim: its axis.
+        size: positions of the axis.
+        positions: how many of them this is about.
+        group: name of the group of channels that lie there; "" if there is none.
+        kind: kind of that group; "" if there is none.
+        prunable: whether a plan may remove some of them.
+        reason: what stops it; None if nothing does.
+        way: the nodes from the first reader of the parameter to the one where its channels meet
+            what must stay; empty if they can be pruned, or no value carries them there.
+        joints: those of these nodes that couple several values, so that the pin passes on.
+    """
+
+    parameter: str
+    dim: int
+    size: int
+    positions: int
+    group: str
+    kind: str
+    prunable: bool
+    reason: Diagnostic | None = None
+    way: tuple[Location, ...] = ()
+    joints: tuple[Location, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.parameter}[{self.dim}]"
+        return text if self.positions == self.size else f"{text} {self.positions} of {self.size}"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `deps.why(pattern)` found. Printing it gives a paragraph for each group.
+
+    Attributes:
+        pattern: what was asked for.
+        axes: every axis of every parameter that it means, one entry for each group on it.
+    """
+
+    pattern: str
+    axes: tuple[AxisReason, ...]
+
+    @property
+    def prunable(self) -> bool:
+        """Whether a plan may remove anything of what was named."""
+        return any(axis.prunable for axis in self.axes)
+
+    @property
+    def reasons(self) -> tuple[Diagnostic, ...]:
+        """What stops the axes that must stay, each reason once."""
+        return tuple(dict.fromkeys(a.reason for a in self.axes if a.reason is not None))
+
+    def __str__(self) -> str:
+        paragraphs: dict[tuple[str, Diagnostic | None], list[AxisReason]] = {}
+        for axis in self.axes:
+            paragraphs.setdefault((axis.group, axis.reason), []).append(axis)
+        return "\n".join(line for axes in paragraphs.values() for line in _paragraph(axes))
+
+
+def _paragraph(axes: list[AxisReason]) -> Iterator[str]:
+    """The sentences about axes of one group that share a reason."""
+    first = axes[0]
+    subject = ", ".join(map(str, axes))
+    if first.reason is None:
+        asked = "" if first.kind in ("channels", "heads") else ", where a plan names it"
+        yield f"{subject}: can be pruned, group {first.group}{asked}"
+        return
+    group = f", group {first.group}" if first.group else ""
+    yield f"{subject}: must stay{group}, because {in_plain_words(first.reason)}"
+    if str(first.reason.where):
+        yield f"    where: {first.reason.where}"
+    for joint in first.joints:
+        yield f"    coupled at: {joint}"
+    if len(first.way) > 1:
+        names = [place.node for place in first.way]
+        if len(names) > _LONGEST_WAY:
+            names[3:-3] = [f"({len(names) - 6} more)"]
+        yield f"    by way of: {' -> '.join(names)}"
+    if first.reason.hint:
+        yield f"    what to do: {first.reason.hint}"
+
+
+def in_plain_words(reason: Diagnostic) -> str:
+    """The reason as the second half of a sentence.
+
+    >>> in_plain_words(Diagnostic("input x of the model"))
+    'these are channels of input x of the model, and inputs keep their shape'
+    """
+    what = reason.what
+    if what.startswith("input ") and what.endswith(" of the model"):
+        return f"these are channels of {what}, and inputs keep their shape"
+    return _PLAIN.get(what, what)
