@@ -64,6 +64,7 @@ def total(call: Call) -> None:
     aten.any,
     aten.all,
     aten.aminmax,
+    aten._aminmax,
     normalizes=_operand,
     on_kept=sliced,
 )
@@ -72,7 +73,16 @@ def across(call: Call) -> None:
     _drop(call)
 
 
-@rule(aten.max.dim, aten.min.dim, aten.argmax, aten.argmin, aten.median, aten.mode)
+@rule(
+    aten.max.dim,
+    aten.min.dim,
+    aten.argmax,
+    aten.argmin,
+    aten.median,
+    aten.nanmedian,
+    aten.mode,
+    aten.kthvalue,
+)
 def positional(call: Call) -> None:
     """Tells positions along the reduced axes, so that these must keep their numbers."""
     call.pin(
