@@ -146,6 +146,8 @@ class LabelMode(DispatchMode):
             args, kwargs = pytree.tree_map(_on_meta, (args, kwargs))
         call.args, call.kwargs = args, kwargs
         known = self.known(call)
+        if known is not None and torch.Tag.dynamic_output_shape in call.op.tags:
+            return pytree.tree_map(_on_meta, known)
         out = run_on_meta(call.op, args, kwargs)
         for tensor, value in zip(_tensors(out), _tensors(known), strict=False):
             put_value(tensor, value)

@@ -64,7 +64,6 @@ def total(call: Call) -> None:
     aten.any,
     aten.all,
     aten.aminmax,
-    aten._aminmax,
     normalizes=_operand,
     on_kept=sliced,
 )

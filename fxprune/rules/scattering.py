@@ -90,7 +90,7 @@ def index_fill(call: Call) -> None:
     call.result(x)
 
 
-@rule(aten.index_put.default, aten._unsafe_index_put, aten._index_put_impl)
+@rule(aten.index_put.default, aten._unsafe_index_put.default, aten._index_put_impl)
 def index_put(call: Call) -> None:
     """`x[i, :, j] = values`: the indexed axes stay, on both sides; the others are one."""
     x, values = call.axes("self"), call.axes("values")

@@ -7,7 +7,7 @@ import math
 import torch
 
 from fxprune.rules.call import Call
-from fxprune.rules.registry import rule
+from fxprune.rules.registry import rule, rule_by_name
 
 aten = torch.ops.aten
 
@@ -23,7 +23,6 @@ _BY_RANK = {
         *(aten.fractional_max_pool2d, aten.max_unpool2d),
         *(aten.upsample_nearest2d, aten._upsample_nearest_exact2d, aten.upsample_bilinear2d),
         *(aten.upsample_bicubic2d, aten._upsample_bilinear2d_aa, aten._upsample_bicubic2d_aa),
-        aten._upsample_lanczos2d_aa,
         *(aten.reflection_pad2d, aten.replication_pad2d),
     ),
     3: (
@@ -55,6 +54,7 @@ def window1d(call: Call) -> None:
     _window(call, 1)
 
 
+@rule_by_name("aten::_upsample_lanczos2d_aa")  # torch 2.13 has none
 @rule(*_BY_RANK[2])
 def window2d(call: Call) -> None:
     """(..., C, H, W): H and W stay."""

@@ -111,7 +111,7 @@ class Sample:
     free: int
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     adapt: Adapter = unchanged
-    instead: OpOverload | None = None
+    instead: Callable[..., Any] | None = None
     random: bool = False
 
     def __str__(self) -> str:
