@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch._decomp import decomposition_table
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
+from fxprune.decompositions import decomposed
 from fxprune.errors import AnalysisError, FxPruneError, first_line
 from fxprune.labels import Axis, LabelAlgebra
 from fxprune.meta_kernels import DispatchMode, run_on_meta
@@ -41,11 +41,12 @@ _STATE_NAME = "_fxprune_state"
 
 @dataclass(frozen=True)
 class TracedTensor:
-    """What the interpretation knows of a tensor: shape, axes, and the value if it is known."""
+    """What the interpretation knows of a tensor: shape, axes, type, and the value if known."""
 
     shape: tuple[int, ...]
     axes: tuple[Axis, ...]
     value: torch.Tensor | None = None
+    dtype: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,8 @@ class LabelMode(DispatchMode):
             args, kwargs = pytree.tree_map(_on_meta, (args, kwargs))
         call.args, call.kwargs = args, kwargs
         known = self.known(call)
+        if known is not None and torch.Tag.dynamic_output_shape in call.op.tags:
+            return pytree.tree_map(_on_meta, known)
         out = run_on_meta(call.op, args, kwargs)
         for tensor, value in zip(tensors(out), tensors(known), strict=False):
             put_value(tensor, value)
@@ -221,14 +224,6 @@ class LabelMode(DispatchMode):
 _INTEGERS = (torch.int64, torch.int32, torch.bool, torch.int16, torch.int8, torch.uint8)
 
 
-def decomposed(call: Call) -> Any:
-    """Run an operator as the simpler ones it consists of; NotImplemented if it is simple."""
-    out = call.op.decompose(*call.args, **call.kwargs)
-    if out is NotImplemented and call.op in decomposition_table:
-        return decomposition_table[call.op](*call.args, **call.kwargs)
-    return out
-
-
 def _on_meta(value: Any) -> Any:
     if not isinstance(value, torch.Tensor) or value.device.type == "meta":
         return value
@@ -286,7 +281,8 @@ def _known_index(value: Any) -> Any:
 def snapshot(value: Any, labels: LabelAlgebra) -> Any:
     """A value with every tensor replaced by what is known of it."""
     if isinstance(value, torch.Tensor):
-        return TracedTensor(tuple(value.shape), tuple(axes_of(value, labels)), value_of(value))
+        axes = tuple(axes_of(value, labels))
+        return TracedTensor(tuple(value.shape), axes, value_of(value), value.dtype)
     if type(value) in (list, tuple):
         return type(value)(snapshot(v, labels) for v in value)
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fxprune.interpretation import decomposed
+from fxprune.decompositions import decomposed
 from fxprune.meta_kernels import DispatchMode
 from fxprune.rules import Call, Rule, lookup, put_axes
 
@@ -81,6 +81,7 @@ class MaskedMode(DispatchMode):
 
     def run(self, call: Call, rule: Rule) -> Any:
         """Run an operator as if removed positions were not there."""
+        call = self.masked(call, rule)
         kept: dict[str, dict[int, torch.Tensor]] = {}
         for name, dim in rule.normalizes(call):
             gone = self.gone(call, name, dim)
@@ -89,6 +90,10 @@ class MaskedMode(DispatchMode):
                 kept.setdefault(name, {})[dim] = index
         if kept:
             return rule.on_kept(call, kept)
+        return run_quietly(call.op, call.args, call.kwargs)
+
+    def masked(self, call: Call, rule: Rule) -> Call:
+        """The call with zeros at the removed positions of what it sums over."""
         masked: dict[str, torch.Tensor] = {}
         for name, dim in rule.sums(call):
             gone = self.gone(call, name, dim)
@@ -96,8 +101,11 @@ class MaskedMode(DispatchMode):
                 tensor = masked.get(name, call.arg(name))
                 index = torch.from_numpy(np.flatnonzero(gone)).to(tensor.device)
                 masked[name] = tensor.index_fill(dim, index, 0)
-        args, kwargs = call.replaced(**masked) if masked else (call.args, call.kwargs)
-        return run_quietly(call.op, args, kwargs)
+                put_axes(masked[name], call.axes(name))
+        if not masked:
+            return call
+        args, kwargs = call.replaced(**masked)
+        return Call(self.labels, call.op, args, kwargs)
 
     def gone(self, call: Call, name: str, dim: int) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
         """The mask of removed positions of an operand's dim, or None if there are none."""

@@ -16,6 +16,7 @@ LAYERS = (
     {
         "analysis",
         "capture",
+        "decompositions",
         "diagnostics",
         "explanations",
         "exporting",

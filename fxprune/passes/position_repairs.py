@@ -13,6 +13,8 @@ from fxprune.interpretation import TracedTensor
 from fxprune.passes.repair import Repair, operation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 
@@ -54,61 +56,101 @@ def getitem(repair: Repair) -> bool:
     """`x[...]` and `x[...] = y`: what names positions of a pruned dim gets new numbers."""
     if not isinstance(repair.layout.value(repair.node.all_input_nodes[0].name), TracedTensor):
         return False
+    items, changed = _written_out(repair), False
+    indices: dict[int, tuple[int, Any]] = {}
+    slots: list[int] = []
+    dim = slot = 0
+    for k, item in enumerate(items):
+        value = repair.original(item)
+        if isinstance(value, (TracedTensor, list)):
+            indices[dim] = (k, item)
+            slots.append(slot)
+        elif item is not None and repair.is_pruned(dim):
+            items[k] = _moved_item(repair, value, dim) if value != slice(None) else item
+            changed |= items[k] is not item
+        dim += _width(value)
+        slot += not isinstance(value, int)
+    first = slots[0] if slots and slots == list(range(slots[0], slots[0] + len(slots))) else 0
+    moved = _moved_block(repair, {dim: item for dim, (_, item) in indices.items()}, first)
+    for dim, item in moved.items():
+        items[indices[dim][0]] = item
+    if changed or moved:
+        repair.node.update_arg(1, tuple(items))
+    return changed or bool(moved)
+
+
+def _written_out(repair: Repair) -> list[Any]:
+    """The items of `x[...]`, with a full slice for each dim that an ellipsis stands for."""
     given = repair.node.args[1]
     items = list(given) if isinstance(given, tuple) else [given]
-    rank = len(repair.operand.axes)
     if Ellipsis in [i for i in items if not isinstance(i, fx.Node)]:
         where = next(k for k, i in enumerate(items) if i is Ellipsis)
-        used = sum(i is not None and i is not Ellipsis for i in items)
-        items[where : where + 1] = [slice(None)] * (rank - used)
-    dim, changed = 0, False
-    for k, item in enumerate(items):
-        if item is None:
-            continue
-        if repair.is_pruned(dim):
-            items[k] = _moved_item(repair, item, dim)
-            changed |= items[k] is not item
-        dim += 1
-    if changed:
-        repair.node.update_arg(1, tuple(items))
-    return changed
+        used = sum(_width(repair.original(i)) for i in items if i is not Ellipsis)
+        items[where : where + 1] = [slice(None)] * (len(repair.operand.axes) - used)
+    return items
 
 
-def _moved_item(repair: Repair, item: Any, dim: int) -> Any:
-    value = repair.original(item)
+def _width(value: Any) -> int:
+    """How many dims an item takes; a mask lies on several."""
+    if isinstance(value, TracedTensor) and value.dtype in (torch.bool, torch.uint8):
+        return len(value.shape)
+    return 0 if value is None else 1
+
+
+def _moved_item(repair: Repair, value: Any, dim: int) -> Any:
     kept, size = repair.kept(dim), repair.operand.shape[dim]
     if isinstance(value, slice):
-        if value == slice(None):
-            return item
         moved = _moved_slice(kept, size, value)
-        return (
-            moved
-            if operation(repair.node, repair.graph_module) == "setitem"
-            else (_as_view(repair, moved))
-        )
-    if isinstance(value, int):
-        return _move(kept, np.array([value % size]))[0]
-    return _moved_index(repair, item, dim)
+        is_target = operation(repair.node, repair.graph_module) == "setitem"
+        return moved if is_target else _as_view(repair, moved)
+    return _move(kept, np.array([value % size]))[0]
 
 
-def _moved_index(repair: Repair, item: Any, dim: int) -> Any:
-    """A list or known tensor of positions; a tensor becomes a new buffer of the model."""
+def _moved_block(repair: Repair, indices: Mapping[int, Any], first: int) -> dict[int, Any]:
+    """New positions for each indexed dim (a list stays one, a tensor becomes a new buffer).
+
+    Index tensors are broadcast together, and span the dims of the outcome from `first` on; of
+    these only the kept entries are looked up. Nothing comes back if no indexed dim is pruned.
+    """
+    if not any(repair.is_pruned(dim) for dim in indices):
+        return {}
+    numbers = [_positions(repair, item, dim) for dim, item in indices.items()]
+    whole = np.broadcast_arrays(*numbers)
+    block = repair.outputs[0].axes[first : first + whole[0].ndim]
+    kept = [repair.layout.kept(axis) for axis in block]
+    stays = [np.arange(a.size) if k is None else k for a, k in zip(block, kept, strict=True)]
+    moved: dict[int, Any] = {}
+    for (dim, item), positions in zip(indices.items(), whole, strict=True):
+        number = np.full(repair.operand.shape[dim], -1, dtype=np.int64)
+        number[repair.kept(dim)] = np.arange(len(repair.kept(dim)))
+        new = number[positions[np.ix_(*stays)]]
+        if (new < 0).any():
+            raise repair.fail(f"a position that is looked up on dim {dim} is removed")
+        moved[dim] = new.tolist() if isinstance(item, list) else _buffer(repair, item, new)
+    return moved
+
+
+def _positions(repair: Repair, item: Any, dim: int) -> NDArray[np.int64]:
+    """The positions that a list or a known tensor names, counted from the front."""
     value = repair.original(item)
     if isinstance(value, TracedTensor):
         if value.value is None:
             raise repair.fail(f"the positions on dim {dim} are not known at compile time")
-        numbers = value.value.cpu().numpy()
-    else:
-        numbers = np.asarray(value, dtype=np.int64)
-    moved = _move(repair.kept(dim), numbers % repair.operand.shape[dim])
-    if not isinstance(value, TracedTensor):
-        return moved
+        value = value.value.cpu().numpy()
+    positions: NDArray[np.int64] = np.asarray(value, dtype=np.int64) % repair.operand.shape[dim]
+    return positions
+
+
+def _buffer(repair: Repair, item: Any, positions: NDArray[np.int64]) -> fx.Node:
+    """A new buffer of the model with positions, on the device of the old ones."""
     name = f"{repair.node.name}_index"
     while hasattr(repair.graph_module, name):
         name += "_"
-    assert value.value is not None
-    device = value.value.device
-    repair.graph_module.register_buffer(name, torch.tensor(moved, device=device))
+    value = repair.original(item)
+    device = (
+        value.value.device if isinstance(value, TracedTensor) and value.value is not None else None
+    )
+    repair.graph_module.register_buffer(name, torch.from_numpy(positions).to(device))
     with repair.node.graph.inserting_before(repair.node):
         return repair.node.graph.get_attr(name)
 
@@ -116,19 +158,20 @@ def _moved_index(repair: Repair, item: Any, dim: int) -> Any:
 def index(repair: Repair) -> bool:
     """aten.index: a list with a tensor or None for each dim."""
     given: list[Any] = list(repair.argument(1, "indices"))
-    moved = [
-        _moved_index(repair, item, dim) if item is not None and repair.is_pruned(dim) else item
-        for dim, item in enumerate(given)
-    ]
-    return repair.set(1, ("indices",), moved) if moved != given else False
+    used = [k for k, item in enumerate(given) if item is not None]
+    starts = np.cumsum([0, *(_width(repair.original(item)) or 1 for item in given)])
+    indices = {int(starts[k]): given[k] for k in used}
+    adjacent = used == list(range(used[0], used[-1] + 1))
+    moved = _moved_block(repair, indices, used[0] if adjacent else 0)
+    new = [moved.get(int(starts[k]), item) for k, item in enumerate(given)]
+    return repair.set(1, ("indices",), new) if moved else False
 
 
 def index_select(repair: Repair) -> bool:
     """`index_select(x, dim, index)`."""
     dim = repair.dim(1)
-    if not repair.is_pruned(dim):
-        return False
-    return repair.set(2, ("index",), _moved_index(repair, repair.argument(2, "index"), dim))
+    moved = _moved_block(repair, {dim: repair.argument(2, "index")}, dim)
+    return repair.set(2, ("index",), moved[dim]) if moved else False
 
 
 def slice_(repair: Repair) -> bool:

@@ -34,14 +34,22 @@ ALWAYS: dict[str, Change] = {
     "group_norm": size_repairs.norm_groups(1),
     "native_group_norm": size_repairs.native_group_norm,
     "scaled_dot_product_attention": size_repairs.attention_scale,
+    "_scaled_dot_product_flash_attention_for_cpu": size_repairs.fused_attention_scale,
+    "_scaled_dot_product_flash_attention": size_repairs.fused_attention_scale,
+    "_scaled_dot_product_efficient_attention": size_repairs.fused_attention_scale,
+    "_scaled_dot_product_cudnn_attention": size_repairs.fused_attention_scale,
+    "_scaled_dot_product_fused_attention_overrideable": size_repairs.fused_attention_scale,
 }
 """Operators that name positions or widths: repaired wherever an axis of theirs is pruned."""
 
 ON_MISMATCH: dict[str, Change] = {
     "view": size_repairs.sizes(1),
     "_unsafe_view": size_repairs.sizes(1),
+    "view_copy": size_repairs.sizes(1),
+    "_reshape_copy": size_repairs.sizes(1),
     "reshape": size_repairs.sizes(1),
     "expand": size_repairs.sizes(1),
+    "expand_copy": size_repairs.sizes(1),
     "broadcast_to": size_repairs.sizes(1),
     "unflatten": size_repairs.unflatten,
     "new_zeros": size_repairs.sizes(1),
@@ -58,9 +66,15 @@ ON_MISMATCH: dict[str, Change] = {
     "native_layer_norm": size_repairs.normalized_shape,
     "rms_norm": size_repairs.normalized_shape,
     "squeeze": size_repairs.squeeze,
+    "squeeze_copy": size_repairs.squeeze,
     "chunk": size_repairs.pieces,
+    "unsafe_chunk": size_repairs.pieces,
     "split": size_repairs.pieces,
+    "split_copy": size_repairs.pieces,
     "split_with_sizes": size_repairs.pieces,
+    "split_with_sizes_copy": size_repairs.pieces,
+    "unsafe_split": size_repairs.pieces,
+    "unsafe_split_with_sizes": size_repairs.pieces,
     "tensor_split": size_repairs.pieces,
 }
 """Operators that name sizes: repaired where they fail or come out wrong."""

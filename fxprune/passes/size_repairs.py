@@ -158,6 +158,14 @@ def attention_scale(repair: Repair) -> bool:
     return True
 
 
+def fused_attention_scale(repair: Repair) -> bool:
+    """As `attention_scale`, for the operators of devices, where it is a keyword."""
+    if repair.node.kwargs.get("scale") is not None or not repair.is_pruned(-1):
+        return False
+    repair.node.update_kwarg("scale", repair.operand.shape[-1] ** -0.5)
+    return True
+
+
 def squeeze(repair: Repair) -> bool:
     """An axis that has shrunk to one position is not one to squeeze."""
     given = repair.argument(1, "dim")

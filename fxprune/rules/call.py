@@ -133,11 +133,11 @@ class Call:
         """Label every output of the same shape with these axes; pin the axes of the others."""
         for out in self.outputs():
             if [axis.size for axis in axes] == list(out.shape):
-                self._put(out, axes)
+                self.label(out, axes)
             else:
-                self._put(out, [self.labels.pinned_axis(size) for size in out.shape])
+                self.label(out, [self.labels.pinned_axis(size) for size in out.shape])
 
-    def _put(self, out: torch.Tensor, axes: Sequence[Axis]) -> None:
+    def label(self, out: torch.Tensor, axes: Sequence[Axis]) -> None:
         """Label an output. What is written into an operand is one with what was there before."""
         is_operand = any(operand is out for operand in self.tensors())
         if is_operand and torch.Tag.inplace_view not in self.op.tags:

@@ -35,14 +35,15 @@ def convolution(call: Call) -> None:
     if call.arg("transposed"):
         out = _transposed(call, x[1], weight, groups)
     else:
-        out = _plain(call, x[1], weight, groups)
+        out = plain_channels(call, x[1], weight, groups)
     if call.arg("bias") is not None:
         call.labels.unify(call.axes("bias")[0], out)
     spatial = call.out.shape[2:]
     call.result([x[0], out, *[call.pinned(size) for size in spatial]])
 
 
-def _plain(call: Call, channels: Axis, weight: list[Axis], groups: int) -> Axis:
+def plain_channels(call: Call, channels: Axis, weight: list[Axis], groups: int) -> Axis:
+    """Couple the channels of a convolution's input and weight; the channels of its outcome."""
     labels = call.labels
     if groups == 1:
         labels.unify(channels, weight[1])

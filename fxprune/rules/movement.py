@@ -54,7 +54,7 @@ def slice_(call: Call) -> None:
     _along(call, dim, call.labels.take(call.axes("self")[dim], picked))
 
 
-@rule(aten.narrow.default)
+@rule(aten.narrow.default, aten.narrow_copy)
 def narrow(call: Call) -> None:
     """`length` positions from `start`."""
     dim, start = call.dim(), int(call.arg("start"))
@@ -73,7 +73,7 @@ def select(call: Call) -> None:
     call.result(x[:dim] + x[dim + 1 :])
 
 
-@rule(aten.unbind)
+@rule(aten.unbind, aten.unbind_copy)
 def unbind(call: Call) -> None:
     """Every position on its own; the axis goes."""
     x = list(call.axes("self"))
@@ -85,6 +85,8 @@ def unbind(call: Call) -> None:
 @rule(
     aten.split,
     aten.split_with_sizes,
+    aten.split_copy,
+    aten.split_with_sizes_copy,
     aten.unsafe_split,
     aten.unsafe_split_with_sizes,
     aten.chunk,
@@ -122,6 +124,45 @@ def flip(call: Call) -> None:
     x = list(call.axes("self"))
     for dim in call.arg("dims"):
         x[dim] = call.labels.take(x[dim], slice(None, None, -1))
+    call.result(x)
+
+
+@rule(aten.rot90)
+def rot90(call: Call) -> None:
+    """A quarter turn swaps two axes and reverses one of them, k times."""
+    x = list(call.axes("self"))
+    a, b = (dim % len(x) for dim in call.arg("dims"))
+    for _ in range(call.arg("k") % 4):
+        x[a], x[b] = call.labels.take(x[b], slice(None, None, -1)), x[a]
+    call.result(x)
+
+
+@rule(aten.slice_scatter)
+def slice_scatter(call: Call) -> None:
+    """`x[start:end:step] = src`: `src` is one with the positions it overwrites.
+
+    Where these are not all, they stay, because the operator names them by number.
+    """
+    x, source = call.axes("self"), call.axes("src")
+    dim = call.dim()
+    picked = slice(call.arg("start"), call.arg("end"), call.arg("step"))
+    for d, (axis, other) in enumerate(zip(x, source, strict=True)):
+        if d == dim and axis.size != other.size:
+            call.pin([axis, other], "positions that a slice overwrites are named by number")
+        else:
+            moved = call.labels.take(axis, picked) if d == dim else axis
+            call.labels.unify(moved, other)
+    call.result(x)
+
+
+@rule(aten.select_scatter)
+def select_scatter(call: Call) -> None:
+    """`x[index] = src`: one position is overwritten, and its axis stays."""
+    x = list(call.axes("self"))
+    dim = call.dim()
+    call.pin([x[dim]], "a single position is overwritten")
+    for axis, other in zip(x[:dim] + x[dim + 1 :], call.axes("src"), strict=True):
+        call.labels.unify(axis, other)
     call.result(x)
 
 

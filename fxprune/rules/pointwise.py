@@ -33,6 +33,8 @@ aten = torch.ops.aten
     aten.mish,
     aten.log_sigmoid_forward,
     aten.threshold,
+    aten.complex,
+    aten.polar,
     aten.bernoulli.Tensor,
     aten.normal.Tensor_float,
     aten.normal.Tensor_float_out,
@@ -71,6 +73,8 @@ def pointwise(call: Call) -> None:
     aten.to,
     aten.alias,
     aten.detach,
+    aten.alias_copy,
+    aten.detach_copy,
     aten.lift,
     aten.lift_fresh,
     aten.lift_fresh_copy,
@@ -88,6 +92,14 @@ def pointwise(call: Call) -> None:
     aten.randn_like,
     aten.resolve_conj,
     aten.resolve_neg,
+    aten._conj,
+    aten._neg_view,
+    aten.uniform,
+    aten.exponential,
+    aten.geometric,
+    aten.cauchy,
+    aten.log_normal,
+    aten.random,
 )
 def same(call: Call) -> None:
     """One tensor in, the same positions out."""

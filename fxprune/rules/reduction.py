@@ -72,7 +72,16 @@ def across(call: Call) -> None:
     _drop(call)
 
 
-@rule(aten.max.dim, aten.min.dim, aten.argmax, aten.argmin, aten.median, aten.mode)
+@rule(
+    aten.max.dim,
+    aten.min.dim,
+    aten.argmax,
+    aten.argmin,
+    aten.median,
+    aten.nanmedian,
+    aten.mode,
+    aten.kthvalue,
+)
 def positional(call: Call) -> None:
     """Tells positions along the reduced axes, so that these must keep their numbers."""
     call.pin(

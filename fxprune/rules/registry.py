@@ -48,6 +48,8 @@ class Rule:
 
 
 _RULES: dict[OpOverload, Rule] = {}
+_NAMED: dict[str, Rule] = {}
+"""Rules of operators whose library need not be there: schema name -> rule, for all overloads."""
 _INHERITED: dict[OpOverload, Rule | None] = {}
 """What `lookup` found for operators that have no rule of their own."""
 
@@ -84,18 +86,16 @@ def rule(
         ...     call.labels.unify(x[1], weight[0])
         ...     call.result(x)
     """
-    if isinstance(sums, Mapping):
-        fixed = tuple(sums.items())
-        sums = lambda call: fixed  # noqa: E731  # a constant function needs no name
 
     def register(propagate: Propagate) -> Propagate:
-        entry = Rule(propagate, sums or _nothing, normalizes or _nothing, on_kept)
+        entry = Rule(propagate, _operands(sums), normalizes or _nothing, on_kept)
         overloads = _overloads(ops)
         for op in overloads:
-            if op in _RULES:
+            found = _RULES.get(op) or _NAMED.get(op._schema.name)
+            if found is not None:
                 raise FxPruneError(
                     f"operator {op} already has a label rule",
-                    where=_RULES[op].propagate.__qualname__,
+                    where=found.propagate.__qualname__,
                     hint="remove the second registration",
                 )
         _RULES.update(dict.fromkeys(overloads, entry))
@@ -103,6 +103,30 @@ def rule(
         return propagate
 
     return register
+
+
+def rule_by_name(
+    *names: str, sums: Operands | Mapping[str, int] | None = None
+) -> Callable[[Propagate], Propagate]:
+    """As `rule`, for built-in rules of a library that may not be installed.
+
+    Args:
+        names: schema names such as `torchvision::nms`, which stand for all overloads.
+        sums: as for `rule`.
+    """
+
+    def register(propagate: Propagate) -> Propagate:
+        _NAMED.update(dict.fromkeys(names, Rule(propagate, _operands(sums))))
+        return propagate
+
+    return register
+
+
+def _operands(given: Operands | Mapping[str, int] | None) -> Operands:
+    if isinstance(given, Mapping):
+        fixed = tuple(given.items())
+        return lambda call: fixed
+    return given or _nothing
 
 
 def _overloads(ops: Iterable[OpOverload | OpOverloadPacket]) -> list[OpOverload]:
@@ -131,6 +155,9 @@ def lookup(op: OpOverload) -> Rule | None:
 
 
 def _inherited(op: OpOverload) -> Rule | None:
+    named = _NAMED.get(op._schema.name)
+    if named is not None:
+        return named
     functional = _functional_variant(op)
     found = _RULES.get(functional) if functional is not None else None
     if found is None and any(

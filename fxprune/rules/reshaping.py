@@ -12,6 +12,8 @@ aten = torch.ops.aten
 
 @rule(
     aten.view.default,
+    aten.view_copy.default,
+    aten._reshape_copy,
     aten._unsafe_view,
     aten.reshape,
     aten._reshape_alias,
@@ -23,7 +25,7 @@ def view(call: Call) -> None:
     call.result(call.labels.reshape(call.axes("self"), call.out.shape))
 
 
-@rule(aten.view.dtype)
+@rule(aten.view.dtype, aten.view_copy.dtype)
 def view_dtype(call: Call) -> None:
     """The same bytes as another type: the last axis changes with the size of an element."""
     x = call.axes("self")
@@ -40,7 +42,7 @@ def _memory(tensor: torch.Tensor) -> tuple[object, ...]:
     return tensor.shape, steps, tensor.storage_offset()
 
 
-@rule(aten.as_strided)
+@rule(aten.as_strided, aten.as_strided_copy)
 def as_strided(call: Call) -> None:
     """The operand itself if it lies in memory that way; else everything is pinned."""
     x = call.axes("self")
@@ -51,14 +53,14 @@ def as_strided(call: Call) -> None:
     call.result([call.pinned(size) for size in call.out.shape])
 
 
-@rule(aten.permute)
+@rule(aten.permute, aten.permute_copy)
 def permute(call: Call) -> None:
     """Axes in another order."""
     x = call.axes("self")
     call.result([x[dim] for dim in call.arg("dims")])
 
 
-@rule(aten.transpose.int, aten.swapaxes, aten.swapdims)
+@rule(aten.transpose.int, aten.transpose_copy, aten.swapaxes, aten.swapdims)
 def transpose(call: Call) -> None:
     """Two axes swapped."""
     x = list(call.axes(call.tensors()[0]))
@@ -68,7 +70,7 @@ def transpose(call: Call) -> None:
     call.result(x)
 
 
-@rule(aten.t, aten.numpy_T)
+@rule(aten.t, aten.t_copy, aten.numpy_T)
 def t(call: Call) -> None:
     """Axes in reverse order."""
     call.result(call.axes("self")[::-1])
@@ -81,7 +83,7 @@ def matrix_t(call: Call) -> None:
     call.result([*x[:-2], *x[:-3:-1]])
 
 
-@rule(aten.unsqueeze)
+@rule(aten.unsqueeze, aten.unsqueeze_copy)
 def unsqueeze(call: Call) -> None:
     """A new axis of size 1."""
     x = list(call.axes("self"))
@@ -89,7 +91,7 @@ def unsqueeze(call: Call) -> None:
     call.result(x)
 
 
-@rule(aten.squeeze)
+@rule(aten.squeeze, aten.squeeze_copy)
 def squeeze(call: Call) -> None:
     """Axes of size 1 go."""
     x = call.axes("self")
@@ -98,7 +100,7 @@ def squeeze(call: Call) -> None:
     call.result([axis for dim, axis in enumerate(x) if dim not in chosen or axis.size != 1])
 
 
-@rule(aten.expand, aten.broadcast_to)
+@rule(aten.expand, aten.expand_copy, aten.broadcast_to)
 def expand(call: Call) -> None:
     """Every copy of an expanded axis can go alone."""
     x = call.axes("self")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from fxprune.rules.call import Call
-from fxprune.rules.registry import rule
+from fxprune.rules.registry import rule, rule_by_name
 
 aten = torch.ops.aten
 
@@ -52,6 +54,7 @@ def window1d(call: Call) -> None:
     _window(call, 1)
 
 
+@rule_by_name("aten::_upsample_lanczos2d_aa")  # torch 2.13 has none
 @rule(*_BY_RANK[2])
 def window2d(call: Call) -> None:
     """(..., C, H, W): H and W stay."""
@@ -62,6 +65,39 @@ def window2d(call: Call) -> None:
 def window3d(call: Call) -> None:
     """(..., C, D, H, W): D, H and W stay."""
     _window(call, 3)
+
+
+@rule(aten.unfold, aten.unfold_copy)
+def unfold(call: Call) -> None:
+    """Windows along one axis, which stays; their content is a new last axis."""
+    x = list(call.axes("self"))
+    if not x:
+        call.result([call.pinned(size) for size in call.out.shape])
+        return
+    dim = call.dim("dimension")
+    call.pin([x[dim]], "a window slides over this axis")
+    x[dim] = call.pinned(call.out.shape[dim])
+    call.result([*x, call.pinned(call.out.shape[-1])])
+
+
+@rule(aten.im2col)
+def im2col(call: Call) -> None:
+    """(..., C, H, W) -> (..., C kernel, windows): a channel takes all its rows with it."""
+    *rest, channels, height, width = call.axes("self")
+    call.pin([height, width], "a window slides over this axis")
+    kernel = call.pinned(math.prod(call.arg("kernel_size")))
+    windows = call.pinned(call.out.shape[-1])
+    call.result([*rest, call.labels.merge([channels, kernel]), windows])
+
+
+@rule(aten.col2im)
+def col2im(call: Call) -> None:
+    """(..., C kernel, windows) -> (..., C, H, W): whole channels of the outcome go."""
+    *rest, channels, windows = call.axes("self")
+    kernel = math.prod(call.arg("kernel_size"))
+    rows, columns = call.labels.split(channels, channels.size // kernel, kernel, prefer_rows=True)
+    call.pin([columns, windows], "windows are added up at places of an image")
+    call.result([*rest, rows, *[call.pinned(size) for size in call.out.shape[-2:]]])
 
 
 @rule(aten.affine_grid_generator)

@@ -44,13 +44,21 @@ def renumbered_index(kept: Kept, dim: int, positions: Any) -> torch.Tensor:
     return torch.tensor(kept.renumbered("self", dim, stay), dtype=torch.int64)
 
 
-def index_list(kept: Kept) -> Mapping[str, Any]:
-    """`indices` of which one is a known list of positions."""
-    indices = list(kept.arg("indices"))
-    (dim,) = (d for d, index in enumerate(indices) if index is not None)
-    positions = indices[dim] % kept.arg("self").shape[dim]
-    indices[dim] = renumbered_index(kept, dim, positions)
-    return {"indices": indices}
+def index_block(first: int) -> Adapter:
+    """`indices` of known positions, broadcast together, that span the outcome from dim `first`."""
+
+    def adapt(kept: Kept) -> Mapping[str, Any]:
+        indices = list(kept.arg("indices"))
+        used = [dim for dim, index in enumerate(indices) if index is not None]
+        whole = np.broadcast_arrays(*(indices[dim].numpy() for dim in used))
+        stay = np.ix_(*kept.outputs[0][first : first + whole[0].ndim])
+        for dim, positions in zip(used, whole, strict=True):
+            left = (positions % kept.arg("self").shape[dim])[stay]
+            numbers = kept.renumbered("self", dim, left.reshape(-1))
+            indices[dim] = torch.tensor(numbers, dtype=torch.int64).reshape(left.shape)
+        return {"indices": indices}
+
+    return adapt
 
 
 def selected(kept: Kept) -> Mapping[str, Any]:
@@ -130,3 +138,8 @@ def group_norm_sizes(kept: Kept) -> Mapping[str, Any]:
 def first_of_size(kept: Kept) -> Mapping[str, Any]:
     """The first entry of `size` is the number of samples."""
     return {"size": [kept.size("theta", 0), *kept.arg("size")[1:]]}
+
+
+def deformable_groups(kept: Kept) -> Mapping[str, Any]:
+    """Whole groups of a deformable convolution go."""
+    return {"groups": kept.size("input", 1) // kept.size("weight", 1)}

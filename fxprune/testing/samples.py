@@ -121,7 +121,7 @@ class Sample:
     free: int | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     adapt: Adapter = unchanged
-    instead: OpOverload | None = None
+    instead: Callable[..., Any] | None = None
     random: bool = False
     pinned: str = ""
 

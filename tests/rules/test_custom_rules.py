@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import fxprune
 from fxprune.rules import Call
 from fxprune.testing import Sample, WrongRuleError, check_rule
-from tests.rules import samples
+from tests.rules.samples.operands import x
 
 ours = torch.ops.fxprune_tests
 
@@ -116,7 +116,7 @@ def test_a_custom_rule_that_is_wrong_never_gives_a_wrong_model(
 
 
 def test_the_oracle_checks_custom_rules() -> None:
-    sample = Sample(ours.scale.default, (samples.x(2, 3, 4, 4), samples.x(3)), 2 + 3 + 4 + 4)
+    sample = Sample(ours.scale.default, (x(2, 3, 4, 4), x(3)), 2 + 3 + 4 + 4)
     fxprune.rule(ours.scale.default)(scale_rule)
     check_rule(ours.scale.default, sample)
 
@@ -126,6 +126,6 @@ def test_the_oracle_refuses_a_custom_rule_that_is_wrong() -> None:
     def uncoupled(call: Call) -> None:
         call.result(call.axes("x"))
 
-    sample = Sample(ours.scale.default, (samples.x(2, 3, 4, 4), samples.x(3)), 2 + 3 + 4 + 4)
+    sample = Sample(ours.scale.default, (x(2, 3, 4, 4), x(3)), 2 + 3 + 4 + 4)
     with pytest.raises(WrongRuleError):
         check_rule(ours.scale.default, sample)

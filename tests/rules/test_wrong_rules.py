@@ -12,7 +12,10 @@ import torch
 from fxprune.rules import Call, Rule, lookup
 from fxprune.testing import NeedlessPinError, Sample, WrongRuleError, check_rule
 from fxprune.testing import adapters as adapt
-from tests.rules.samples import NO_CHANNELS, conv, index, positive, reduction, x
+from tests.rules.samples.attention import ATTENTION
+from tests.rules.samples.convolution import conv
+from tests.rules.samples.operands import NO_CHANNELS, index, positive, unknown, x
+from tests.rules.samples.reduction import reduction
 
 aten = torch.ops.aten
 
@@ -77,6 +80,49 @@ def rows_can_go(call: Call) -> None:
     call.result([call.pinned(2), call.axes("weight")[1]])
 
 
+def gather_without_coupling(call: Call) -> None:
+    call.pin([call.axes("self")[1]], "gathered")
+    call.result(call.axes("index"))
+
+
+def scatter_that_forgets_the_source(call: Call) -> None:
+    x_, places, source = (call.axes(name) for name in ("self", "index", "src"))
+    call.pin([x_[1]], "written")
+    for axis in (places[0], source[0]):
+        call.labels.unify(x_[0], axis)
+    call.labels.unify(places[1], source[1])
+    call.result(x_)
+
+
+def fourier_element_wise(call: Call) -> None:
+    call.result(call.axes("self"))
+
+
+def attention_without_keys(call: Call) -> None:
+    query, key, value = (call.axes(name) for name in ("query", "key", "value"))
+    for axis, other in ((query[0], key[0]), (query[1], key[1]), (query[3], key[3])):
+        call.labels.unify(axis, other)
+    for axis, other in zip(key, value, strict=True):
+        call.labels.unify(axis, other)
+    first, sums = call.outputs()
+    call.label(first, query)
+    call.label(sums, query[:3])
+
+
+def fold_by_columns(call: Call) -> None:
+    batch, channels, windows = call.axes("self")
+    rows, columns = call.labels.split(channels, 4, channels.size // 4)
+    call.pin([rows, windows], "windows")
+    sizes = call.out.shape[2:]
+    call.result([batch, columns, *[call.pinned(size) for size in sizes]])
+
+
+def diagonal_of_rows(call: Call) -> None:
+    rows, columns = call.axes("self")
+    call.pin([columns], "not looked at")
+    call.result([rows])
+
+
 def pixel_shuffle_by_columns(call: Call) -> None:
     batch, channels, *spatial = call.axes("self")
     rows, columns = call.labels.split(channels, 4, channels.size // 4)
@@ -123,6 +169,14 @@ LAYER_NORM = Sample(
     adapt=adapt.trailing_shape,
 )
 EMBEDDING = Sample(aten.embedding.default, (x(5, 3), index(0, 4)), 3)
+GATHER = Sample(aten.gather.default, (x(2, 5), 1, unknown(torch.tensor([[4, 0], [2, 2]]))), 2 + 2)
+SCATTER = Sample(
+    aten.scatter.src, (x(2, 5), 1, unknown(torch.tensor([[4, 0, 1], [2, 3, 0]])), x(2, 3)), 2
+)
+QKV = ATTENTION[0]
+FOURIER = Sample(aten._fft_r2c.default, (x(2, 4), [1], 0, False), 2)
+FOLD = Sample(aten.col2im.default, (x(2, 12, 9), [4, 4], [2, 2], [1, 1], [0, 0], [1, 1]), 5)
+DIAGONAL = Sample(aten.diagonal.default, (x(3, 3),), 3)
 PIXELS = Sample(aten.pixel_shuffle.default, (x(2, 12, 2, 3), 2), 5, pinned=NO_CHANNELS)
 
 
@@ -153,6 +207,13 @@ WRONG: dict[str, tuple[Sample, Rule]] = {
     "batch statistics over removed samples": (TRAINING, without_sums(TRAINING)),
     "a norm that forgets its weight": (LAYER_NORM, only(norm_without_weight)),
     "a table whose rows can go": (EMBEDDING, only(rows_can_go)),
+    "a gather of operands that are not coupled": (GATHER, only(gather_without_coupling)),
+    "a scatter whose entries can be left out": (SCATTER, only(scatter_that_forgets_the_source)),
+    "a Fourier transform that is element-wise": (FOURIER, only(fourier_element_wise)),
+    "attention that sees removed keys": (QKV, only(attention_without_keys)),
+    "attention that does not sum": (QKV, without_sums(QKV)),
+    "windows with rows and columns swapped": (FOLD, only(fold_by_columns)),
+    "a diagonal that stays where rows go": (DIAGONAL, only(diagonal_of_rows)),
     "a pixel shuffle with rows and columns swapped": (PIXELS, only(pixel_shuffle_by_columns)),
 }
 
