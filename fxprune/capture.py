@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,9 @@ def capture(model: nn.Module) -> fx.GraphModule:
         model, lambda tensor: tensor
     )  # tracing runs forward, which can set attributes
     try:
-        graph = tracer.trace(twin)
+        with warnings.catch_warnings():  # of reentrant checkpointing, which sees no tensors here
+            warnings.filterwarnings("ignore", "None of the inputs have requires_grad")
+            graph = tracer.trace(twin)
     except Exception as error:
         raise CaptureError(
             f"{type(model).__name__} cannot be traced symbolically: {first_line(error)}",

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
+
+from fxprune.containers import contents, is_record, leaves
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
     """The tensors in a value."""
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    return [leaf for leaf in leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 def alike(expected: Any, got: Any) -> bool:
@@ -31,6 +32,8 @@ def alike(expected: Any, got: Any) -> bool:
         )
     if isinstance(expected, torch.Tensor):
         return isinstance(got, torch.Tensor)
+    if is_record(expected):
+        return type(expected) is type(got) and alike(contents(expected), contents(got))
     return expected is got or bool(expected == got)
 
 

@@ -13,6 +13,7 @@ from torch._decomp import decomposition_table
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
+from fxprune.containers import contents, is_record, leaves
 from fxprune.errors import AnalysisError, FxPruneError, first_line
 from fxprune.labels import Axis, LabelAlgebra
 from fxprune.meta_kernels import DispatchMode, run_on_meta
@@ -263,7 +264,7 @@ def decomposed(call: Call) -> Any:
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    return (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
+    return (leaf for leaf in leaves(value) if isinstance(leaf, torch.Tensor))
 
 
 def _on_meta(value: Any) -> Any:
@@ -321,15 +322,17 @@ def _known_index(value: Any) -> Any:
 
 
 def snapshot(value: Any, labels: LabelAlgebra) -> Any:
-    """A value with every tensor replaced by what is known of it."""
+    """A value with every tensor replaced by what is known of it; a dataclass becomes a list."""
     if isinstance(value, torch.Tensor):
         return TracedTensor(tuple(value.shape), tuple(axes_of(value, labels)), value_of(value))
     if type(value) in (list, tuple):
         return type(value)(snapshot(v, labels) for v in value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if is_record(value):
+        return snapshot(contents(value), labels)
     return pytree.tree_map(
-        lambda v: snapshot(v, labels) if isinstance(v, torch.Tensor) else v, value
+        lambda v: snapshot(v, labels) if isinstance(v, torch.Tensor) or is_record(v) else v, value
     )
 
 

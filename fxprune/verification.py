@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph
 from fxprune.comparison import alike, difference, first_difference, tensors
+from fxprune.containers import leaves
 from fxprune.errors import InputError, VerificationError, first_line
 from fxprune.inputs import bind, materialize
 from fxprune.interpretation import TracedTensor
@@ -237,7 +238,7 @@ class _Comparison:
         place) are not known to be removed yet; the finished analysis knows.
         """
         known = pytree.tree_leaves(self.deps.trace.values.get(node.name))
-        for tensor, traced in zip(pytree.tree_leaves(value), known, strict=False):
+        for tensor, traced in zip(leaves(value), known, strict=False):
             if isinstance(traced, TracedTensor) and tensor.dim() == len(traced.axes):
                 pairs = zip(axes_of(tensor, self.labels), traced.axes, strict=True)
                 put_axes(tensor, [t if t.size == a.size else a for a, t in pairs])

@@ -273,3 +273,16 @@ def test_an_axis_that_only_parameters_share_can_be_pruned() -> None:
 
     small = fxprune.shrink(model := LowRank(), fxprune.plan(model, torch.randn(2, 5), 0.5))
     assert small.get_parameter("up").shape == (4, 4)
+
+
+@pytest.mark.parametrize("name", ["multi_output_dataclass", "multi_output_values"])
+def test_plain_values_and_the_containers_of_outputs_stay(name: str) -> None:
+    model, inputs = ZOO[name].build().eval(), ZOO[name].example_inputs()
+    small = fxprune.shrink(model, fxprune.plan(model, inputs, 0.5), inputs)
+    expected, got = model(*inputs), small(*inputs)
+    assert type(got) is type(expected)
+    if isinstance(expected, list):
+        assert got[1:] == expected[1:] == [16, "scores", None]
+        return
+    assert (got.stride, got.note) == (2, "levels")
+    assert [level.shape for level in got.levels] == [level.shape for level in expected.levels]

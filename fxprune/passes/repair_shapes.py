@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
+from fxprune.containers import leaves
 from fxprune.errors import FxPruneError, RewriteError, first_line
 from fxprune.inputs import materialize
 from fxprune.meta_kernels import MetaMode
@@ -134,7 +134,7 @@ class _Walk:
 
     def mismatch(self, node: fx.Node, value: Any) -> tuple[list[Any], list[Any]] | None:
         """The shapes of a node's value and the predicted ones, if they differ."""
-        got = [tuple(t.shape) for t in pytree.tree_leaves(value) if isinstance(t, torch.Tensor)]
+        got = [tuple(t.shape) for t in leaves(value) if isinstance(t, torch.Tensor)]
         predicted = [self.layout.shape(tensor) for tensor in self.layout.tensors(node.name)]
         return (got, predicted) if got != predicted else None
 
