@@ -256,9 +256,7 @@ MOVEMENT = [
     Sample(aten.repeat.default, (x(2, 1), [4, 2, 3]), 4 + 2 + 3, adapt=adapt.repeats("repeats")),
     Sample(aten.tile.default, (x(2, 3), [2]), 2 + 3, adapt=adapt.repeats("dims")),
     Sample(aten.tile.default, (x(2, 3), [2, 1, 2]), 2 + 2 + 3, adapt=adapt.repeats("dims")),
-    Sample(
-        aten.repeat_interleave.self_int, (x(2, 3), 4, 1), 2 + 3 + 4, adapt=adapt.interleaved
-    ),
+    Sample(aten.repeat_interleave.self_int, (x(2, 3), 4, 1), 2 + 3 + 4, adapt=adapt.interleaved),
     Sample(aten.repeat_interleave.self_int, (x(2, 3), 4), 2 + 3 + 4, adapt=adapt.interleaved),
     Sample(aten.constant_pad_nd.default, (x(2, 3), [1, 2]), 2 + 6, adapt=adapt.padded),
     Sample(aten.constant_pad_nd.default, (x(2, 3), [0, 0, 2, 0], 5.0), 4 + 3, adapt=adapt.padded),
