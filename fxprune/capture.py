@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
@@ -90,7 +91,9 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> fx.GraphModule:
     for tracer in attempts[: 1 + (absent != missing)]:
         twin = clone_tree(model, lambda tensor: tensor)
         try:
-            graph = tracer.trace(twin)
+            with warnings.catch_warnings():  # of reentrant checkpoints, which see no tensors here
+                warnings.filterwarnings("ignore", "None of the inputs have requires_grad")
+                graph = tracer.trace(twin)
         except Exception as error:  # noqa: BLE001  # whatever a user's forward raises
             failed, cause = tracer, error
         else:
@@ -126,7 +129,9 @@ def fixed_flags(
         module.training = not module.training
     tracer = Tracer()
     try:
-        other = tracer.trace(twin)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            other = tracer.trace(twin)
     except Exception:  # noqa: BLE001  # whatever a user's forward raises: it is another graph
         differs = True
     else:

@@ -66,6 +66,11 @@ def _writable(ctx: click.Context, param: click.Parameter, path: Path) -> Path:
     return path
 
 
+def _switch(name: str, what: str) -> Callable[[Command], Command]:
+    """The options --name and --no-name, None if neither is given."""
+    return click.option(f"--{name}/--no-{name}", default=None, help=what)
+
+
 _MODEL_OPTIONS = (
     click.argument("model", callback=_parsed(ModelName.parse)),
     click.option(
@@ -128,6 +133,12 @@ _REMOVAL_OPTIONS = (
     click.option("--criterion", type=click.Choice(CRITERIA), help="What ranks the channels."),
     click.option("--round-to", type=click.IntRange(1), help="Round kept widths up to a multiple."),
     click.option("--seed", "plan_seed", type=click.IntRange(0), help="Seed of --criterion random."),
+    _switch("heads", "Whether ratios take whole attention heads.  [default: heads]"),
+    _switch("head-dims", "Whether ratios take dims of heads.  [default: no-head-dims]"),
+    _switch(
+        "groups",
+        "Whether ratios take whole groups of grouped convolutions and norms.  [default: no-groups]",
+    ),
 )
 
 
@@ -176,6 +187,9 @@ def removal_options(command: Command) -> Command:
         criterion: str | None,
         round_to: int | None,
         plan_seed: int | None,
+        heads: bool | None,
+        head_dims: bool | None,
+        groups: bool | None,
         **rest: Any,
     ) -> None:
         removal = {
@@ -186,6 +200,9 @@ def removal_options(command: Command) -> Command:
             "criterion": criterion,
             "round_to": round_to,
             "seed": plan_seed,
+            "heads": heads,
+            "head_dims": head_dims,
+            "groups": groups,
         }
         given = {name: value for name, value in removal.items() if value is not None}
         command(removal=given, **rest)

@@ -52,7 +52,8 @@ def difference(expected: torch.Tensor, got: torch.Tensor) -> tuple[float, float]
 def first_difference(expected: torch.Tensor, got: torch.Tensor) -> str:
     """The place and the values of the largest difference, in words."""
     same = (expected == got) | (expected.isnan() & got.isnan())
-    distance = (expected.double() - got.double()).abs().nan_to_num(torch.inf)
+    exact = torch.complex128 if expected.is_complex() else torch.float64
+    distance = (expected.to(exact) - got.to(exact)).abs().nan_to_num(torch.inf)
     index = int(torch.argmax(torch.where(same, -1, distance)))
     place = tuple(int(i) for i in np.unravel_index(index, expected.shape))
     return (

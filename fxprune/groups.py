@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
@@ -16,7 +18,7 @@ from fxprune.interpretation import Trace, TracedTensor
 from fxprune.labels import Axis, Ids, LabelAlgebra
 from fxprune.rules import as_diagnostic
 from fxprune.rules.convolution import KERNEL_AXIS
-from fxprune.rules.place import module_path
+from fxprune.rules.place import Place, module_path
 
 if TYPE_CHECKING:
     from torch import fx
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 Occurrence: TypeAlias = tuple[str, int, tuple[Ids, ...]]
 Kind: TypeAlias = Literal["channels", "groups", "heads", "head_dims", "copies"]
+_VIEWS = (torch.ops.aten.view, torch.ops.aten._unsafe_view, torch.ops.aten.reshape)
 _KINDS: tuple[Kind, ...] = ("channels", "groups", "heads", "head_dims", "copies")
 
 
@@ -141,7 +144,7 @@ def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
     signature[0] = 0
     ids = np.flatnonzero(signature)
     appearance, producers = _first_appearances(graph, trace)
-    kinds = _kinds(labels)
+    kinds = _kinds(labels, occurrences)
     keys = np.stack([signature[ids], labels.pins(ids).astype(np.uint64), kinds[ids]])
     _, family = np.unique(keys, axis=1, return_inverse=True)
     order = np.lexsort((ids, appearance[ids], family.ravel()))
@@ -202,12 +205,13 @@ def _first_appearances(graph: fx.Graph, trace: Trace) -> tuple[Ids, list[Produce
     return appearance, producers
 
 
-def _kinds(labels: LabelAlgebra) -> NDArray[np.uint64]:
+def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[np.uint64]:
     """For each id the number of its kind.
 
     Rows of a refinement that became a batch axis of a contraction are heads, their columns head
     dims. Otherwise the columns are channels, taken equally from each row, and the rows are groups;
-    unless all columns are pinned, then the rows are the channels.
+    unless all columns are pinned, or are the pieces of a view that only the rows come out of (a
+    maxout), then the rows are the channels.
     """
     kinds = np.zeros(len(labels), dtype=np.uint64)
     batch = np.zeros(len(labels), dtype=np.bool_)
@@ -220,7 +224,10 @@ def _kinds(labels: LabelAlgebra) -> NDArray[np.uint64]:
         columns = np.concatenate([[0], *labels.expand([refinement.columns])])
         if batch[rows].any():
             heads.append((rows, columns))
-        elif refinement.prefer_rows and rows.any():
+        elif rows.any() and (
+            refinement.prefer_rows
+            or (_is_view(refinement.place) and _ends_before(columns, rows, occurrences))
+        ):
             kinds[columns] = _KINDS.index("groups")
         elif columns.any():
             kinds[rows] = _KINDS.index("groups")
@@ -230,6 +237,21 @@ def _kinds(labels: LabelAlgebra) -> NDArray[np.uint64]:
         kinds[rows] = _KINDS.index("heads")
         kinds[columns] = _KINDS.index("head_dims")
     return kinds
+
+
+def _is_view(place: Any) -> bool:
+    op = place.op if isinstance(place, Place) else None
+    return op is not None and op._overloadpacket in _VIEWS
+
+
+def _ends_before(columns: Ids, rows: Ids, occurrences: Sequence[Occurrence]) -> bool:
+    """Whether the rows are on all parameter axes that the columns are on, and on others too."""
+    if not columns.any():
+        return False
+    column, row = columns.max(), rows.max()
+    on_rows = [any((v == row).any() for v in vectors) for _, _, vectors in occurrences]
+    on_columns = [any((v == column).any() for v in vectors) for _, _, vectors in occurrences]
+    return on_rows != on_columns and all(map(operator.le, on_columns, on_rows))
 
 
 def _occurrences_of(

@@ -6,6 +6,7 @@ import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
@@ -115,6 +116,8 @@ class LabelMode(DispatchMode):
         self.trace = trace
         self.labels = trace.labels
         self.node: fx.Node | None = None
+        self.read: list[Axis] = []
+        self.moved: dict[str, Place] = {}
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
@@ -196,15 +199,46 @@ class LabelMode(DispatchMode):
             args, out = snapshot(list(call.args), self.labels), snapshot(call.out, self.labels)
             kwargs = {name: snapshot(v, self.labels) for name, v in call.kwargs.items()}
             trace.work.append(Work(node, call.op, args, kwargs, out))
-        for operand in call.tensors():
-            name = getattr(operand, _STATE_NAME, None)
-            if name is not None:
-                trace.touched.add(name)
+        self.note_reads(call, rule)
         if rule is not None:
             for operand_name, dim in rule.normalizes(call):
                 axis = call.axes(operand_name)[dim]
                 if self.labels.leaves(axis):
                     trace.renormalized.append(Renormalization(self.labels.place, axis))
+
+    def note_reads(self, call: Call, rule: Rule | None) -> None:
+        """Note which positions of state tensors meet anything else, be it by way of slices.
+
+        What is computed of state tensors alone stands for them, but for axes that are summed over.
+        """
+        operands = call.tensors()
+        names = [getattr(operand, _STATE_NAME, None) for operand in operands]
+        self.trace.touched.update(name for name in names if name is not None)
+        is_state = None not in names and rule is not None
+        for operand, name in zip(operands, names, strict=True):
+            if name is not None and is_state:
+                self.moved.setdefault(name, self.labels.place)
+            elif name is not None:
+                self.read += call.axes(operand)
+        if is_state and names and rule is not None:
+            across = [*rule.sums(call), *rule.normalizes(call)]
+            self.read += [call.axes(name)[dim] for name, dim in across if call.axes(name)]
+            for out in call.outputs():
+                setattr(out, _STATE_NAME, names[0])
+
+    def pin_unread(self) -> None:
+        """Keep what a slice of a state tensor leaves out: inputs of other sizes can read it.
+
+        `positions[: x.shape[1]]` reads as much of a table as the example inputs are long.
+        """
+        labels = self.labels
+        is_read = np.zeros(len(labels), dtype=np.bool_)
+        for vector in labels.expand([v for axis in self.read for v in axis.vectors]):
+            is_read[vector] = True
+        for name, place in self.moved.items():
+            reason = place.because("not read with example inputs of this size")
+            for vector in labels.expand([v for a in self.trace.axes[name] for v in a.vectors]):
+                labels.pin(vector[~is_read[vector]], reason)
 
     def pin_everything(self, call: Call) -> None:
         """An operator that nobody wrote a rule for: nothing that it touches can be removed."""
@@ -279,7 +313,7 @@ def _known_index(value: Any) -> Any:
 
 
 def snapshot(value: Any, labels: LabelAlgebra) -> Any:
-    """A value with every tensor replaced by what is known of it."""
+    """A value with every tensor replaced by what is known of it; containers become plain ones."""
     if isinstance(value, torch.Tensor):
         axes = tuple(axes_of(value, labels))
         return TracedTensor(tuple(value.shape), axes, value_of(value), value.dtype)
@@ -338,6 +372,7 @@ def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
             out = interpreter.run(initial_env=environment, enable_io_processing=False)
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
+    mode.pin_unread()
     output = next(node for node in reversed(graph_module.graph.nodes) if node.op == "output")
     for tensor in tensors(out):
         reason = labels.place = Place(output, None, "output of the model")

@@ -27,3 +27,16 @@ def inputs(*shapes: tuple[int, ...]) -> Callable[[], tuple[Tensor, ...]]:
         return tuple(torch.randn(shape, generator=generator) for shape in shapes)
 
     return draw
+
+
+def words(vocabulary: int, *shapes: tuple[int, ...]) -> Callable[[], tuple[Tensor, ...]]:
+    """Return a function that draws one tensor of word numbers per shape, the same each time.
+
+    The last word is left out, so that every number plus one is a word too.
+    """
+
+    def draw() -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(0)
+        return tuple(torch.randint(vocabulary - 1, shape, generator=generator) for shape in shapes)
+
+    return draw

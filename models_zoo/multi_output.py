@@ -2,10 +2,13 @@
 
 Coupled: a trunk's channels with the inputs of both heads, of which no output may go, wherever in
 the returned dictionary it sits. Two inputs: each has a stem of its own, and the addition couples
-them. A returned concatenation pins every channel in it, and leaves the layers before free.
+them. A returned concatenation pins every channel in it, and leaves the layers before free. What a
+dataclass or a list holds beside tensors comes back as it was.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +49,46 @@ class TwoInputs(nn.Module):
         return self.head(self.conv(x))
 
 
+@dataclass
+class Result:
+    """What `Bundled` returns."""
+
+    scores: Tensor
+    levels: list[Tensor]
+    stride: int
+    note: str | None = None
+
+
+class Bundled(nn.Module):
+    """Scores, two feature maps and plain values, in a dataclass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.deep = conv_bn_relu(3, 10), conv_bn_relu(10, 14, stride=2)
+        self.fine, self.coarse = nn.Conv2d(10, 6, 1), nn.Conv2d(14, 6, 1)
+        self.head = classifier(14)
+
+    def forward(self, x: Tensor) -> Result:
+        """Map (N, 3, H, W) to scores (N, 10), two maps of 6 channels, and the stride of one."""
+        fine = self.stem(x)
+        coarse = self.deep(fine)
+        return Result(self.head(coarse), [self.fine(fine), self.coarse(coarse)], 2, "levels")
+
+
+class PlainValues(nn.Module):
+    """A list of scores, the number of channels that made them, a string and None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(conv_bn_relu(3, 10), conv_bn_relu(10, 16))
+        self.classes = classifier(16)
+
+    def forward(self, x: Tensor) -> list[Tensor | int | str | None]:
+        """Map (N, 3, H, W) to [scores (N, 10), 16, "scores", None]."""
+        x = self.trunk(x)
+        return [self.classes(x), x.shape[1], "scores", None]
+
+
 class ReturnedConcat(nn.Module):
     """Two branches whose concatenation is the result, next to class scores."""
 
@@ -68,4 +111,6 @@ MODELS = (
     ZooModel("multi_output", TwoHeads, inputs(_IMAGE), "two heads in a dictionary"),
     ZooModel("multi_output_two_inputs", TwoInputs, inputs(_IMAGE, (2, 5)), "two inputs, added"),
     ZooModel("multi_output_concat", ReturnedConcat, inputs(_IMAGE), "a returned concatenation"),
+    ZooModel("multi_output_dataclass", Bundled, inputs(_IMAGE), "a dataclass with a list"),
+    ZooModel("multi_output_values", PlainValues, inputs(_IMAGE), "plain values beside tensors"),
 )

@@ -354,7 +354,7 @@ def test_the_removal_options_reach_the_plan() -> None:
     run(
         *("plan", "nets:Net", "--ratio", 0.5, "--ratios", "body=0.0", "--channels", "body=0,3"),
         *("--ignore", "stem", "--criterion", "random", "--round-to", 2, "--seed", 7),
-        *("-o", "plan.json"),
+        *("--no-heads", "--head-dims", "--groups", "-o", "plan.json"),
     )
     plan = fxprune.Plan.load("plan.json")
     assert plan.groups["stem"].removed == ()
@@ -363,6 +363,7 @@ def test_the_removal_options_reach_the_plan() -> None:
     assert plan.made["criterion"] == "random"
     assert plan.made["round_to"] == 2
     assert plan.made["seed"] == 7
+    assert [plan.made[kind] for kind in ("heads", "head_dims", "groups")] == [False, True, True]
 
 
 def test_plan_prints_the_widths() -> None:

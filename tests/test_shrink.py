@@ -225,3 +225,64 @@ def test_every_wrong_input_is_refused_and_changes_nothing(tmp_path: Path) -> Non
         with pytest.raises(fxprune.FxPruneError, match=f"(?s){message}"):
             call()
     assert unchanged(model, before)
+
+
+class Tables(nn.Module):
+    """Adds the first rows of a table, as many as there are tokens, and masks by another table."""
+
+    mask: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(5, 8), nn.Linear(8, 3)
+        self.positions = nn.Parameter(torch.randn(16, 5))
+        self.register_buffer("mask", torch.randn(16, 16).tril())
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.shape[1]
+        x = self.embed(x) + self.embed(self.positions * 0.5)[:tokens]
+        return self.head(self.mask[:tokens, :tokens] @ x)
+
+
+@pytest.mark.parametrize("tokens", [1, 6, 7, 16])
+def test_a_table_can_be_read_further_than_with_the_example_inputs(tokens: int) -> None:
+    torch.manual_seed(0)
+    model = Tables()
+    plan = fxprune.plan(model, torch.randn(2, 6, 5), 0.5)
+    small = fxprune.shrink(model, plan)
+    assert small.get_parameter("positions").shape == (16, 5)
+    assert small.get_buffer("mask").shape == (16, 16)
+    fxprune.verify(model, small, plan, torch.randn(2, tokens, 5))
+
+
+def test_a_table_says_why_the_rows_that_no_example_reads_stay() -> None:
+    deps = fxprune.analyze(Tables(), torch.randn(2, 6, 5))
+    rows = {group.size: group.pinned for group in deps.groups if group.name.startswith("mask")}
+    assert rows[10] is not None
+    assert rows[10].what == "not read with example inputs of this size"
+
+
+def test_an_axis_that_only_parameters_share_can_be_pruned() -> None:
+    class LowRank(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.up = nn.Parameter(torch.randn(5, 8)), nn.Parameter(torch.randn(8, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ (self.down @ self.up)
+
+    small = fxprune.shrink(model := LowRank(), fxprune.plan(model, torch.randn(2, 5), 0.5))
+    assert small.get_parameter("up").shape == (4, 4)
+
+
+@pytest.mark.parametrize("name", ["multi_output_dataclass", "multi_output_values"])
+def test_plain_values_and_the_containers_of_outputs_stay(name: str) -> None:
+    model, inputs = ZOO[name].build().eval(), ZOO[name].example_inputs()
+    small = fxprune.shrink(model, fxprune.plan(model, inputs, 0.5), inputs)
+    expected, got = model(*inputs), small(*inputs)
+    assert type(got) is type(expected)
+    if isinstance(expected, list):
+        assert got[1:] == expected[1:] == [16, "scores", None]
+        return
+    assert (got.stride, got.note) == (2, "levels")
+    assert [level.shape for level in got.levels] == [level.shape for level in expected.levels]

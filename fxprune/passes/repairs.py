@@ -62,6 +62,7 @@ ON_MISMATCH: dict[str, Change] = {
     "full": size_repairs.sizes(0),
     "repeat": size_repairs.repeat,
     "tile": size_repairs.repeat,
+    "repeat_interleave": size_repairs.repeat_interleave,
     "layer_norm": size_repairs.normalized_shape,
     "native_layer_norm": size_repairs.normalized_shape,
     "rms_norm": size_repairs.normalized_shape,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -101,6 +102,15 @@ def repeat(repair: Repair) -> bool:
         return repair.set(1, ("repeats", "dims", "sizes"), type(listed)(values))
     repair.node.args = (repair.node.args[0], *values)
     return True
+
+
+def repeat_interleave(repair: Repair) -> bool:
+    """`repeat_interleave(x, n, dim)`: some of the n copies of every position can go."""
+    new_out = repair.layout.shape(repair.outputs[0])
+    new_in = repair.layout.shape(repair.operand)
+    dim = repair.argument(2, "dim")
+    dims = slice(None) if dim is None else slice(dim % len(new_in), dim % len(new_in) + 1)
+    return repair.set(1, ("repeats",), math.prod(new_out[dims]) // math.prod(new_in[dims]))
 
 
 def normalized_shape(repair: Repair) -> bool:

@@ -38,12 +38,17 @@ def plan(
     criterion: Criterion = "l2",
     round_to: int = 1,
     seed: int = 0,
+    heads: bool = True,
+    head_dims: bool = False,
+    groups: bool = False,
 ) -> Plan:
     """Choose the channels to remove from a model.
 
     Of every group of n channels, floor(n * ratio) with the lowest scores go, and at least one
-    stays. Later patterns in `ratios` win over earlier ones, and all of them over `ratio`; a group
-    that several modules produce (a residual stream) follows whichever of them is named.
+    stays. Where an axis is heads by head dims, or groups by channels of a group, `heads`,
+    `head_dims` and `groups` say which of them ratios take from. Later patterns in `ratios` win
+    over earlier ones, and all of them over `ratio`; a group that several modules produce (a
+    residual stream) follows whichever of them is named.
 
     Args:
         model: the model, a GraphModule, or the DependencyGraph that `analyze` made of it (which
@@ -58,9 +63,14 @@ def plan(
         criterion: "l2", "l1" (size of all coupled weights) or "random".
         round_to: kept widths are rounded up to a multiple of this, where a group is that wide.
         seed: for the "random" criterion.
+        heads: whether ratios take whole attention heads.
+        head_dims: whether ratios take dims of heads, the same ones of every head that the model
+            couples; the scale of the attention stays the original's.
+        groups: whether ratios take whole groups of grouped convolutions and norms.
 
     Raises:
-        InputError: a ratio, criterion or `round_to` is out of range, or a weight is not finite.
+        InputError: a ratio, criterion, `round_to` or switch is out of range, or a weight is not
+            finite.
         PlanError: an unknown module, or a channel that does not exist or must stay.
         CaptureError, AnalysisError: see `analyze`.
     """
@@ -75,9 +85,11 @@ def plan(
         raise InputError(f"ignore is {ignore!r}", hint="pass a list of names or patterns")
     _check_integer(round_to, "round_to", 1)
     _check_integer(seed, "seed", 0)
+    switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
+    kinds = {"channels", *(kind for kind, chosen in switches.items() if _is_chosen(chosen, kind))}
     deps = analyze(model, example_inputs)
     matcher = ModuleMatcher(deps)
-    wanted = {g.name: ratio for g in deps.groups if g.prunable and g.kind in ("channels", "heads")}
+    wanted = {g.name: ratio for g in deps.groups if g.prunable and g.kind in kinds}
     for pattern, value in given.items():
         for group in _prunable(matcher.groups(pattern), pattern):
             if group.name in wanted or group.name == pattern:
@@ -102,6 +114,7 @@ def plan(
         "criterion": criterion,
         "round_to": round_to,
         "seed": seed,
+        **switches,
     }
     return make_plan(deps, np.unique(np.concatenate(removed)), made)
 
@@ -147,6 +160,12 @@ def _prunable(groups: Sequence[Group], pattern: str) -> list[Group]:
 def _check_integer(value: Any, name: str, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}", why=f"it must be an integer of at least {least}")
+
+
+def _is_chosen(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}", hint="pass True or False")
+    return value
 
 
 def _checked_names(value: Any, name: str) -> Mapping[str, Any]:

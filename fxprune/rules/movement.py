@@ -185,15 +185,17 @@ def repeat(call: Call) -> None:
 
 @rule(aten.repeat_interleave.self_int)
 def repeat_interleave(call: Call) -> None:
-    """Each position `repeats` times in place."""
-    x = call.axes("self")
-    if call.arg("dim") is None:
-        flat = call.labels.merge(x) if x else call.pinned(1)
-        call.result([call.labels.take(flat, np.repeat(np.arange(flat.size), call.arg("repeats")))])
-        return
-    dim = call.dim()
-    index = np.repeat(np.arange(x[dim].size), call.arg("repeats"))
-    _along(call, dim, call.labels.take(x[dim], index))
+    """Each position `repeats` times in place; every copy can go alone, at all positions at once.
+
+    As its decomposition, an expand along a new axis that is merged.
+    """
+    x = list(call.axes("self"))
+    dim = call.arg("dim")
+    if dim is None:
+        x, dim = [call.labels.merge(x) if x else call.pinned(1)], 0
+    copies = call.labels.copies_axis(call.arg("repeats"))
+    x[dim] = call.labels.merge([x[dim], copies])
+    call.result(x)
 
 
 @rule(aten.constant_pad_nd)

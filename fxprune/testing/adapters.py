@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,6 +98,12 @@ def repeats(name: str) -> Adapter:
         return {name: counts}
 
     return adapt
+
+
+def interleaved(kept: Kept) -> Mapping[str, Any]:
+    """Every position is repeated as often as copies are kept."""
+    kept_in = math.prod(len(positions) for positions in kept.inputs["self"])
+    return {"repeats": math.prod(kept.shape()) // kept_in}
 
 
 def padded(kept: Kept) -> Mapping[str, Any]:

@@ -71,6 +71,32 @@ def test_whole_groups_and_head_dims_stay_by_default() -> None:
     assert kinds == {"groups": False, "channels": True}
 
 
+@pytest.mark.parametrize("heads", [True, False])
+@pytest.mark.parametrize("head_dims", [True, False])
+@pytest.mark.parametrize("groups", [True, False])
+def test_switches_say_which_kinds_a_ratio_takes_from(
+    heads: bool, head_dims: bool, groups: bool
+) -> None:
+    chosen = {"channels": True, "heads": heads, "head_dims": head_dims, "groups": groups}
+    for name in ("grouped_conv", "qkv_fused"):
+        plan = fxprune.plan(zoo(name), ratio=0.5, heads=heads, head_dims=head_dims, groups=groups)
+        kinds = {group.kind: bool(group.removed) for group in plan.groups.values()}
+        assert kinds == {kind: chosen[kind] for kind in kinds}
+
+
+def test_a_kind_that_is_switched_off_can_be_named() -> None:
+    deps = zoo("qkv_fused")
+    (name,) = (group.name for group in deps.groups if group.kind == "head_dims")
+    assert fxprune.plan(deps, ratios={name: 0.5}).groups[name].width == 3
+
+
+@pytest.mark.parametrize("name", ["heads", "head_dims", "groups"])
+@pytest.mark.parametrize("value", [0, 1, "yes", None])
+def test_a_switch_that_is_not_true_or_false_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"^{name} is"):
+        fxprune.plan(chain(3, 8, 2), torch.zeros(1, 3), 0.5, **{name: value})
+
+
 def test_at_least_one_channel_of_each_half_of_a_chunk_stays() -> None:
     class Halves(nn.Module):
         def __init__(self) -> None:
@@ -433,6 +459,9 @@ def test_a_plan_tells_how_it_was_made() -> None:
         "criterion": "l1",
         "round_to": 2,
         "seed": 3,
+        "heads": True,
+        "head_dims": False,
+        "groups": False,
     }
 
 
