@@ -145,6 +145,7 @@ def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
     ids = np.flatnonzero(signature)
     appearance, producers = _first_appearances(graph, trace)
     kinds = _kinds(labels, occurrences)
+    kinds[_copies(labels, appearance, producers, kinds)] = _KINDS.index("copies")
     keys = np.stack([signature[ids], labels.pins(ids).astype(np.uint64), kinds[ids]])
     _, family = np.unique(keys, axis=1, return_inverse=True)
     order = np.lexsort((ids, appearance[ids], family.ravel()))
@@ -231,12 +232,24 @@ def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[n
             kinds[columns] = _KINDS.index("groups")
         elif columns.any():
             kinds[rows] = _KINDS.index("groups")
-    for copies in labels.copy_ids:
-        kinds[labels.find(copies)] = _KINDS.index("copies")
     for rows, columns in heads:
         kinds[rows] = _KINDS.index("heads")
         kinds[columns] = _KINDS.index("head_dims")
     return kinds
+
+
+def _copies(
+    labels: LabelAlgebra, appearance: Ids, producers: Sequence[Producer], kinds: NDArray[np.uint64]
+) -> Ids:
+    """The channels that an `expand` made: no value before it carries them."""
+    found = [np.zeros(0, dtype=np.int64)]
+    for ids, place in labels.copy_ids:
+        roots = labels.find(ids)
+        stamps = np.minimum(appearance[roots], len(producers))
+        nodes = np.array([*(producer.node for producer in producers), ""])[stamps]
+        made_here = nodes == (place.node.name if isinstance(place, Place) else "")
+        found.append(roots[made_here & (kinds[roots] == _KINDS.index("channels"))])
+    return np.concatenate(found)
 
 
 def _is_view(place: Any) -> bool:

@@ -194,7 +194,7 @@ class LabelAlgebra(LabelStore):
     def copies_axis(self, size: int) -> Axis:
         """The axis of an expanded dim: copies of one position, each of which can go alone."""
         axis = self.fresh_axis(size)
-        self.copy_ids += axis.vectors
+        self.copy_ids += [(ids, self.place) for ids in axis.vectors]
         return axis
 
     # -- reshape ----------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class LabelStore:
         self.pin_places: list[Any] = [None, None]
         self.refinements: list[Refinement] = []
         self.batch_ids: list[Ids] = []
-        self.copy_ids: list[Ids] = []
+        self.copy_ids: list[tuple[Ids, Any]] = []
         self._pinned_by[0] = 1
 
     def __len__(self) -> int:

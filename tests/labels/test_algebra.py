@@ -32,7 +32,7 @@ def test_a_fresh_axis_of_fewer_than_two_positions_is_pinned(
 
 def test_copies_are_free_and_written_down(labels: LabelAlgebra) -> None:
     assert vectors(labels, labels.copies_axis(3)) == [[1, 2, 3]]
-    assert [ids.tolist() for ids in labels.copy_ids] == [[1, 2, 3]]
+    assert [ids.tolist() for ids, _ in labels.copy_ids] == [[1, 2, 3]]
 
 
 def test_a_pinned_axis_knows_why(labels: LabelAlgebra) -> None:

@@ -148,6 +148,6 @@ def test_a_copy_has_its_own_lists() -> None:
     twin.refine(np.arange(1, 5), 2, None)
     twin.pin(np.array([5]), "why")
     twin.batch_ids.append(np.array([1]))
-    twin.copy_ids.append(np.array([1]))
+    twin.copy_ids.append((np.array([1]), None))
     assert (store.refinements, store.batch_ids, store.copy_ids, len(store)) == ([], [], [], 5)
     assert "why" not in store.reasons
