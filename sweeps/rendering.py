@@ -42,7 +42,7 @@ def render(rows: Sequence[Row], timeout: float) -> str:
     made = _MADE.format(versions=found, python=platform.python_version(), timeout=timeout)
     libraries = dict.fromkeys(row.library for row in rows)
     tables = [f"## {name}\n\n{table(r for r in rows if r.library == name)}" for name in libraries]
-    return "\n\n".join([f"{_INTRODUCTION}\n{made}", f"## Totals\n\n{totals(rows)}", *tables, ""])
+    return "\n\n".join([f"{_INTRODUCTION}\n{made}", f"## Totals\n\n{totals(rows)}", *tables]) + "\n"
 
 
 def totals(rows: Iterable[Row]) -> str:

@@ -35,7 +35,8 @@ def _options(name: str, family: str) -> dict[str, Any]:
 
 
 def _build(name: str, family: str) -> nn.Module:
-    return models.get_model(name, weights=None, **_options(name, family))
+    model: nn.Module = models.get_model(name, weights=None, **_options(name, family))
+    return model
 
 
 def _inputs(name: str, family: str) -> tuple[Any, ...]:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from sweeps.entry import normal
-from sweeps.transformers_models.architecture import architecture, text, text_and_image
+from sweeps.transformers_models.architecture import architecture, text_and_image
 from sweeps.transformers_models.common import TEXT, WIDE, Options
 
 _PATCHES: Options = {**WIDE, "image_size": 32, "patch_size": 8}
 _BOTH: Options = {"text_config": TEXT, "vision_config": _PATCHES, "projection_dim": 32}
-
-
-def _clap() -> dict[str, Tensor]:
-    return {**text(), "input_features": normal(2, 1, 64, 64), "is_longer": None}
 
 
 MULTIMODAL = (

@@ -6,8 +6,13 @@ import pytest
 from torch import nn
 
 from sweeps.entry import SweepModel, normal
-from sweeps.running import Task, run_all, run_one
+from sweeps.running import Task, preload, run_all, run_one
 from tests.sweeps import tasks
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imports_only_once() -> None:
+    preload(["tests.sweeps.tasks", "sweeps.running"])
 
 
 def model(name: str = "net") -> SweepModel:
