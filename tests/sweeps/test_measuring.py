@@ -15,11 +15,6 @@ from sweeps.measuring import measure, prunable_share
 from sweeps.rows import Row
 
 
-class Branching(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x if x.item() > 0 else -x
-
-
 class NotANumber(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.nan
@@ -103,10 +98,6 @@ def test_a_model_that_tells_nothing_is_unusable(
     row = row_of(build, shape)
     assert row.outcome == "unusable"
     assert row.reason.startswith(reason)
-
-
-def test_a_model_that_fxprune_cannot_trace_has_a_row() -> None:
-    assert row_of(Branching, (1,)).outcome in ("refused", "shrunk")
 
 
 def test_a_model_that_is_too_large_is_skipped() -> None:
