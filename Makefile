@@ -3,7 +3,7 @@ PYTHON ?= python
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test lint format types bench demo golden clean
+.PHONY: help install check test lint format types bench sweep demo golden clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ types: ## Check types
 
 bench: ## Run the benchmarks
 	$(PYTHON) -m benchmarks
+
+sweep: ## Run every torchvision, timm and transformers model
+	$(PYTHON) -m sweeps
 
 demo: ## Prune and verify a small trained model
 	$(PYTHON) -m examples.demo
