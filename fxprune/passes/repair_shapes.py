@@ -12,9 +12,11 @@ from torch.utils import _pytree as pytree
 
 from fxprune.errors import FxPruneError, RewriteError, first_line
 from fxprune.inputs import materialize
+from fxprune.lowering import Lowering
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
 from fxprune.passes.base import Pass
+from fxprune.passes.inlining import hold_state_only, inline
 from fxprune.passes.numbers import is_channels_only, read_axes
 from fxprune.passes.repair import Repair, operation
 from fxprune.passes.repairs import ALWAYS, ON_MISMATCH
@@ -36,7 +38,9 @@ class RepairShapes(Pass):
        it was in the original, so that `dim ** -0.5` does not change.
     3. A node that fails or comes out in another shape than predicted gets its shape arguments set,
        dim by dim; dims that are right, such as the batch, stay as they are.
-    4. Every node's shape is compared with the prediction; a node that still differs is an error
+    4. A node that still fails or differs is lowered: its ATen operators take its place, and are
+       repaired in turn.
+    5. Every node's shape is compared with the prediction; a node that still differs is an error
        that names it.
     """
 
@@ -58,6 +62,9 @@ class _Walk:
         self.modified = False
         self.shadow = clone_tree(graph_module, to_meta)
         self.interpreter = fx.Interpreter(self.shadow, garbage_collect_values=False)
+        self.lowering = Lowering(layout.deps)
+        self.lowerable = {node.name for node in layout.deps.graph_module.graph.nodes}
+        self.emptied: set[str] = set()
 
     def run(self) -> None:
         """Visit every node."""
@@ -71,6 +78,9 @@ class _Walk:
                     self.visit(node)
         if self.modified:
             self.erase_unused_numbers()
+        called = {str(n.target) for n in graph.nodes if n.op == "call_module"}
+        for target in sorted(self.emptied - called - {""}):
+            hold_state_only(self.graph_module, target)
 
     def visit(self, node: fx.Node) -> None:
         """Repair one node if need be, run it, and check its value."""
@@ -84,24 +94,54 @@ class _Walk:
         if wrong and name in ON_MISMATCH:
             self.modified |= self._apply(ON_MISMATCH[name], repair)
             value, error = self.evaluate(node)
-        if error is not None:
-            raise RewriteError(
-                f"node {node.name} does not take the pruned operands: {first_line(error)}",
-                where=locate(node),
-                why=f"its operands have shapes {repair.operand_shapes()}",
-                hint=f"ignore the groups that reach it, or report {name!r} as unsupported",
-            ) from error
-        if (problem := self.mismatch(node, value)) is not None:
-            raise RewriteError(
-                f"node {node.name} comes out as {problem[0]} instead of {problem[1]}",
-                where=locate(node),
-                why=f"{name!r} keeps a size of the original that has no repair",
-                hint="ignore the groups that reach it, or report it as unsupported",
-            )
+        if error is not None or self.mismatch(node, value) is not None:
+            self.lower(node, value, error)
+            return
         if isinstance(value, (bool, int, float)) and value != expected:
             self.keep_number(node, value, expected)
             value = expected
         self.interpreter.env[node] = value
+
+    def lower(self, node: fx.Node, value: Any, error: Exception | None) -> None:
+        """Put the operators of a node that has no repair in its place, and visit them."""
+        failure = self.failure(node, value, error)
+        if node.name not in self.lowerable or isinstance(node.target, torch._ops.OpOverload):
+            raise failure from error
+        self.lowerable.remove(node.name)
+        target = str(node.target) if node.op == "call_module" else ""
+        try:
+            made, values = inline(node, self.lowering.lower(node.name), self.graph_module)
+        except RewriteError as refusal:
+            raise RewriteError(
+                failure.what,
+                where=failure.where,
+                why=f"{failure.why}; {refusal.what}",
+                hint=failure.hint,
+            ) from (error or refusal)
+        self.modified = True
+        self.emptied.add(target)
+        self.layout = self.layout.extended(values)
+        for inner in [*made, node]:
+            self.visit(inner)
+
+    def failure(self, node: fx.Node, value: Any, error: Exception | None) -> RewriteError:
+        """What is wrong with a node's value."""
+        repair = Repair(node, self.graph_module, self.layout)
+        name = operation(node, self.graph_module)
+        if error is not None:
+            return RewriteError(
+                f"node {node.name} does not take the pruned operands: {first_line(error)}",
+                where=locate(node),
+                why=f"its operands have shapes {repair.operand_shapes()}",
+                hint=f"ignore the groups that reach it, or report {name!r} as unsupported",
+            )
+        got, predicted = self.mismatch(node, value) or ([], [])
+        return RewriteError(
+            f"node {node.name} comes out as {got} instead of {predicted}",
+            where=locate(node),
+            why=f"{name!r} keeps a size of the original that has no repair",
+            hint="ignore the groups that reach it, or report it as unsupported",
+        )
 
     def _apply(self, function: Any, repair: Repair) -> bool:
         try:
