@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from models_zoo import (
+    attention_modules,
     bottleneck,
     channel_shuffle,
     channel_softmax,
@@ -35,6 +36,7 @@ from models_zoo import (
     padded_shortcut,
     pixel_shuffle,
     raw_parameter,
+    recurrent,
     residual,
     shape_arithmetic,
     shared_module,
@@ -75,6 +77,8 @@ _FAMILIES = (
     channel_softmax,
     index_channels,
     multi_output,
+    attention_modules,
+    recurrent,
     nothing_to_prune,
 )
 

@@ -73,6 +73,7 @@ def inline(
 def _become(node: fx.Node, result: Any, new: list[fx.Node]) -> None:
     """Turn a node into the one that yields the result."""
     node.op, node.kwargs = "call_function", {}
+    node.meta.pop("is_wrapped", None)  # or fx would wrap the operator for all later tracing
     if not isinstance(result, fx.Node):
         if type(result) not in _BUILDERS and not isinstance(result, (tuple, list, dict)):
             raise RewriteError(

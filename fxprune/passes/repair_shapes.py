@@ -23,6 +23,7 @@ from fxprune.passes.repairs import ALWAYS, ON_MISMATCH
 from fxprune.rules import locate
 
 if TYPE_CHECKING:
+    from fxprune.lowering import Lowered
     from fxprune.planning import Layout
 
 
@@ -39,7 +40,7 @@ class RepairShapes(Pass):
     3. A node that fails or comes out in another shape than predicted gets its shape arguments set,
        dim by dim; dims that are right, such as the batch, stay as they are.
     4. A node that still fails or differs is lowered: its ATen operators take its place, and are
-       repaired in turn.
+       repaired in turn. So is a user's function or a module of several parts that uses sizes.
     5. Every node's shape is compared with the prediction; a node that still differs is an error
        that names it.
     """
@@ -79,7 +80,7 @@ class _Walk:
         if self.modified:
             self.erase_unused_numbers()
         called = {str(n.target) for n in graph.nodes if n.op == "call_module"}
-        for target in sorted(self.emptied - called - {""}):
+        for target in sorted(self.emptied - called):
             hold_state_only(self.graph_module, target)
 
     def visit(self, node: fx.Node) -> None:
@@ -95,22 +96,23 @@ class _Walk:
             self.modified |= self._apply(ON_MISMATCH[name], repair)
             value, error = self.evaluate(node)
         if error is not None or self.mismatch(node, value) is not None:
-            self.lower(node, value, error)
+            self.replace(node, self.lowered(node, value, error))
+            return
+        if (hidden := self.hidden_sizes(repair)) is not None:
+            self.replace(node, hidden)
             return
         if isinstance(value, (bool, int, float)) and value != expected:
             self.keep_number(node, value, expected)
             value = expected
         self.interpreter.env[node] = value
 
-    def lower(self, node: fx.Node, value: Any, error: Exception | None) -> None:
-        """Put the operators of a node that has no repair in its place, and visit them."""
+    def lowered(self, node: fx.Node, value: Any, error: Exception | None) -> Lowered:
+        """The operators of a node that has no repair."""
         failure = self.failure(node, value, error)
         if node.name not in self.lowerable or isinstance(node.target, torch._ops.OpOverload):
             raise failure from error
-        self.lowerable.remove(node.name)
-        target = str(node.target) if node.op == "call_module" else ""
         try:
-            made, values = inline(node, self.lowering.lower(node.name), self.graph_module)
+            return self.lowering.lower(node.name)
         except RewriteError as refusal:
             raise RewriteError(
                 failure.what,
@@ -118,8 +120,42 @@ class _Walk:
                 why=f"{failure.why}; {refusal.what}",
                 hint=failure.hint,
             ) from (error or refusal)
+
+    def hidden_sizes(self, repair: Repair) -> Lowered | None:
+        """The operators of a user's function or compound module that uses sizes inside.
+
+        It can take the pruned operands, yield the right shape, and be wrong: 4 heads of 2 channels
+        instead of 2 heads of 4. What cannot be lowered stays; verification tells.
+        """
+        node = repair.node
+        state = f"{node.target}." if node.op == "call_module" else None
+        touched = repair.names_pruned_axis() or (
+            state is not None and any(name.startswith(state) for name in self.layout.slices)
+        )
+        if not touched or node.name not in self.lowerable or not self.is_compound(node):
+            return None
+        try:
+            lowered = self.lowering.lower(node.name)
+        except RewriteError:
+            return None
+        return lowered if _uses_sizes(lowered.graph, self.graph_module) else None
+
+    def is_compound(self, node: fx.Node) -> bool:
+        """Whether a node calls a function that is not torch's, or a module of several parts."""
+        if node.op == "call_module":
+            module = self.graph_module.get_submodule(str(node.target))
+            return any(module.children()) or not type(module).__module__.startswith("torch.nn")
+        home = str(getattr(node.target, "__module__", "")).partition(".")[0]
+        known = ("torch", "_operator", "operator", "builtins", "math")
+        return node.op == "call_function" and home not in known
+
+    def replace(self, node: fx.Node, lowered: Lowered) -> None:
+        """Put the operators of a node in its place, and visit them."""
+        self.lowerable.remove(node.name)
+        if node.op == "call_module":
+            self.emptied.add(str(node.target))
+        made, values = inline(node, lowered, self.graph_module)
         self.modified = True
-        self.emptied.add(target)
         self.layout = self.layout.extended(values)
         for inner in [*made, node]:
             self.visit(inner)
@@ -214,6 +250,18 @@ class _Walk:
             is_number = isinstance(self.interpreter.env.get(node), (int, float, tuple))
             if is_number and not node.users and node.op.startswith("call"):
                 self.graph_module.graph.erase_node(node)
+
+
+def _uses_sizes(graph: fx.Graph, graph_module: fx.GraphModule) -> bool:
+    """Whether an operator names positions or sizes, or takes a number that may come from them."""
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    return any(
+        (name := operation(node, graph_module)) in ALWAYS
+        or name in ON_MISMATCH
+        or any(isinstance(leaf, float) for leaf in pytree.tree_leaves((node.args, node.kwargs)))
+        for node in calls
+        if node.target is not operator.getitem
+    )
 
 
 def _replace_by_number(user: fx.Node, node: fx.Node, number: Any) -> None:
