@@ -7,6 +7,7 @@ directions one after the other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from models_zoo.entry import ZooModel, inputs
 class Recurrent(nn.Module):
     """A recurrent layer between two linear ones."""
 
-    def __init__(self, layer: type[nn.RNNBase], width: int, **options: Any) -> None:
+    def __init__(self, layer: Callable[..., nn.RNNBase], width: int, **options: Any) -> None:
         super().__init__()
         self.embed = nn.Linear(8, 10)
         self.layer = layer(10, 12, **options)
@@ -47,20 +48,6 @@ class Cells(nn.Module):
         return self.head(self.gru(x, state[0]))
 
 
-class BilinearPair(nn.Module):
-    """`nn.Bilinear` of two features."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(8, 10), nn.Linear(8, 12)
-        self.pair = nn.Bilinear(10, 12, 14)
-        self.head = nn.Linear(14, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 8) to (N, 5)."""
-        return self.head(self.pair(self.first(x), self.second(x)).relu())
-
-
 _STEPS = inputs((2, 6, 8))
 MODELS = (
     ZooModel(
@@ -78,5 +65,4 @@ MODELS = (
     ZooModel("recurrent_gru", lambda: Recurrent(nn.GRU, 12, num_layers=2), _STEPS, "three gates"),
     ZooModel("recurrent_rnn", lambda: Recurrent(nn.RNN, 12), _STEPS, "no gate"),
     ZooModel("recurrent_cells", Cells, inputs((2, 8)), "cells that are called step by step"),
-    ZooModel("recurrent_bilinear", BilinearPair, inputs((2, 8)), "a product of two features"),
 )
