@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -363,15 +365,10 @@ def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
         for tensor in tensors(values[-1]):
             put_axes(tensor, [labels.pinned_axis(size, reason) for size in tensor.shape])
         trace.values[node.name] = snapshot(values[-1], labels)
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad(), mode:
-            environment = dict(zip(nodes, values, strict=True))
-            interpreter = _Interpreter(shadow, mode)
-            out = interpreter.run(initial_env=environment, enable_io_processing=False)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
+    environment = dict(zip(nodes, values, strict=True))
+    with decomposed_attention(), torch.no_grad(), mode:
+        interpreter = _Interpreter(shadow, mode)
+        out = interpreter.run(initial_env=environment, enable_io_processing=False)
     mode.pin_unread()
     output = next(node for node in reversed(graph_module.graph.nodes) if node.op == "output")
     for tensor in tensors(out):
@@ -379,6 +376,28 @@ def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
         for axis in axes_of(tensor, labels):
             labels.pin_axis(axis, reason)
     return trace
+
+
+@contextmanager
+def decomposed_attention() -> Iterator[None]:
+    """Keep torch's attention modules from their fast path, one operator without a rule."""
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+
+
+def replay(graph_module: fx.GraphModule, inputs: Sequence[Any], trace: Trace) -> Any:
+    """Interpret a graph on meta tensors that carry axes already; notes values in `trace`.
+
+    Raises:
+        AnalysisError: as `interpret`.
+    """
+    mode = LabelMode(trace)
+    with decomposed_attention(), torch.no_grad(), mode:
+        return _Interpreter(graph_module, mode).run(*inputs, enable_io_processing=False)
 
 
 def _shadow_state(tensor: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from models_zoo import (
     attention_kinds,
+    attention_modules,
     attention_positions,
     attention_windows,
     bottleneck,
@@ -46,6 +47,7 @@ from models_zoo import (
     qkv_fused,
     qkv_separate,
     raw_parameter,
+    recurrent,
     reparametrized,
     residual,
     shape_arithmetic,
@@ -105,6 +107,8 @@ _FAMILIES = (
     channel_norm,
     experts,
     odd_layers,
+    attention_modules,
+    recurrent,
     nothing_to_prune,
 )
 

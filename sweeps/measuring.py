@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 import fxprune
 from fxprune.errors import in_one_line
-from fxprune.stepping import RunError
+from fxprune.stepping import OriginalFailsError, ResultFailsError
 from models_zoo import randomize
 from sweeps.entry import SweepModel
 from sweeps.rows import Row
@@ -53,7 +53,7 @@ def measure(entry: SweepModel, largest: int | None = None) -> Row | None:
                 row = replace(row, **found)
     except UnusableError as error:
         row = replace(row, outcome="unusable", reason=str(error))
-    except RunError as error:
+    except (OriginalFailsError, ResultFailsError) as error:
         row = replace(row, outcome="crashed", reason=_told(error))
     except fxprune.VerificationError as error:
         row = replace(row, outcome="wrong", reason=_told(error))

@@ -91,6 +91,16 @@ class LabelStore:
         self._count = need
         return ids
 
+    def agrees_with(self, earlier: LabelStore) -> bool:
+        """Whether this copy of `earlier` has united, pinned or defined none of the ids there."""
+        ids = np.arange(len(earlier), dtype=np.int64)
+        roots = earlier.find(ids)
+        return bool(
+            np.array_equal(self.find(ids), roots)
+            and np.array_equal(self._pinned_by[roots] != 0, earlier._pinned_by[roots] != 0)
+            and np.array_equal(self._left[roots], earlier._left[roots])
+        )
+
     def find(self, ids: Ids) -> Ids:
         """The root of every id (with path compression)."""
         root: Ids = self._parent[ids]

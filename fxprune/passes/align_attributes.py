@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from torch import nn
 
+from fxprune.errors import RewriteError
 from fxprune.passes.base import Pass
 
 if TYPE_CHECKING:
@@ -90,6 +91,37 @@ def _unflatten(module: Any, widths: Widths) -> dict[str, Any]:
     return {"unflattened_size": tuple(fixed)}
 
 
+def _recurrent(module: Any, widths: Widths) -> dict[str, Any]:
+    """All layers and directions of nn.LSTM, GRU and RNN share their widths."""
+    gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
+    inner = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    hidden = {shape[0] // gates for name, shape in inner.items() if name.startswith("weight_ih")}
+    outer = {shape[0] for name, shape in inner.items() if name.startswith("weight_hr")}
+    if len(hidden) != 1 or len(outer) > 1 or hidden == outer:
+        raise RewriteError(
+            f"the layers of a {type(module).__name__} come out with hidden sizes "
+            f"{sorted(hidden)} and projections to {sorted(outer)}",
+            why="all layers and directions need the same sizes, the projection a smaller one",
+            hint="ignore the groups of this module, or choose other ratios for them",
+        )
+    module.__dict__["_flat_weights"] = [getattr(module, n) for n in module._flat_weights_names]
+    return {
+        "input_size": inner["weight_ih_l0"][1],
+        "hidden_size": hidden.pop(),
+        "proj_size": outer.pop() if outer else 0,
+    }
+
+
+def _recurrent_cell(module: Any, widths: Widths) -> dict[str, Any]:
+    input_size, hidden_size = module.weight_ih.shape[1], module.weight_hh.shape[1]
+    return {"input_size": input_size, "hidden_size": hidden_size}
+
+
+def _bilinear(module: Any, widths: Widths) -> dict[str, Any]:
+    out, first, second = module.weight.shape
+    return {"in1_features": first, "in2_features": second, "out_features": out}
+
+
 _ALIGN: dict[type[nn.Module], Align] = {
     nn.modules.conv._ConvNd: _conv,
     nn.Linear: _linear,
@@ -101,6 +133,9 @@ _ALIGN: dict[type[nn.Module], Align] = {
     nn.EmbeddingBag: _embedding,
     nn.PReLU: _prelu,
     nn.Unflatten: _unflatten,
+    nn.RNNBase: _recurrent,
+    nn.RNNCellBase: _recurrent_cell,
+    nn.Bilinear: _bilinear,
 }
 
 

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from fxprune.errors import FxPruneError, RewriteError, first_line
 from fxprune.inputs import materialize
+from fxprune.lowering import Lowering
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
 from fxprune.passes.base import Pass
+from fxprune.passes.inlining import hold_state_only, inline
 from fxprune.passes.numbers import measures_channels_only, read_axes
 from fxprune.passes.repair import Repair, operation
 from fxprune.passes.repairs import ALWAYS, ON_MISMATCH
@@ -21,6 +24,7 @@ from fxprune.rules import locate
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
+    from fxprune.lowering import Lowered
     from fxprune.planning import Layout
 
 
@@ -36,7 +40,9 @@ class RepairShapes(Pass):
        it was in the original, so that `dim ** -0.5` does not change.
     3. A node that fails or comes out in another shape than predicted gets its shape arguments set,
        dim by dim; dims that are right, such as the batch, stay as they are.
-    4. Every node's shape is compared with the prediction; a node that still differs is an error
+    4. A node that still fails or differs is lowered: its ATen operators take its place, and are
+       repaired in turn. So is a user's function or a module of several parts that uses sizes.
+    5. Every node's shape is compared with the prediction; a node that still differs is an error
        that names it.
     """
 
@@ -58,6 +64,9 @@ class _Walk:
         self.modified = False
         self.shadow = clone_tree(graph_module, to_meta)
         self.interpreter = fx.Interpreter(self.shadow, garbage_collect_values=False)
+        self.lowering = Lowering(layout.deps)
+        self.lowerable = {node.name for node in layout.deps.graph_module.graph.nodes}
+        self.emptied: set[str] = set()
 
     def run(self) -> None:
         """Visit every node."""
@@ -71,6 +80,9 @@ class _Walk:
                     self.visit(node)
         if self.modified:
             self.erase_unused_numbers()
+        called = {str(n.target) for n in graph.nodes if n.op == "call_module"}
+        for target in sorted(self.emptied - called):
+            hold_state_only(self.graph_module, target)
 
     def visit(self, node: fx.Node) -> None:
         """Repair one node if need be, run it, and check its value."""
@@ -84,24 +96,89 @@ class _Walk:
         if wrong and name in ON_MISMATCH:
             self.modified |= self._apply(ON_MISMATCH[name], repair)
             value, error = self.evaluate(node)
-        if error is not None:
-            raise RewriteError(
-                f"node {node.name} does not take the pruned operands: {first_line(error)}",
-                where=locate(node),
-                why=f"its operands have shapes {repair.operand_shapes()}",
-                hint=f"ignore the groups that reach it, or report {name!r} as unsupported",
-            ) from error
-        if (problem := self.mismatch(node, value)) is not None:
-            raise RewriteError(
-                f"node {node.name} comes out as {problem[0]} instead of {problem[1]}",
-                where=locate(node),
-                why=f"{name!r} keeps a size of the original that has no repair",
-                hint="ignore the groups that reach it, or report it as unsupported",
-            )
+        if error is not None or self.mismatch(node, value) is not None:
+            self.replace(node, self.lowered(node, value, error))
+            return
+        if (hidden := self.hidden_sizes(repair)) is not None:
+            self.replace(node, hidden)
+            return
         if isinstance(value, (bool, int, float)) and value != expected:
             self.keep_number(node, value, expected)
             value = expected
         self.interpreter.env[node] = value
+
+    def lowered(self, node: fx.Node, value: Any, error: Exception | None) -> Lowered:
+        """The operators of a node that has no repair."""
+        failure = self.failure(node, value, error)
+        if node.name not in self.lowerable or isinstance(node.target, torch._ops.OpOverload):
+            raise failure from error
+        try:
+            return self.lowering.lower(node.name)
+        except RewriteError as refusal:
+            raise RewriteError(
+                failure.what,
+                where=failure.where,
+                why=f"{failure.why}; {refusal.what}",
+                hint=failure.hint,
+            ) from (error or refusal)
+
+    def hidden_sizes(self, repair: Repair) -> Lowered | None:
+        """The operators of a user's function or compound module that uses sizes inside.
+
+        It can take the pruned operands, yield the right shape, and be wrong: 4 heads of 2 channels
+        instead of 2 heads of 4. What cannot be lowered stays; verification tells.
+        """
+        node = repair.node
+        state = f"{node.target}." if node.op == "call_module" else None
+        touched = repair.names_pruned_axis() or (
+            state is not None and any(name.startswith(state) for name in self.layout.slices)
+        )
+        if not touched or node.name not in self.lowerable or not self.is_compound(node):
+            return None
+        try:
+            lowered = self.lowering.lower(node.name)
+        except RewriteError:
+            return None
+        return lowered if _uses_sizes(lowered.graph, self.graph_module) else None
+
+    def is_compound(self, node: fx.Node) -> bool:
+        """Whether a node calls a function that is not torch's, or a module of several parts."""
+        if node.op == "call_module":
+            module = self.graph_module.get_submodule(str(node.target))
+            return any(module.children()) or not type(module).__module__.startswith("torch.nn")
+        home = str(getattr(node.target, "__module__", "")).partition(".")[0]
+        known = ("torch", "_operator", "operator", "builtins", "math")
+        return node.op == "call_function" and home not in known
+
+    def replace(self, node: fx.Node, lowered: Lowered) -> None:
+        """Put the operators of a node in its place, and visit them."""
+        self.lowerable.remove(node.name)
+        if node.op == "call_module":
+            self.emptied.add(str(node.target))
+        made, values = inline(node, lowered, self.graph_module)
+        self.modified = True
+        self.layout = self.layout.extended(values)
+        for inner in [*made, node]:
+            self.visit(inner)
+
+    def failure(self, node: fx.Node, value: Any, error: Exception | None) -> RewriteError:
+        """What is wrong with a node's value."""
+        repair = Repair(node, self.graph_module, self.layout)
+        name = operation(node, self.graph_module)
+        if error is not None:
+            return RewriteError(
+                f"node {node.name} does not take the pruned operands: {first_line(error)}",
+                where=locate(node),
+                why=f"its operands have shapes {repair.operand_shapes()}",
+                hint=f"ignore the groups that reach it, or report {name!r} as unsupported",
+            )
+        got, predicted = self.mismatch(node, value) or ([], [])
+        return RewriteError(
+            f"node {node.name} comes out as {got} instead of {predicted}",
+            where=locate(node),
+            why=f"{name!r} keeps a size of the original that has no repair",
+            hint="ignore the groups that reach it, or report it as unsupported",
+        )
 
     def _apply(self, function: Any, repair: Repair) -> bool:
         try:
@@ -175,6 +252,18 @@ class _Walk:
             is_number = isinstance(self.interpreter.env.get(node), (int, float, tuple))
             if is_number and not node.users and node.op.startswith("call"):
                 self.graph_module.graph.erase_node(node)
+
+
+def _uses_sizes(graph: fx.Graph, graph_module: fx.GraphModule) -> bool:
+    """Whether an operator names positions or sizes, or takes a number that may come from them."""
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    return any(
+        (name := operation(node, graph_module)) in ALWAYS
+        or name in ON_MISMATCH
+        or any(isinstance(leaf, float) for leaf in pytree.tree_leaves((node.args, node.kwargs)))
+        for node in calls
+        if node.target is not operator.getitem
+    )
 
 
 def _replace_by_number(user: fx.Node, node: fx.Node, number: Any) -> None:

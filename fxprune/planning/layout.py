@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from fxprune.errors import PlanError
 from fxprune.groups import traced_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fxprune.analysis import DependencyGraph
     from fxprune.interpretation import TracedTensor
@@ -38,6 +39,7 @@ class Layout:
         self._removed = np.zeros(len(deps.trace.labels), dtype=np.bool_)
         self._removed[deps.trace.labels.find(removed)] = True
         self._kept: dict[int, NDArray[np.int64] | None] = {}
+        self._added: dict[str, Any] = {}
         if (empty := self.empty_axis()) is not None:
             raise PlanError(
                 f"nothing would be left of {empty}", hint="keep at least one channel there"
@@ -79,7 +81,14 @@ class Layout:
 
     def value(self, node: str) -> Any:
         """What the analysis saw at a node: numbers, and a TracedTensor for each tensor."""
-        return self.deps.trace.values.get(node)
+        return self._added[node] if node in self._added else self.deps.trace.values.get(node)
+
+    def extended(self, values: Mapping[str, Any]) -> Layout:
+        """The same layout, which also knows the values of nodes that a rewrite made."""
+        twin = copy.copy(self)
+        twin._kept = self._kept.copy()
+        twin._added = {**self._added, **values}
+        return twin
 
     def tensors(self, node: str) -> list[TracedTensor]:
         """The tensors of a node's value."""

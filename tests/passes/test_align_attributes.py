@@ -208,3 +208,50 @@ def test_a_shrunk_model_can_be_shrunk_again() -> None:
     for width in (8, 4, 2):
         small = fxprune.shrink(small, fxprune.plan(small, FEATURES, 0.5))
         assert repr(small.get_submodule("1")) == repr(nn.BatchNorm1d(width))
+
+
+@pytest.mark.parametrize(
+    ("layer", "smaller"),
+    [
+        (nn.LSTM(8, 12, 2, bidirectional=True), nn.LSTM(4, 6, 2, bidirectional=True)),
+        (nn.LSTM(8, 12, proj_size=6), nn.LSTM(4, 6, proj_size=3)),
+        (nn.GRU(8, 12), nn.GRU(4, 6)),
+        (nn.RNNCell(8, 12), nn.RNNCell(4, 6)),
+    ],
+)
+def test_recurrent_layers_tell_their_sizes(layer: nn.Module, smaller: nn.Module) -> None:
+    width = getattr(layer, "proj_size", 0) or 12
+    width *= 1 + getattr(layer, "bidirectional", False)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.layer, self.head = nn.Linear(3, 8), layer, nn.Linear(width, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            out = self.layer(self.embed(x))
+            return self.head(out[0] if isinstance(layer, nn.RNNBase) else out)
+
+    x = torch.zeros(5, 2, 3) if isinstance(layer, nn.RNNBase) else torch.zeros(2, 3)
+    deps, layout = laid_out(randomize(Model()).eval(), x)
+    small = shrink_pipeline()(deps.graph_module, layout).graph_module
+    assert repr(small.get_submodule("layer")) == repr(smaller)
+    weights = getattr(small.get_submodule("layer"), "_flat_weights", [])
+    assert all(any(w is p for p in small.parameters()) for w in weights)
+
+
+def test_a_projection_as_wide_as_its_state_is_refused() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.LSTM(3, 8, proj_size=4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.head(self.layer(x)[0])
+
+    model, x = randomize(Model()).eval(), torch.randn(5, 2, 3)
+    deps = fxprune.analyze(model, x)
+    state = next(group.name for group in deps.groups if group.size == 8)
+    plan = fxprune.plan(deps, ratios={state: 0.5})
+    with pytest.raises(fxprune.RewriteError, match="hidden sizes"):
+        fxprune.shrink(deps, plan)

@@ -1,0 +1,402 @@
+"""Lowering: one node of a model as the graph of ATen operators that it consists of."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from fxprune.dynamic_sizes import Record, Spot, formulas, write
+from fxprune.errors import FxPruneError, RewriteError, first_line
+from fxprune.interpretation import Trace, TracedTensor, decomposed_attention, replay
+from fxprune.labels import Axis
+from fxprune.module_trees import clone_tree, to_meta
+from fxprune.rules import axes_of, locate, put_axes, put_value
+from fxprune.sampling import Sample, samples
+from fxprune.signatures import signature
+
+if TYPE_CHECKING:
+    from fxprune.analysis import DependencyGraph
+    from fxprune.labels import LabelAlgebra
+
+aten = torch.ops.aten
+_FACTORIES = {
+    aten.zeros.default: aten.new_zeros.default,
+    aten.ones.default: aten.new_ones.default,
+    aten.full.default: aten.new_full.default,
+    aten.empty.memory_format: aten.new_empty.default,
+}
+"""What makes a tensor of a fixed type on a fixed device, and what makes one like another."""
+_NUMBERS = (bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor that a node takes: the node that made it, and the keys that lead to it there."""
+
+    node: str
+    path: tuple[Any, ...]
+    traced: TracedTensor
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A node's computation.
+
+    Attributes:
+        graph: the operators. The placeholders are the operands, then the state.
+        operands: where the operands come from.
+        state: full names of the parameters and buffers.
+        constants: tensors that the computation made of nothing, by the name of their `get_attr`.
+        values: what the analysis says of every node of the graph, by name.
+    """
+
+    graph: fx.Graph
+    operands: tuple[Operand, ...]
+    state: tuple[str, ...]
+    constants: dict[str, torch.Tensor]
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """Lowers nodes of an analysed model; nothing of the analysis is changed."""
+
+    deps: DependencyGraph
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """The model's values at the example sizes and at others."""
+        return samples(self.deps)
+
+    @cached_property
+    def nodes(self) -> dict[str, fx.Node]:
+        """The nodes of the original graph by name."""
+        return {node.name: node for node in self.deps.graph_module.graph.nodes}
+
+    def lower(self, name: str) -> Lowered:
+        """The computation of a node of the original graph.
+
+        Raises:
+            RewriteError: it cannot be recorded, is random, or is a single operator already.
+        """
+        node = self.nodes[name]
+        try:
+            with torch.utils._python_dispatch._disable_current_modes():
+                return self._lower(node)
+        except RewriteError:
+            raise
+        except FxPruneError as error:
+            raise _refusal(node, error.what) from error
+        except Exception as error:
+            raise _refusal(node, first_line(error)) from error
+
+    def _lower(self, node: fx.Node) -> Lowered:
+        operands, state = self._operands(node), self._state(node)
+        record = self._record(node, operands, state, self.samples[0]).copy()
+        calls = [inner for inner in record.graph.nodes if inner.op == "call_function"]
+        if len(calls) == 1 and calls[0].target == node.target:
+            raise _refusal(node, "it is a single operator")
+        _refuse_chance(node, calls)
+        values = self._values(node, record, operands, state)
+        spots, fixed = self._dynamic(node, record, operands, state)
+        sizes, dims = record.sizes, record.dims  # before numbers become nodes
+        write(record, spots)
+        _guard(record.graph, [(*dims[k], sizes[k]) for k in fixed], node.name)
+        _add_numbers(record.graph, values)
+        return Lowered(record.graph, operands, tuple(state), record.constants, values)
+
+    # -- what a node reads ------------------------------------------------------------------
+
+    def _operands(self, node: fx.Node) -> tuple[Operand, ...]:
+        found = []
+        for source in node.all_input_nodes:
+            leaves, _ = pytree.tree_flatten_with_path(self.deps.trace.values[source.name])
+            for path, leaf in leaves:
+                if isinstance(leaf, TracedTensor):
+                    keys = tuple(getattr(key, "idx", getattr(key, "key", None)) for key in path)
+                    found.append(Operand(source.name, keys, leaf))
+        return tuple(found)
+
+    def _state(self, node: fx.Node) -> dict[str, torch.Tensor]:
+        """Parameters and buffers of the node's module by full name; a tied one once."""
+        if node.op != "call_module":
+            return {}
+        module = self.deps.graph_module.get_submodule(str(node.target))
+        pairs = [*module.named_parameters(), *module.named_buffers()]
+        return {f"{node.target}.{name}": tensor for name, tensor in pairs}
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device of the model."""
+        return next((t.device for t in self.deps.state.values()), torch.device("cpu"))
+
+    # -- recording --------------------------------------------------------------------------
+
+    @cached_property
+    def _records(self) -> dict[Hashable, Record]:
+        """Records by what they depend on, for nodes that compute the same."""
+        return {}
+
+    def _record(
+        self,
+        node: fx.Node,
+        operands: Sequence[Operand],
+        state: dict[str, torch.Tensor],
+        sample: Sample,
+    ) -> Record:
+        """The record of a node, or that of another node that computes the same."""
+        key = self._key(node, sample)
+        if key is None:
+            return self._recorded(node, operands, state, sample)
+        if key not in self._records:
+            self._records[key] = self._recorded(node, operands, state, sample)
+        return self._records[key]
+
+    def _key(self, node: fx.Node, sample: Sample) -> Hashable | None:
+        """All that a node's record depends on; None if that is not known."""
+        inputs = node.all_input_nodes
+        number = {source: f"%{k}" for k, source in enumerate(inputs)}
+        arguments = fx.map_arg((node.args, node.kwargs), lambda n: number[n])
+        module: Any = node.target
+        if node.op == "call_module":
+            module = signature(self.deps.graph_module.get_submodule(str(node.target)))
+            if module is None:
+                return None
+        values = pytree.tree_map(_outside, [sample[source.name] for source in inputs])
+        return node.op, module, repr(arguments), repr(values)
+
+    def _recorded(
+        self,
+        node: fx.Node,
+        operands: Sequence[Operand],
+        state: dict[str, torch.Tensor],
+        sample: Sample,
+    ) -> Record:
+        """Record a node's computation on tensors without data."""
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        given = [_at(sample, operand) for operand in operands]
+        with fake:
+            inputs = [
+                torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=self.device)
+                for t in [*given, *state.values()]
+            ]
+        run = self._function(node, sample, list(state))
+        with decomposed_attention(), torch.no_grad():
+            module = make_fx(run, tracing_mode="fake", pre_dispatch=True)(*inputs)
+        graph = module.graph
+        graph.eliminate_dead_code()
+        _make_alike(graph, len(operands))
+        constants = {
+            str(n.target): getattr(module, str(n.target)) for n in graph.nodes if n.op == "get_attr"
+        }
+        return Record(graph, constants)
+
+    def _function(self, node: fx.Node, sample: Sample, state: Sequence[str]) -> Any:
+        """A node's computation as a function of its operand and state tensors."""
+        sources = {source.name: sample[source.name] for source in node.all_input_nodes}
+        module: Any = None
+        if node.op == "call_module":
+            original = self.deps.graph_module.get_submodule(str(node.target))
+            module = clone_tree(original, lambda tensor: tensor)
+        names = [name.removeprefix(f"{node.target}.") for name in state]
+
+        def run(*tensors: torch.Tensor) -> Any:
+            rest = iter(tensors)
+            values = {name: _refilled(value, rest) for name, value in sources.items()}
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n.name])
+            if module is not None:
+                own = dict(zip(names, rest, strict=True))
+                return torch.func.functional_call(module, own, args, kwargs)
+            if node.op == "call_method":
+                return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            return node.target(*args, **kwargs)  # type: ignore[operator]  # a function
+
+        return run
+
+    # -- labels -----------------------------------------------------------------------------
+
+    def _values(
+        self,
+        node: fx.Node,
+        record: Record,
+        operands: Sequence[Operand],
+        state: dict[str, torch.Tensor],
+    ) -> dict[str, Any]:
+        """Interpret the record under the finished analysis, which must not learn anything new."""
+        known = self.deps.trace
+        labels = known.labels.copy()
+        inputs = [_labelled(_at(self.samples[0], o), o.traced) for o in operands]
+        for name, tensor in state.items():
+            traced = TracedTensor(tuple(tensor.shape), known.axes[name], _integers(tensor))
+            inputs.append(_labelled(to_meta(tensor), traced))
+        root = nn.Module()
+        for name, constant in record.constants.items():
+            setattr(root, name, constant)
+        trace = Trace(labels)
+        out = replay(fx.GraphModule(root, record.graph), inputs, trace)
+        finished = pytree.tree_leaves(known.values[node.name])
+        for tensor, traced in zip(pytree.tree_leaves(out), finished, strict=True):
+            if isinstance(traced, TracedTensor):
+                for axis, other in zip(axes_of(tensor, labels), traced.axes, strict=True):
+                    labels.unify(axis, other)
+        if not labels.agrees_with(known.labels):
+            raise _refusal(node, "its operators couple more channels than the analysis found")
+        settled = _Settled(labels, len(known.labels))
+        return {name: settled.value(value) for name, value in trace.values.items()}
+
+    # -- dynamic sizes ----------------------------------------------------------------------
+
+    def _dynamic(
+        self,
+        node: fx.Node,
+        base: Record,
+        operands: Sequence[Operand],
+        state: dict[str, torch.Tensor],
+    ) -> tuple[dict[Spot, Any], list[int]]:
+        """Formulas for all numbers that depend on sizes; and the sizes that must stay as they are.
+
+        Other sizes are taken one after another as long as formulas exist for all of them.
+        """
+        axes = [axis for operand in operands for axis in operand.traced.axes]
+        labels = self.deps.trace.labels
+        usable = sorted(range(len(axes)), key=lambda k: len(labels.leaves(axes[k])) > 0)
+        records, spots, fixed = [base], dict[Spot, Any](), dict[int, None]()
+        seen = {base.sizes[: len(axes)]}
+        for sample in self.samples[1:]:
+            given = [_at(sample, operand) for operand in operands]
+            sizes = tuple(size for tensor in given for size in tensor.shape)
+            if sizes in seen:
+                continue
+            seen.add(sizes)
+            try:
+                other = self._record(node, operands, state, sample)
+                better = formulas([*records, other], usable)
+            except Exception:  # noqa: BLE001  # it cannot be recorded at these sizes
+                better = None
+            if better is None:
+                changed = [k for k, n in enumerate(sizes) if n != base.sizes[k]]
+                fixed.update(dict.fromkeys(k for k in changed if not labels.leaves(axes[k])))
+            else:
+                records, spots = [*records, other], better
+        return spots, list(fixed)
+
+
+def _refusal(node: fx.Node, why: str) -> RewriteError:
+    return RewriteError(
+        f"node {node.name} cannot be lowered to its operators: {why}", where=locate(node)
+    )
+
+
+def _at(sample: Sample, operand: Operand) -> Any:
+    value = sample[operand.node]
+    for key in operand.path:
+        value = value[key]
+    return value
+
+
+def _outside(value: Any) -> Any:
+    """A value without data, as text can tell it apart from others."""
+    if not isinstance(value, torch.Tensor):
+        return type(value), value if isinstance(value, _NUMBERS) else id(value)
+    return tuple(value.shape), value.stride(), value.dtype
+
+
+def _refilled(value: Any, tensors: Any) -> Any:
+    """A value with its tensors replaced by the next ones of an iterator."""
+    return pytree.tree_map(lambda v: next(tensors) if isinstance(v, torch.Tensor) else v, value)
+
+
+def _integers(tensor: torch.Tensor) -> torch.Tensor | None:
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.device.type == "meta":
+        return None
+    return tensor.detach().cpu().clone()
+
+
+def _labelled(tensor: torch.Tensor, traced: TracedTensor) -> torch.Tensor:
+    """A new meta tensor that carries what the analysis knows."""
+    result = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    put_axes(result, traced.axes)
+    if traced.value is not None:
+        put_value(result, traced.value)
+    return result
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """Values under a copy of the labels, told in the ids of the analysis."""
+
+    labels: LabelAlgebra
+    count: int
+
+    def value(self, value: Any) -> Any:
+        """A value with new axes; ids that only the copy has are never removed."""
+        return pytree.tree_map(
+            lambda v: self._tensor(v) if isinstance(v, TracedTensor) else v, value
+        )
+
+    def _tensor(self, tensor: TracedTensor) -> TracedTensor:
+        return TracedTensor(tensor.shape, tuple(map(self._axis, tensor.axes)), tensor.value)
+
+    def _axis(self, axis: Axis) -> Axis:
+        vectors = self.labels.expand(axis.vectors, keep_pinned=True)
+        known = tuple(np.where(vector < self.count, vector, 0) for vector in vectors)
+        return Axis(axis.size, known, axis.reason)
+
+
+def _refuse_chance(node: fx.Node, calls: Sequence[fx.Node]) -> None:
+    """A graph has no train / eval flag: an active dropout would stay active for good."""
+    for inner in calls:
+        name = str(inner.target)
+        active = "dropout" in name and "sdpa" not in name and True in inner.args
+        rate = inner.args[4] if "scaled_dot_product" in name and len(inner.args) > 4 else 0
+        if active or rate:
+            raise _refusal(
+                node, f"{inner.target} is random in train mode; call model.eval() before shrinking"
+            )
+
+
+def _make_alike(graph: fx.Graph, operands: int) -> None:
+    """Let new tensors take type and device from an operand, so that the model can be moved."""
+    sources = [n for n in list(graph.nodes)[:operands] if n.meta["val"].is_floating_point()]
+    for node in list(graph.nodes):
+        if node.target not in _FACTORIES or not sources:
+            continue
+        like, made = sources[0].meta["val"], node.meta["val"]
+        if (like.dtype, like.device) == (made.dtype, made.device):
+            node.target = _FACTORIES[node.target]
+            node.args = (sources[0], *node.args)
+            node.kwargs = {}
+
+
+def _guard(graph: fx.Graph, fixed: Sequence[tuple[fx.Node, int, int]], name: str) -> None:
+    """Assert the sizes that the recorded numbers hold for only."""
+    first = next(node for node in graph.nodes if node.op != "placeholder")
+    with graph.inserting_before(first):
+        for operand, dim, size in fixed:
+            read = graph.call_function(aten.sym_size.int, (operand, dim))
+            same = graph.call_function(operator.eq, (read, size))
+            message = f"{name} was recorded for inputs with size {size} on dim {dim}"
+            graph.call_function(torch._assert, (same, message))
+
+
+def _add_numbers(graph: fx.Graph, values: dict[str, Any]) -> None:
+    """Work out the values of the nodes that compute sizes."""
+    for node in graph.nodes:
+        if node.name not in values and node.op == "call_function":
+            args = fx.map_arg(node.args, lambda n: values[n.name])
+            if node.target is aten.sym_size.int:
+                values[node.name] = args[0].shape[args[1]]
+            elif node.target is torch._assert:
+                values[node.name] = None
+            else:
+                values[node.name] = node.target(*args)
