@@ -48,13 +48,15 @@ def capture_with(model: nn.Module, example_inputs: Any = None) -> tuple[fx.Graph
         return model, "given"
     _check_model(model)
     given = given_arguments(model, example_inputs)
+    absent = absent_arguments(model, given)
     try:
-        return _traced(model, absent_arguments(model, given)), "symbolic_trace"
+        return _traced(model, absent), "symbolic_trace"
     except CaptureError as error:
         if example_inputs is None:
             raise
         try:
-            return exported(model, given), "export"
+            chosen = {name: value for name, value in given.items() if name not in absent}
+            return exported(model, chosen), "export"
         except Exception as other:
             raise CaptureError(
                 error.what,

@@ -19,7 +19,7 @@ from torch import fx, nn
 from torch.fx._symbolic_trace import _assert_is_none
 from torch.utils import _pytree as pytree
 
-from fxprune.module_trees import clone_tree
+from fxprune.module_trees import attribute_at, clone_tree
 
 aten = torch.ops.aten
 _CHECKS = frozenset(
@@ -113,23 +113,68 @@ def _with_signature(
     assert not given_args
     graph = fx.Graph()
     new: dict[fx.Node, Any] = {}
+    is_optional = False  # from the first argument with a default on, all need one
     for name, parameter in _parameters(model).items():
         if name in given:
-            _unpack(graph, graph.placeholder(name), given[name], new)
+            default = parameter.default if is_optional else inspect.Parameter.empty
+            _unpack(graph, graph.placeholder(name, default_value=default), given[name], new)
         elif parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            is_optional = True
             _refused(graph, name, arguments.get(name, parameter.default))
-    for node in module.graph.nodes:
-        if node.op == "placeholder" or (not node.users and node.target in _CHECKS):
-            continue
-        if node.op == "output":
-            flat = fx.map_arg(node.args[0], lambda n: new[n])
-            graph.output(_packed(graph, list(flat), info.out_spec))
-        else:
-            new[node] = graph.node_copy(node, lambda n: new[n])
+    flat = _copied(graph, module, new)
+    graph.output(_packed(graph, list(flat), info.out_spec))
     for node in reversed(list(graph.nodes)):
         if not node.users and node.op == "get_attr":
             graph.erase_node(node)
     return fx.GraphModule(module, graph, type(model).__name__)
+
+
+def _copied(graph: fx.Graph, module: fx.GraphModule, new: dict[fx.Node, Any]) -> Any:
+    """Copy the nodes of a graph behind those of another, and return what it outputs.
+
+    1. Checks of sizes and types are left out: they hold for the example inputs only.
+    2. `aten.view` becomes `aten.reshape`, since other kernels lay tensors out otherwise.
+    3. Parts under `torch.no_grad()` or disabled autocast are graphs of their own, and inlined.
+    """
+    for node in module.graph.nodes:
+        if node.op == "placeholder" or (not node.users and node.target in _CHECKS):
+            continue
+        if node.op == "output":
+            return fx.map_arg(node.args[0], lambda n: new[n])
+        if node.op == "get_attr" and isinstance(_attribute(module, node), fx.GraphModule):
+            continue
+        if node.target is operator.getitem and isinstance(new.get(node.args[0]), (list, tuple)):
+            new[node] = new[node.args[0]][node.args[1]]
+        elif (inner := _inner_graph(module, node)) is not None:
+            part, operands = inner
+            inputs = [n for n in part.graph.nodes if n.op == "placeholder"]
+            values = [fx.map_arg(operand, lambda n: new[n]) for operand in operands]
+            new[node] = _copied(graph, part, dict(zip(inputs, values, strict=True)))
+        else:
+            new[node] = graph.node_copy(node, lambda n: new[n])
+            if node.target is aten.view.default:
+                new[node].target = aten.reshape.default
+    raise AssertionError("a graph has an output")
+
+
+def _attribute(module: nn.Module, node: fx.Node) -> Any:
+    return attribute_at(module, str(node.target))
+
+
+def _inner_graph(
+    module: fx.GraphModule, node: fx.Node
+) -> tuple[fx.GraphModule, Sequence[Any]] | None:
+    """The graph that a wrapping operator runs, and its operands, if wrapping changes no value."""
+    name = str(getattr(node.target, "__name__", ""))
+    if name == "wrap_with_set_grad_enabled":
+        first = 1
+    elif name == "wrap_with_autocast" and node.args[2] is False:
+        first = 4
+    else:
+        return None
+    part, *operands = node.args[first:]
+    assert isinstance(part, fx.Node)
+    return _attribute(module, part), operands
 
 
 def _unpack(graph: fx.Graph, node: fx.Node, structure: Any, new: dict[fx.Node, Any]) -> None:

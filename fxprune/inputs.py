@@ -92,17 +92,18 @@ def call_arguments(
     args, kwargs = [], {}
     parameters = inspect.signature(model.forward).parameters
     placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
-    for node, value in zip(placeholders, values, strict=True):
-        name = str(node.target)
+    starred = [str(node.target)[0] == "*" != str(node.target)[1] for node in placeholders]
+    for k, (node, value) in enumerate(zip(placeholders, values, strict=True)):
+        name, follows = str(node.target), any(starred[k:])  # *args follows: no keywords before it
         parameter = parameters.get(name.lstrip("*"))
         if name.startswith("**"):
             kwargs.update(value)
         elif name.startswith("*"):
             args.extend(value)
-        elif parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            kwargs[name] = value
-        else:
+        elif parameter is None or parameter.kind is parameter.POSITIONAL_ONLY or follows:
             args.append(value)
+        elif value is not parameter.default:  # decorators may take a default for a choice
+            kwargs[name] = value
     return args, kwargs
 
 

@@ -30,6 +30,12 @@ _RANDOM = frozenset(
         *(aten.rand, aten.randn, aten.rand_like, aten.randn_like, aten.exponential_),
     }
 )
+_UNINITIALIZED = frozenset(
+    {
+        *(aten.empty, aten.empty_like, aten.empty_strided, aten.empty_permuted),
+        *(aten.new_empty, aten.new_empty_strided),
+    }
+)
 
 
 class QuietMode(DispatchMode):
@@ -43,12 +49,14 @@ class QuietMode(DispatchMode):
 
 
 def run_quietly(func: OpOverload, args: Any, kwargs: Any) -> Any:
-    """Run an operator; dropout passes its input, random floating-point numbers are ones."""
+    """Run an operator; dropout passes its input, random numbers are ones, new memory is zero."""
     if func is aten.native_dropout.default:
         return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
     out = func(*args, **kwargs)
     if func._overloadpacket in _RANDOM and out.is_floating_point():
         out.fill_(1)
+    elif func._overloadpacket in _UNINITIALIZED:
+        out.zero_()
     return out
 
 

@@ -343,9 +343,8 @@ class _Comparison:
 
 
 def _has_value(node: fx.Node) -> bool:
-    """Whether a node computes something: not an input, a parameter or uninitialized memory."""
-    name = str(getattr(node.target, "__name__", node.target)) if node.op != "call_module" else ""
-    return node.op not in ("placeholder", "get_attr") and "empty" not in name
+    """Whether a node computes something: not an input or a parameter."""
+    return node.op not in ("placeholder", "get_attr")
 
 
 def _has_same_nodes(small: nn.Module, original: fx.GraphModule) -> bool:

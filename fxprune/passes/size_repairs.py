@@ -110,7 +110,10 @@ def repeat_interleave(repair: Repair) -> bool:
     new_in = repair.layout.shape(repair.operand)
     dim = repair.argument(2, "dim")
     dims = slice(None) if dim is None else slice(dim % len(new_in), dim % len(new_in) + 1)
-    return repair.set(1, ("repeats",), math.prod(new_out[dims]) // math.prod(new_in[dims]))
+    repeats = math.prod(new_out[dims]) // math.prod(new_in[dims])
+    named = "output_size" in repair.node.kwargs  # it follows from the others
+    repair.node.kwargs = {k: v for k, v in repair.node.kwargs.items() if k != "output_size"}
+    return repair.set(1, ("repeats",), repeats) or named
 
 
 def normalized_shape(repair: Repair) -> bool:

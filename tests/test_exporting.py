@@ -1,0 +1,118 @@
+"""Models that cannot be traced symbolically are captured by torch.export."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxprune
+from fxprune.capture import capture
+from models_zoo import randomize
+
+
+class Base(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.last = nn.Conv2d(8, 4, 3, padding=1)
+
+
+class BranchesOnShape(Base):
+    """What a tracer without shapes cannot do."""
+
+    def forward(self, x: Tensor, scale: float = 1.0, mask: Tensor | None = None) -> Tensor:
+        y = self.first(x)
+        if y.shape[-1] > 4:
+            y = y[..., :4, :4]
+        if mask is not None:
+            y = y * mask
+        return self.last(y) * scale
+
+
+class BranchesOnValue(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return self.last(y if y.sum() > 0 else -y)
+
+
+class Nested(Base):
+    """Takes and returns containers."""
+
+    def forward(self, batch: dict[str, Any], *, offset: Tensor) -> OrderedDict[str, Any]:
+        y = self.first(batch["images"][0]) + offset
+        if y.shape[-1] > 4:
+            y = y[..., :4, :4]
+        return OrderedDict(scores=self.last(y), parts=[y.mean(), (y.amax(),)])
+
+
+class WithoutGradients(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        with torch.no_grad():
+            factor = y.mean((1, 2, 3), keepdim=True)
+        return self.last(y * factor) if x.shape[-1] > 4 else self.last(y)
+
+
+IMAGES = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_branch_on_a_shape_is_captured_by_export_and_shrinks_for_any_batch() -> None:
+    model = randomize(BranchesOnShape()).eval()
+    deps = fxprune.analyze(model, IMAGES)
+    assert deps.captured_by == "export"
+    plan = fxprune.plan(model, IMAGES, 0.5)
+    small = fxprune.shrink(model, plan)
+    assert small.get_parameter("first.weight").shape[0] == 4
+    assert small(IMAGES).shape == model(IMAGES).shape
+    more = torch.randn(5, 3, 8, 8)
+    assert fxprune.verify(model, small, plan, more).relative < 1e-12
+
+
+def test_the_graph_shares_parameters_with_the_model_and_leaves_it_alone() -> None:
+    model = BranchesOnShape().train()
+    graph_module = capture(model, IMAGES)
+    assert graph_module.get_parameter("first.weight") is model.first.weight
+    assert model.training
+
+
+def test_arguments_that_were_not_given_are_refused_later() -> None:
+    model = randomize(BranchesOnShape()).eval()
+    small = fxprune.shrink(model, fxprune.plan(model, IMAGES, 0.5), IMAGES)
+    with pytest.raises(AssertionError, match="captured for scale = 1"):
+        small(IMAGES, 2.0)
+    with pytest.raises(AssertionError, match="captured for mask = None"):
+        small(IMAGES, mask=torch.ones(1))
+
+
+def test_containers_go_in_and_come_out_as_the_model_has_them() -> None:
+    model = randomize(Nested()).eval()
+    inputs = {"batch": {"images": [IMAGES]}, "offset": torch.ones(1, 1, 8, 8)}
+    deps = fxprune.analyze(model, inputs)
+    assert deps.captured_by == "export"
+    small = fxprune.shrink(model, fxprune.plan(deps, ratio=0.5), inputs)
+    out, expected = small(**inputs), model(**inputs)
+    assert type(out) is OrderedDict
+    assert out.keys() == expected.keys()
+    assert isinstance(out["parts"][1], tuple)
+
+
+def test_parts_without_gradients_are_part_of_the_graph() -> None:
+    model = randomize(WithoutGradients()).eval()
+    small = fxprune.shrink(model, fxprune.plan(model, IMAGES, 0.5), IMAGES)
+    assert not [node for node in small.graph.nodes if "wrap_with" in str(node.target)]
+
+
+def test_the_fixed_mode_is_told() -> None:
+    deps = fxprune.analyze(BranchesOnShape().eval(), IMAGES)
+    assert any("eval mode, whatever mode it is put into" in d.what for d in deps.diagnostics)
+
+
+def test_a_branch_on_a_value_is_refused_with_both_reasons() -> None:
+    with pytest.raises(fxprune.CaptureError, match="traced symbolically") as caught:
+        fxprune.analyze(BranchesOnValue(), IMAGES)
+    assert "torch.export fails too" in caught.value.why
+    assert "test_exporting.py" in str(caught.value.where)
