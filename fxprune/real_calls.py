@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,8 @@ class RealCalls:
         args, kwargs = call_arguments(self.deps.graph_module, model, copies(values))
         torch.manual_seed(0)
         try:
-            with QuietMode():
+            with QuietMode(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the user has seen them
                 return with_own_buffers(model)(*args, **kwargs)
         except Exception as error:
             what = f"{name} fails: {first_line(error)}"

@@ -14,6 +14,7 @@ from fxprune.errors import (
     VerificationError,
     first_line,
 )
+from fxprune.interpretation import decomposed_attention
 from fxprune.rules import locate
 
 if TYPE_CHECKING:
@@ -63,17 +64,13 @@ class Stepper:
             env[node] = next(self.values)
             return env[node]
         torch.manual_seed(0)
-        fastpath = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
         try:
-            with self.mode:
+            with decomposed_attention(), self.mode:
                 env[node] = self.interpreter.run_node(node)
         except Exception as error:
             what = f"{self.name} fails at node {node.name}: {first_line(error)}"
             is_result = self.name == RESULT
             raise run_error(what, of_result=is_result, where=locate(node), cause=error) from error
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fastpath)
         for done in self.interpreter.user_to_last_uses.get(node, []):
             del env[done]
         return env[node]

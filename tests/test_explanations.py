@@ -43,7 +43,8 @@ class Inverse(nn.Module):
         self.before = nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.linalg.inv(self.before(x))
+        y = self.before(x)
+        return torch.cholesky_solve(y, y)
 
 
 class Residual(nn.Module):
@@ -158,10 +159,10 @@ def test_an_operator_of_torch_without_a_rule_is_named_with_its_line_and_a_hint()
     model = nn.Sequential(nn.Linear(4, 4), Inverse(), nn.Linear(4, 2))
     axis = entry(analyze(model, torch.randn(2, 4, 4)).why("1.before"), "1.before.weight", 0)
     assert axis.reason is not None
-    assert axis.reason.what == "operator aten.linalg_inv_ex.default has no label rule"
+    assert axis.reason.what == "operator aten.cholesky_solve.default has no label rule"
     assert axis.reason.where.module == "1"
     assert "test_explanations.py" in axis.reason.where.source
-    assert "@fxprune.rule(torch.ops.aten.linalg_inv_ex.default)" in axis.reason.hint
+    assert "@fxprune.rule(torch.ops.aten.cholesky_solve.default)" in axis.reason.hint
 
 
 def test_an_unlabelled_custom_operator_is_named_with_what_to_do() -> None:
@@ -330,8 +331,9 @@ def test_every_axis_is_prunable_or_has_a_reason(name: str) -> None:
 @pytest.mark.parametrize("name", ZOO)
 def test_a_pinned_channel_always_has_a_way_to_what_pins_it(name: str) -> None:
     for axis in analyzed(name).why("*").axes:
+        unread = axis.reason is not None and axis.reason.what.startswith("not read")  # no value
         if axis.group and not axis.prunable and axis.reason and str(axis.reason.where):
-            assert axis.way, str(axis)
+            assert unread or axis.way, str(axis)
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -129,6 +129,7 @@ def test_a_model_with_nothing_to_prune_comes_back_equal_with_the_reason(name: st
         assert torch.equal(a if isinstance(expected, tuple) else a[0], b)
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # of checkpoints
 @pytest.mark.parametrize("name", ZOO)
 def test_the_reported_macs_are_those_that_torch_counts(name: str) -> None:
     model, inputs = built(name)

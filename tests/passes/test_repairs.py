@@ -207,7 +207,7 @@ def test_pairs_of_a_maxout_can_go_as_a_whole() -> None:
     def maxout(m: Between, x: Tensor) -> Tensor:
         return x.view(x.size(0), x.size(1) // 2, 2, x.size(2), x.size(3)).amax(2)
 
-    assert_repaired(maxout, conv(6), ratio=0, ratios={"stem[groups]": 0.5})
+    assert_repaired(maxout, conv(6), ratio=0, ratios={"stem": 0.5})
 
 
 def test_a_functional_layer_norm_gets_the_new_shape() -> None:
