@@ -200,13 +200,14 @@ def analyze(model: nn.Module | DependencyGraph, example_inputs: Any) -> Dependen
     """
     if isinstance(model, DependencyGraph):
         return model
-    graph_module, captured_by = capture_with(model, example_inputs)
+    captured = capture_with(model, example_inputs)
+    graph_module = captured.graph_module
     values = bind(graph_module, example_inputs)
     trace = interpret(graph_module, values)
     groups = build_groups(graph_module.graph, trace)
-    remarks = (*fixed_flags(model, graph_module, captured_by), *_unused(model, trace))
+    remarks = (*fixed_flags(model, captured), *_unused(model, trace))
     specs = describe(values)
-    return DependencyGraph(graph_module, specs, groups, trace, model, remarks, captured_by)
+    return DependencyGraph(graph_module, specs, groups, trace, model, remarks, captured.rung)
 
 
 def _unused(model: nn.Module, trace: Trace) -> tuple[Diagnostic, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import fx, nn
@@ -14,10 +16,6 @@ from fxprune.exporting import exported
 from fxprune.inputs import absent_arguments, given_arguments
 from fxprune.module_trees import clone_tree, restore_root
 from fxprune.tracing import Tracer, place_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 Rung: TypeAlias = Literal["given", "symbolic_trace", "export"]
 
@@ -39,24 +37,40 @@ def capture(model: nn.Module, example_inputs: Any = None) -> fx.GraphModule:
         InputError: `model` is not a module, or the inputs do not fit its arguments.
         CaptureError: both failed; says in which module, on which line, and what to do.
     """
-    return capture_with(model, example_inputs)[0]
+    return capture_with(model, example_inputs).graph_module
 
 
-def capture_with(model: nn.Module, example_inputs: Any = None) -> tuple[fx.GraphModule, Rung]:
+class Captured(NamedTuple):
+    """A graph and how it was made.
+
+    Attributes:
+        graph_module: the graph.
+        rung: the way it was made.
+        absent: arguments that are constants in it, with their values.
+        flag_readers: names of the modules whose forward read the train / eval flag.
+    """
+
+    graph_module: fx.GraphModule
+    rung: Rung
+    absent: Mapping[str, Any] = MappingProxyType({})
+    flag_readers: Sequence[str] = ()
+
+
+def capture_with(model: nn.Module, example_inputs: Any = None) -> Captured:
     """As `capture`; also tells which way it went."""
     if isinstance(model, fx.GraphModule):
-        return model, "given"
+        return Captured(model, "given")
     _check_model(model)
     given = given_arguments(model, example_inputs)
     absent = absent_arguments(model, given)
     try:
-        return _traced(model, absent), "symbolic_trace"
+        return _traced(model, absent)
     except CaptureError as error:
         if example_inputs is None:
             raise
         try:
             chosen = {name: value for name, value in given.items() if name not in absent}
-            return exported(model, chosen), "export"
+            return Captured(exported(model, chosen), "export")
         except Exception as other:
             raise CaptureError(
                 error.what,
@@ -86,7 +100,7 @@ def _check_model(model: nn.Module) -> None:
             raise InputError(f"{name} is not initialized", hint="run the model once")
 
 
-def _traced(model: nn.Module, absent: Mapping[str, Any]) -> fx.GraphModule:
+def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:
     """The graph by symbolic tracing of a twin, because forward can set attributes."""
     missing = {name: value for name, value in absent.items() if value is None}
     attempts = [Tracer(missing), Tracer(absent)]
@@ -102,7 +116,8 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> fx.GraphModule:
             graph._tracer_cls = fx.Tracer  # so that reading a pickle of the result needs torch only
             graph_module = fx.GraphModule(twin, graph, type(model).__name__)
             restore_root(graph_module, model)
-            return graph_module
+            readers = tracer.flag_readers
+            return Captured(graph_module, "symbolic_trace", tracer.absent, readers)
     raise CaptureError(
         f"{type(model).__name__} cannot be traced symbolically: {first_line(cause)}",
         where=place_of(failed, cause),
@@ -113,34 +128,29 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> fx.GraphModule:
     ) from cause
 
 
-def fixed_flags(
-    model: nn.Module, graph_module: fx.GraphModule, captured_by: Rung
-) -> list[Diagnostic]:
+def fixed_flags(model: nn.Module, captured: Captured) -> list[Diagnostic]:
     """A Diagnostic if the graph would be another one in train (or in eval) mode.
 
     A forward that reads `self.training` leaves a graph of the mode that it was traced in, and
     export always does.
     """
-    if captured_by == "export":
+    if captured.rung == "export":
         return [_fixed(model, "as in every graph of torch.export")]
-    readers = sorted({name for name, m in model.named_modules() if _reads_training_flag(m)})
-    if not readers or isinstance(model, fx.GraphModule):
+    if not captured.flag_readers:
         return []
     twin = clone_tree(model, lambda tensor: tensor)
     for module in twin.modules():
         module.training = not module.training
-    tracer = Tracer()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            other = tracer.trace(twin)
+            other = Tracer(captured.absent).trace(twin)
     except Exception:  # noqa: BLE001  # whatever a user's forward raises: it is another graph
         differs = True
     else:
-        differs = _calls(other) != _calls(graph_module.graph)
-    if not differs:
-        return []
-    return [_fixed(model, ", ".join(name or type(model).__name__ for name in readers[:3]))]
+        differs = _calls(other) != _calls(captured.graph_module.graph)
+    readers = list(dict.fromkeys(captured.flag_readers))
+    return [_fixed(model, ", ".join(readers[:3]))] if differs else []
 
 
 def _fixed(model: nn.Module, where: str) -> Diagnostic:
@@ -150,13 +160,6 @@ def _fixed(model: nn.Module, where: str) -> Diagnostic:
         f" model does in {mode} mode, whatever mode it is put into",
         hint="shrink the model in the mode in which the result will run",
     )
-
-
-def _reads_training_flag(module: nn.Module) -> bool:
-    """Whether code of the user's class mentions the flag."""
-    classes = [c for c in type(module).__mro__ if not c.__module__.startswith("torch.")]
-    functions = [f for c in classes for f in vars(c).values() if hasattr(f, "__code__")]
-    return any("training" in f.__code__.co_names for f in functions)
 
 
 def _calls(graph: fx.Graph) -> list[str]:

@@ -234,9 +234,12 @@ class LabelMode(DispatchMode):
 
         `positions[: x.shape[1]]` reads as much of a table as the example inputs are long.
         """
+        if not self.moved:
+            return
         labels = self.labels
         is_read = np.zeros(len(labels), dtype=np.bool_)
-        for vector in labels.expand([v for axis in self.read for v in axis.vectors]):
+        read = [vector for axis in self.read for vector in axis.vectors]
+        for vector in labels.expand(read and [np.concatenate(read)]):
             is_read[vector] = True
         for name, place in self.moved.items():
             reason = place.because("not read with example inputs of this size")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.fx._symbolic_trace import _assert_is_none
 
 if TYPE_CHECKING:
@@ -44,6 +44,20 @@ for _function in IN_PLACE:
     setattr(_Proxy, f"__{_function.__name__}__", _recorded(_function))
 
 
+class _NotedFlag:
+    """Stands for `nn.Module.training` while a model is traced, and notes who reads it."""
+
+    def __init__(self) -> None:
+        self.readers: list[nn.Module] = []
+
+    def __get__(self, module: nn.Module, owner: type[nn.Module]) -> bool:
+        self.readers.append(module)
+        return bool(vars(module)["training"])
+
+    def __set__(self, module: nn.Module, value: bool) -> None:
+        vars(module)["training"] = value
+
+
 class Tracer(fx.Tracer):
     """The stock tracer, which also notes where in the user's code every node was made.
 
@@ -57,6 +71,19 @@ class Tracer(fx.Tracer):
         super().__init__()
         self.path: list[str] = []
         self.absent = absent or {}
+        self.flag_readers: list[str] = []
+
+    def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        """Trace, and note the modules whose forward reads `self.training`."""
+        flag = _NotedFlag()
+        nn.Module.training = flag  # type: ignore[assignment]  # fx patches nn.Module so, too
+        try:
+            graph = super().trace(root, concrete_args)
+        finally:
+            del nn.Module.training
+        names = {id(module): name for name, module in root.named_modules()}
+        self.flag_readers = [names.get(id(m), "") or type(m).__name__ for m in flag.readers]
+        return graph
 
     def create_args_for_root(self, *args: Any, **kwargs: Any) -> tuple[Any, list[Any]]:
         """Arguments that are absent are their default values; the graph refuses any others."""
