@@ -114,6 +114,9 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:
             failed, cause = tracer, error
         else:
             graph._tracer_cls = fx.Tracer  # so that reading a pickle of the result needs torch only
+            for node in graph.nodes:
+                if isinstance(node.type, str):  # an annotation that torch 2.13 cannot pickle
+                    node.type = None
             graph_module = fx.GraphModule(twin, graph, type(model).__name__)
             restore_root(graph_module, model)
             readers = tracer.flag_readers

@@ -79,6 +79,7 @@ class Looked(nn.Module):
         return y[..., [7, 2, 9, 7], 1:3, self.places].mean(1)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch 2.13 warns of itself
 @pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("way", ["a table", "two lists", "a column and a row", "with a slice"])
 def test_known_positions_on_several_axes_get_new_numbers(way: str, traced: bool) -> None:
