@@ -1,9 +1,13 @@
 """What users install is `fxprune` alone, complete, and runs away from the checkout."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,6 +74,23 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     assert "fxprune/py.typed" in package
     assert any(name.startswith("fxprune/passes/") for name in package)
     assert package <= contents(wheel)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The packages that a module imports when it is imported itself."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def test_everything_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    modules = (CHECKOUT / "fxprune").rglob("*.py")
+    names = {name for path in modules for name in imported(path)}
+    assert names - sys.stdlib_module_names - {"fxprune"} == declared
 
 
 def test_the_installed_package_imports_from_where_it_is_installed(
