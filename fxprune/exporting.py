@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.fx._symbolic_trace import _assert_is_none
 from torch.utils import _pytree as pytree
 
 from fxprune.module_trees import attribute_at, clone_tree
+from fxprune.tracing import refuse_others
 
 aten = torch.ops.aten
 _CHECKS = frozenset(
@@ -120,7 +120,8 @@ def _with_signature(
             _unpack(graph, graph.placeholder(name, default_value=default), given[name], new)
         elif parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             is_optional = True
-            _refused(graph, name, arguments.get(name, parameter.default))
+            value = arguments.get(name, parameter.default)
+            refuse_others(graph.placeholder(name, default_value=value), value)
     flat = _copied(graph, module, new)
     graph.output(_packed(graph, list(flat), info.out_spec))
     for node in reversed(list(graph.nodes)):
@@ -186,17 +187,6 @@ def _unpack(graph: fx.Graph, node: fx.Node, structure: Any, new: dict[fx.Node, A
     items: Any = structure.items() if is_mapping else enumerate(structure)
     for key, item in items:
         _unpack(graph, graph.call_function(operator.getitem, (node, key)), item, new)
-
-
-def _refused(graph: fx.Graph, name: str, value: Any) -> None:
-    """An argument that was not given: the graph takes its default only."""
-    node = graph.placeholder(name, default_value=value)
-    text = f"the graph was captured for {name} = {value!r}"
-    if value is None:
-        graph.call_function(_assert_is_none, (node, text))
-    elif isinstance(value, (bool, int, float, str)):
-        equal = graph.call_function(operator.eq, (node, value))
-        graph.call_function(torch._assert, (equal, text))
 
 
 def _packed(graph: fx.Graph, leaves: Sequence[Any], spec: Any) -> Any:

@@ -94,13 +94,8 @@ class Tracer(fx.Tracer):
         is_absent = isinstance(argument, fx.Proxy) and argument.node.target in self.absent
         if not is_absent:
             return argument
-        name = argument.node.target
-        value = self.absent[name]
-        text = f"the graph was captured for {name} = {value!r}"
-        if value is None:
-            self.create_proxy("call_function", _assert_is_none, (argument, text), {})
-        else:
-            self.create_proxy("call_function", torch._assert, (argument == value, text), {})
+        value = self.absent[argument.node.target]
+        refuse_others(argument.node, value)
         return value
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -127,6 +122,17 @@ class Tracer(fx.Tracer):
             frame = frame.f_back
         node.stack_trace = "\n".join(reversed(lines))
         return node
+
+
+def refuse_others(placeholder: fx.Node, value: Any) -> None:
+    """Let a graph that was captured for one value of an argument raise for all others."""
+    graph = placeholder.graph
+    text = f"the graph was captured for {placeholder.target} = {value!r}"
+    if value is None:
+        graph.call_function(_assert_is_none, (placeholder, text))
+    elif isinstance(value, (bool, int, float, str)):
+        equal = graph.call_function(operator.eq, (placeholder, value))
+        graph.call_function(torch._assert, (equal, text))
 
 
 def place_of(tracer: Tracer, error: Exception) -> str:

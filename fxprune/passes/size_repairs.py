@@ -165,15 +165,16 @@ def native_group_norm(repair: Repair) -> bool:
 
 def attention_scale(repair: Repair) -> bool:
     """The default scale is that of the original width."""
-    if repair.argument(6, "scale") is not None or not repair.is_pruned(-1):
-        return False
-    repair.node.update_kwarg("scale", repair.operand.shape[-1] ** -0.5)
-    return True
+    return _keep_scale(repair, repair.argument(6, "scale"))
 
 
 def fused_attention_scale(repair: Repair) -> bool:
     """As `attention_scale`, for the operators of devices, where it is a keyword."""
-    if repair.node.kwargs.get("scale") is not None or not repair.is_pruned(-1):
+    return _keep_scale(repair, repair.node.kwargs.get("scale"))
+
+
+def _keep_scale(repair: Repair, given: Any) -> bool:
+    if given is not None or not repair.is_pruned(-1):
         return False
     repair.node.update_kwarg("scale", repair.operand.shape[-1] ** -0.5)
     return True
