@@ -10,6 +10,7 @@ Linear(in_features=8, out_features=3, bias=True)
 
 from fxprune.analysis import DependencyGraph, analyze
 from fxprune.api import shrink
+from fxprune.comparison import Verification
 from fxprune.errors import (
     AnalysisError,
     CaptureError,
@@ -21,11 +22,12 @@ from fxprune.errors import (
     VerificationError,
 )
 from fxprune.explanations import Explanation
+from fxprune.fixers import fixer
 from fxprune.groups import Group
 from fxprune.planning import Plan, plan
 from fxprune.report import ShrinkReport
 from fxprune.rules import rule
-from fxprune.verification import Verification, verify
+from fxprune.verification import verify
 
 __version__ = "0.1.0"
 
@@ -45,6 +47,7 @@ __all__ = [
     "Verification",
     "VerificationError",
     "analyze",
+    "fixer",
     "plan",
     "rule",
     "shrink",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 
-from fxprune.capture import Rung, capture_with, fixed_flags
-from fxprune.errors import Diagnostic, PlanError
+from fxprune.capture import Captured, Rung, capture_with, fixed_flags, recorded
+from fxprune.errors import AnalysisError, Diagnostic, PlanError
 from fxprune.groups import Group, build_groups, parameter_axes, traced_tensors
 from fxprune.inputs import bind, describe
 from fxprune.interpretation import Trace, interpret
@@ -38,9 +38,11 @@ class DependencyGraph:
         groups: all groups of channels, prunable and pinned, in the order of the graph.
         trace: the labels of every node and state tensor.
         model: the model that was captured.
-        remarks: what else a user should know: modules and parameters that no operator reads, flags
-            that the graph has fixed.
-        captured_by: how the graph was made: "given", "symbolic_trace" or "export".
+        remarks: what else a user should know: modules and parameters that no operator reads.
+        fixed: what is fixed in the graph, though not in the model: the train / eval flag.
+        captured_by: how the graph was made: "given", "symbolic_trace", "export" or "record".
+        decisions: where forward decides by values of tensors. Another value can take another path,
+            which is not analyzed.
     """
 
     graph_module: fx.GraphModule
@@ -49,7 +51,9 @@ class DependencyGraph:
     trace: Trace
     model: nn.Module
     remarks: tuple[Diagnostic, ...] = ()
+    fixed: tuple[Diagnostic, ...] = ()
     captured_by: Rung = "symbolic_trace"
+    decisions: tuple[Diagnostic, ...] = ()
 
     @cached_property
     def state(self) -> dict[str, torch.Tensor]:
@@ -61,7 +65,8 @@ class DependencyGraph:
         """Why channels are pinned, each reason once; inputs and outputs of the model left out."""
         found = dict.fromkeys(group.pinned for group in self.groups if group.pinned is not None)
         natural = ("input ", "output of the model", "integers")
-        return tuple(d for d in found if not d.what.startswith(natural)) + self.remarks
+        pins = tuple(d for d in found if not d.what.startswith(natural))
+        return pins + self.fixed + self.decisions + self.remarks
 
     @cached_property
     def digest(self) -> str:
@@ -183,31 +188,56 @@ def analyze(model: nn.Module | DependencyGraph, example_inputs: Any) -> Dependen
     """Find out which channels of a model live and die together.
 
     The model is captured with `torch.fx` and interpreted once on meta tensors: no data is touched,
-    no weight is copied, the model is not changed.
+    no weight is copied, the model is not changed. A model that no tracer takes is run once on the
+    example inputs instead.
 
     Args:
         model: the model, or a GraphModule; a DependencyGraph is returned as it is.
         example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments. Only shapes
-            and dtypes matter (and the values of integers).
+            and dtypes matter (and the values of integers), unless the model has to be run.
 
     Returns:
         The dependency graph with its groups and diagnostics.
 
     Raises:
         InputError: the inputs do not fit the model's arguments.
-        CaptureError: the model cannot be traced.
-        AnalysisError: the model cannot be interpreted without data.
+        CaptureError: the model can be neither traced nor run.
+        AnalysisError: the graph cannot be interpreted.
     """
     if isinstance(model, DependencyGraph):
         return model
-    captured = capture_with(model, example_inputs)
+    captured, trace = _interpreted(model, example_inputs)
     graph_module = captured.graph_module
-    values = bind(graph_module, example_inputs)
-    trace = interpret(graph_module, values)
-    groups = build_groups(graph_module.graph, trace)
-    remarks = (*fixed_flags(model, captured), *_unused(model, trace))
-    specs = describe(values)
-    return DependencyGraph(graph_module, specs, groups, trace, model, remarks, captured.rung)
+    return DependencyGraph(
+        graph_module=graph_module,
+        inputs=describe(bind(graph_module, example_inputs)),
+        groups=build_groups(graph_module.graph, trace),
+        trace=trace,
+        model=model,
+        remarks=tuple(_unused(model, trace)),
+        fixed=tuple(fixed_flags(model, captured)),
+        captured_by=captured.rung,
+        decisions=captured.recording.decisions if captured.recording is not None else (),
+    )
+
+
+def _interpreted(model: nn.Module, example_inputs: Any) -> tuple[Captured, Trace]:
+    """The captured model and its labels. If it needs data to be interpreted, it is run on data."""
+    captured = capture_with(model, example_inputs)
+    if captured.recording is not None:
+        return captured, captured.recording.trace
+    values = bind(captured.graph_module, example_inputs)
+    try:
+        return captured, interpret(captured.graph_module, values)
+    except AnalysisError as error:
+        if captured.rung == "given":
+            raise
+        try:
+            captured = recorded(model, example_inputs)
+        except AnalysisError:
+            raise error from None
+        assert captured.recording is not None
+        return captured, captured.recording.trace
 
 
 def _unused(model: nn.Module, trace: Trace) -> tuple[Diagnostic, ...]:

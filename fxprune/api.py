@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 from torch import fx, nn
 
 from fxprune.analysis import DependencyGraph
 from fxprune.cost import cost_of
-from fxprune.errors import Diagnostic, InputError
+from fxprune.emission import emit_module, put_report, refuse_decisions
+from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
 from fxprune.inputs import bind, materialize
 from fxprune.passes import shrink_pipeline
 from fxprune.planning import Layout, Plan
 from fxprune.planning import plan as make
 from fxprune.report import ShrinkReport
+from fxprune.stepping import OriginalFailsError
 from fxprune.verification import verify_layout
 
 Removal = Mapping[str, "float | Sequence[int]"]
+Emit: TypeAlias = Literal["graph", "module", "auto"]
+
+
+@overload
+def shrink(
+    model: nn.Module | DependencyGraph,
+    plan: Plan | str | os.PathLike[str] | Removal,
+    example_inputs: Any = None,
+    *,
+    emit: Literal["graph"] = "graph",
+    verify: bool = True,
+) -> fx.GraphModule: ...
+
+
+@overload
+def shrink(
+    model: nn.Module | DependencyGraph,
+    plan: Plan | str | os.PathLike[str] | Removal,
+    example_inputs: Any = None,
+    *,
+    emit: Emit,
+    verify: bool = True,
+) -> nn.Module: ...
 
 
 def shrink(
@@ -27,14 +53,15 @@ def shrink(
     plan: Plan | str | os.PathLike[str] | Removal,
     example_inputs: Any = None,
     *,
+    emit: Emit = "graph",
     verify: bool = True,
-) -> fx.GraphModule:
+) -> nn.Module:
     """Remove channels for real, and prove the result.
 
-    The result is a `torch.fx.GraphModule` with smaller tensors, the same parameter names, train /
-    eval flags and dtypes. It shares no tensor with `model`, which is not changed. Statistics over a
-    pruned axis (a layer norm over the residual width) run over the kept channels; what removed
-    channels would still emit is dropped.
+    The result has smaller tensors, the same parameter names, train / eval flags and dtypes. It
+    shares no tensor with `model`, which is not changed. Statistics over a pruned axis (a layer norm
+    over the residual width) run over the kept channels; what removed channels would still emit is
+    dropped.
 
     Args:
         model: the model that the plan was made for, or the DependencyGraph that `analyze` made of
@@ -42,8 +69,14 @@ def shrink(
         plan: a Plan, the path of one, or a dict {module name or pattern: ratio or list of output
             channels}, which needs `example_inputs`.
         example_inputs: a tensor, a tuple or a dict of keyword arguments. With a Plan they are used
-            to verify only; by default random ones of the plan's shapes are made.
-        verify: compare every node with the original before returning (see `fxprune.verify`).
+            to verify only; by default random ones of the plan's shapes are made. A model that is
+            run on data to be analyzed needs them always.
+        emit: the kind of result. "graph": a `torch.fx.GraphModule`. "module": a copy of the user's
+            own module, with its forward and its other methods, smaller tensors and corrected
+            attributes (see `fixer`). "auto": a graph, and a module where a graph is refused or
+            refuted; for a model that was recorded the other way round.
+        verify: compare every node (or what every module returns) with the original before
+            returning (see `fxprune.verify`).
 
     Returns:
         The shrunk model; `result.meta["fxprune"]` is its ShrinkReport.
@@ -52,26 +85,68 @@ def shrink(
         PlanError: the plan is malformed or for another model, or names what is not there.
         InputError: example inputs are missing or do not fit.
         RewriteError: a node cannot take the new shapes; names the node.
-        VerificationError: the result differs from the original; names the first node.
+        VerificationError: the result differs from the original; names the first node or module.
         CaptureError, AnalysisError: see `analyze`.
     """
+    if emit not in ("graph", "module", "auto"):
+        raise InputError(f"emit={emit!r} is not known", hint='pass "graph", "module" or "auto"')
     plan = _as_plan(model, plan, example_inputs)
     inputs = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
     deps = plan.analyze(model, inputs)
     values = None if example_inputs is None else bind(deps.graph_module, example_inputs)
-    layout = plan.layout(deps)
-    small = shrink_pipeline()(deps.graph_module, layout).graph_module
-    small.meta["fxprune"] = ShrinkReport(
-        before=cost_of(deps.graph_module, deps.trace, lambda tensor: tensor.shape),
-        after=cost_of(small, deps.trace, layout.shape),
-        groups=plan.groups,
-        verification=verify_layout(deps, layout, small, values, known_nodes=True)
-        if verify
-        else None,
-        diagnostics=deps.diagnostics,
-        renormalized=_renormalized(deps, layout),
-    )
-    return small
+    attempt = _Attempt(deps, plan, plan.layout(deps), values, verify)
+    if emit == "auto":
+        kinds: list[Literal["graph", "module"]] = ["graph", "module"]
+        return _first_possible(attempt, kinds[::-1] if deps.captured_by == "record" else kinds)
+    return attempt.shrunk(emit)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """All that a result is made of."""
+
+    deps: DependencyGraph
+    plan: Plan
+    layout: Layout
+    values: tuple[Any, ...] | None
+    verify: bool
+
+    def shrunk(self, emit: Literal["graph", "module"]) -> nn.Module:
+        """The result of a kind, with its report."""
+        deps, layout = self.deps, self.layout
+        if emit == "graph":
+            refuse_decisions(deps)
+            small: nn.Module = shrink_pipeline()(deps.graph_module, layout).graph_module
+        else:
+            small = emit_module(deps, layout, self.values)
+        proof = None
+        if self.verify:
+            proof = verify_layout(deps, layout, small, self.values, known_parts=True)
+        before: nn.Module = deps.graph_module if emit == "graph" else deps.model
+        report = ShrinkReport(
+            before=cost_of(before, deps.trace, lambda tensor: tensor.shape),
+            after=cost_of(small, deps.trace, layout.shape),
+            groups=self.plan.groups,
+            verification=proof,
+            diagnostics=tuple(
+                d for d in deps.diagnostics if emit == "graph" or d not in deps.fixed
+            ),
+            renormalized=_renormalized(deps, layout),
+            emit=emit,
+        )
+        put_report(small, report)
+        return small
+
+
+def _first_possible(attempt: _Attempt, kinds: Sequence[Literal["graph", "module"]]) -> nn.Module:
+    """The result of the first kind that works; if none does, the error of the first."""
+    errors: list[FxPruneError] = []
+    for kind in kinds:
+        try:
+            return attempt.shrunk(kind)
+        except (RewriteError, VerificationError, OriginalFailsError) as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _as_plan(model: nn.Module | DependencyGraph, given: Any, example_inputs: Any) -> Plan:

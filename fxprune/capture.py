@@ -11,31 +11,32 @@ import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
-from fxprune.errors import CaptureError, Diagnostic, InputError, first_line
+from fxprune.errors import AnalysisError, CaptureError, Diagnostic, InputError, first_line
 from fxprune.exporting import exported
 from fxprune.inputs import absent_arguments, given_arguments
 from fxprune.module_trees import clone_tree, restore_root
+from fxprune.recording import Recording, record
 from fxprune.tracing import Tracer, place_of
 
-Rung: TypeAlias = Literal["given", "symbolic_trace", "export"]
+Rung: TypeAlias = Literal["given", "symbolic_trace", "export", "record"]
 
 
 def capture(model: nn.Module, example_inputs: Any = None) -> fx.GraphModule:
     """Turn a model into a graph; a GraphModule passes as it is. The model is not changed.
 
     First `torch.fx.symbolic_trace` is tried, which keeps modules and reads best, then
-    `torch.export`. The result shares its tensors with the model. If it was traced symbolically, it
-    keeps the train / eval flag of every module and the hooks of the model and of leaf modules
-    (those of `torch.nn`).
+    `torch.export`, and then the model is run on the example inputs and recorded. The result shares
+    its tensors with the model. If it was traced symbolically, it keeps the train / eval flag of
+    every module and the hooks of the model and of leaf modules (those of `torch.nn`).
 
     Args:
-        model: any module whose forward does not branch on the values of tensors.
-        example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments. Export needs
-            them; tracing takes arguments that they leave at None for constants.
+        model: any module that runs on the example inputs.
+        example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments. Export and
+            recording need them; tracing takes arguments that they leave at None for constants.
 
     Raises:
         InputError: `model` is not a module, or the inputs do not fit its arguments.
-        CaptureError: both failed; says in which module, on which line, and what to do.
+        CaptureError: all failed; says in which module, on which line, and what to do.
     """
     return capture_with(model, example_inputs).graph_module
 
@@ -48,12 +49,14 @@ class Captured(NamedTuple):
         rung: the way it was made.
         absent: arguments that are constants in it, with their values.
         flag_readers: names of the modules whose forward read the train / eval flag.
+        recording: the run that it was made in, if it was recorded.
     """
 
     graph_module: fx.GraphModule
     rung: Rung
     absent: Mapping[str, Any] = MappingProxyType({})
     flag_readers: Sequence[str] = ()
+    recording: Recording | None = None
 
 
 def capture_with(model: nn.Module, example_inputs: Any = None) -> Captured:
@@ -68,16 +71,27 @@ def capture_with(model: nn.Module, example_inputs: Any = None) -> Captured:
     except CaptureError as error:
         if example_inputs is None:
             raise
+        chosen = {name: value for name, value in given.items() if name not in absent}
         try:
-            chosen = {name: value for name, value in given.items() if name not in absent}
             return Captured(exported(model, chosen), "export")
-        except Exception as other:
-            raise CaptureError(
-                error.what,
-                where=error.where,
-                why=f"{error.why}; torch.export fails too: {first_line(other)}",
-                hint=error.hint,
-            ) from other
+        except Exception as other:  # noqa: BLE001  # whatever it is, the model may still run
+            try:
+                return recorded(model, example_inputs)
+            except AnalysisError as last:
+                raise CaptureError(
+                    error.what,
+                    where=error.where,
+                    why=f"{error.why}; torch.export fails too: {first_line(other)}; and recording:"
+                    f" {last.what}",
+                    hint=last.hint,
+                ) from last
+
+
+def recorded(model: nn.Module, example_inputs: Any) -> Captured:
+    """The graph of one run of a model on the example inputs."""
+    given = given_arguments(model, example_inputs)
+    recording = record(model, given)
+    return Captured(recording.graph_module, "record", recording=recording)
 
 
 def _check_model(model: nn.Module) -> None:
@@ -135,10 +149,12 @@ def fixed_flags(model: nn.Module, captured: Captured) -> list[Diagnostic]:
     """A Diagnostic if the graph would be another one in train (or in eval) mode.
 
     A forward that reads `self.training` leaves a graph of the mode that it was traced in, and
-    export always does.
+    export and recording always do.
     """
     if captured.rung == "export":
         return [_fixed(model, "as in every graph of torch.export")]
+    if captured.rung == "record":
+        return [_fixed(model, "as in every recording")]
     if not captured.flag_readers:
         return []
     twin = clone_tree(model, lambda tensor: tensor)

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fxprune.analysis import DependencyGraph
+from fxprune.comparison import Verification
 from fxprune.explanations import Explanation
 from fxprune.planning import GroupPlan, Plan
 from fxprune.report import ShrinkReport
-from fxprune.verification import Verification
 
 _PATIENCE = 1.0  # Seconds before a stage of the work says that it is running.
 

@@ -72,12 +72,12 @@ def _gru_cell(
 
 
 def _mkldnn_rnn_layer(x: torch.Tensor, *rest: Any) -> Any:
-    """One layer of an LSTM in one direction, which is what `nn.LSTM` calls it for."""
+    """One layer of an LSTM in one direction; how many the whole has makes no difference."""
     weight_ih, weight_hh, bias_ih, bias_hh, hx, cx, reverse, batch_sizes = rest[:8]
-    mode, _, num_layers, has_biases, bidirectional, batch_first, _ = rest[8:]
-    if mode != _MKLDNN_LSTM or num_layers != 1 or bidirectional or batch_sizes or batch_first:
+    mode, _, _, has_biases, _, batch_first, _ = rest[8:]
+    if mode != _MKLDNN_LSTM or batch_sizes or batch_first:
         return NotImplemented
-    state, cell = hx[0], cx[0]
+    state, cell = hx.reshape(hx.shape[-2:]), cx.reshape(cx.shape[-2:])
     states = []
     steps = torch.nn.functional.linear(x, weight_ih, bias_ih if has_biases else None).unbind(0)
     for step in reversed(steps) if reverse else steps:
@@ -85,7 +85,7 @@ def _mkldnn_rnn_layer(x: torch.Tensor, *rest: Any) -> Any:
         state, cell, _ = _lstm_step(step + hidden, cell)
         states.append(state)
     out = torch.stack(states[::-1] if reverse else states)
-    return out, state.unsqueeze(0), cell.unsqueeze(0), x.new_empty([0])
+    return out, state.reshape(hx.shape), cell.reshape(cx.shape), x.new_empty([0])
 
 
 _DECOMPOSITIONS: dict[OpOverload, Callable[..., Any]] = {

@@ -7,19 +7,22 @@ arguments of the model's own forward.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
+import io
+import logging
 import operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from fxprune.module_trees import attribute_at, clone_tree
-from fxprune.tracing import refuse_others
+from fxprune.tracing import packed, refuse_others, unpack
 
 aten = torch.ops.aten
 _CHECKS = frozenset(
@@ -70,9 +73,21 @@ def _without_data(value: Any, device: torch.device) -> Any:
 
 def _program(model: nn.Module, values: Mapping[str, Any], shapes: Any) -> Any:
     twin = clone_tree(model, lambda tensor: tensor)  # forward can set attributes
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with _quiet(), torch.no_grad():
         return torch.export.export(twin, (), dict(values), dynamic_shapes=shapes, strict=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Export warns and logs, and where it fails it prints all that it has so far."""
+    threshold = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(threshold)
 
 
 def _dynamic(model: nn.Module, values: Mapping[str, Any]) -> Any:
@@ -91,6 +106,8 @@ def _dynamic(model: nn.Module, values: Mapping[str, Any]) -> Any:
     )
     try:
         program = _program(model, several, shapes)
+    except GuardOnDataDependentSymNode:
+        raise  # a fixed batch would change nothing
     except Exception:  # noqa: BLE001  # whatever the reason, the fixed batch is tried next
         return None
     inputs = [n.meta.get("val") for n in program.graph.nodes if n.name in _user_inputs(program)]
@@ -117,13 +134,15 @@ def _with_signature(
     for name, parameter in _parameters(model).items():
         if name in given:
             default = parameter.default if is_optional else inspect.Parameter.empty
-            _unpack(graph, graph.placeholder(name, default_value=default), given[name], new)
+            argument = graph.placeholder(name, default_value=default)
+            unpack(graph, argument, given[name], new.__setitem__)
         elif parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             is_optional = True
             value = arguments.get(name, parameter.default)
             refuse_others(graph.placeholder(name, default_value=value), value)
     flat = _copied(graph, module, new)
-    graph.output(_packed(graph, list(flat), info.out_spec))
+    value = pytree.tree_unflatten(list(flat), info.out_spec)
+    graph.output(packed(graph, value, lambda leaf: leaf))
     for node in reversed(list(graph.nodes)):
         if not node.users and node.op == "get_attr":
             graph.erase_node(node)
@@ -176,35 +195,3 @@ def _inner_graph(
     part, *operands = node.args[first:]
     assert isinstance(part, fx.Node)
     return _attribute(module, part), operands
-
-
-def _unpack(graph: fx.Graph, node: fx.Node, structure: Any, new: dict[fx.Node, Any]) -> None:
-    """Let the leaves of an argument be read from where they are in it."""
-    if isinstance(structure, fx.Node):
-        new[structure] = node
-        return
-    is_mapping = isinstance(structure, Mapping)
-    items: Any = structure.items() if is_mapping else enumerate(structure)
-    for key, item in items:
-        _unpack(graph, graph.call_function(operator.getitem, (node, key)), item, new)
-
-
-def _packed(graph: fx.Graph, leaves: Sequence[Any], spec: Any) -> Any:
-    """The output in its own structure: containers are literals, other types are called."""
-    value = pytree.tree_unflatten(list(leaves), spec)
-    return _as_argument(graph, value)
-
-
-def _as_argument(graph: fx.Graph, value: Any) -> Any:
-    if isinstance(value, dict) and type(value) is dict:
-        return {key: _as_argument(graph, item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_as_argument(graph, item) for item in value)
-    if isinstance(value, Mapping):
-        items = {key: _as_argument(graph, item) for key, item in value.items()}
-        return graph.call_function(type(value), (), items)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        items = {key: _as_argument(graph, item) for key, item in fields.items()}
-        return graph.call_function(type(value), (), items)
-    return value

@@ -51,6 +51,13 @@ def bind(graph_module: torch.fx.GraphModule, example_inputs: Any) -> tuple[Any, 
     )
 
 
+def named_values(graph_module: torch.fx.GraphModule, values: Sequence[Any]) -> dict[str, Any]:
+    """The values of a graph's placeholders by the names of forward's arguments."""
+    placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    names = [str(node.target).lstrip("*") for node in placeholders]
+    return dict(zip(names, values, strict=True))
+
+
 def given_arguments(model: nn.Module, example_inputs: Any) -> dict[str, Any]:
     """Example inputs by the names of forward's arguments."""
     if example_inputs is None:
@@ -91,6 +98,7 @@ def call_arguments(
         return list(args), dict(kwargs)
     args, kwargs = [], {}
     parameters = inspect.signature(model.forward).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     starred = [str(node.target)[0] == "*" != str(node.target)[1] for node in placeholders]
     for k, (node, value) in enumerate(zip(placeholders, values, strict=True)):
@@ -100,10 +108,33 @@ def call_arguments(
             kwargs.update(value)
         elif name.startswith("*"):
             args.extend(value)
+        elif parameter is None and takes_any:
+            kwargs[name] = value
         elif parameter is None or parameter.kind is parameter.POSITIONAL_ONLY or follows:
             args.append(value)
         elif value is not parameter.default:  # decorators may take a default for a choice
             kwargs[name] = value
+    return args, kwargs
+
+
+def arguments_of_call(
+    model: nn.Module, given: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a call of a model, from those by name (see `given_arguments`)."""
+    args: list[Any] = []
+    kwargs = dict(given)
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    rest = next((k for k, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), None)
+    first = rest if rest is not None and parameters[rest].name in given else 0
+    for k, parameter in enumerate(parameters):
+        if parameter.name not in kwargs:
+            continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            args.extend(kwargs.pop(parameter.name))
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            kwargs.update(kwargs.pop(parameter.name))
+        elif parameter.kind is parameter.POSITIONAL_ONLY or k < first:
+            args.append(kwargs.pop(parameter.name))
     return args, kwargs
 
 

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import flop_registry
 
 from fxprune.decompositions import decomposed
 from fxprune.errors import AnalysisError, FxPruneError, first_line
+from fxprune.interpreter import Interpreter
 from fxprune.labels import Axis, LabelAlgebra
 from fxprune.meta_kernels import DispatchMode, run_on_meta
 from fxprune.module_trees import clone_tree, named_state, to_meta
@@ -34,7 +35,7 @@ from fxprune.rules import (
 from fxprune.values import plain, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch._ops import OpOverload
 
@@ -133,6 +134,7 @@ class LabelMode(DispatchMode):
                 out = decomposed(call)
             if out is not NotImplemented:
                 return out
+        self.begin(call)
         if self.node is not None:
             self.labels.place = Place(self.node, func)
         call.out = self.execute(call, rule)
@@ -141,7 +143,14 @@ class LabelMode(DispatchMode):
             rule.propagate(call)
         elif call.outputs():
             self.pin_everything(call)
+        self.end(call)
         return call.out
+
+    def begin(self, call: Call) -> None:
+        """An operator is about to run."""
+
+    def end(self, call: Call) -> None:
+        """An operator has run, and its outputs are labelled."""
 
     def execute(self, call: Call, rule: Rule | None) -> Any:
         """Run the operator on meta tensors, and for real where all its inputs are known."""
@@ -156,20 +165,27 @@ class LabelMode(DispatchMode):
         if known is not None and torch.Tag.dynamic_output_shape in call.op.tags:
             return pytree.tree_map(_on_meta, known)
         out = run_on_meta(call.op, args, kwargs)
-        for tensor, value in zip(tensors(out), tensors(known), strict=False):
-            put_value(tensor, value)
+        if known is not None:
+            for tensor, value in zip(tensors(out), tensors(known), strict=False):
+                put_value(tensor, value)
+        elif call.op._schema.is_mutable:
+            forget_values(out)
         return out
 
-    def known(self, call: Call) -> Any:
-        """The output's value if it consists of integers that follow from constants."""
+    def is_known(self, call: Call) -> bool:
+        """Whether the operands are integers that follow from constants."""
         operands = call.tensors()
         if any(t.is_floating_point() for t in operands) or (
             torch.Tag.nondeterministic_seeded in call.op.tags
         ):
-            return None
+            return False
         if not operands and call.has("dtype") and call.arg("dtype") not in (None, *_INTEGERS):
-            return None
-        if any(t.numel() > _LARGEST_KNOWN or value_of(t) is None for t in operands):
+            return False
+        return all(t.numel() <= _LARGEST_KNOWN and value_of(t) is not None for t in operands)
+
+    def known(self, call: Call) -> Any:
+        """The output's value if it consists of integers that follow from constants."""
+        if not self.is_known(call):
             return None
         kwargs = dict(call.kwargs)
         if "device" in kwargs:
@@ -264,6 +280,13 @@ class LabelMode(DispatchMode):
 _INTEGERS = (torch.int64, torch.int32, torch.bool, torch.int16, torch.int8, torch.uint8)
 
 
+def forget_values(out: Any) -> None:
+    """What an operator computed of data is unknown, even if it wrote into what was known."""
+    for tensor in tensors(out):
+        if not tensor.is_floating_point():
+            put_value(tensor, None)
+
+
 def _on_meta(value: Any) -> Any:
     if not isinstance(value, torch.Tensor) or value.device.type == "meta":
         return value
@@ -274,7 +297,7 @@ def _on_meta(value: Any) -> Any:
     return shadow
 
 
-class _Interpreter(fx.Interpreter):
+class _Interpreter(Interpreter):
     """Runs a graph node by node under a mode and takes down every value."""
 
     def __init__(self, module: fx.GraphModule, mode: LabelMode) -> None:
@@ -344,42 +367,54 @@ def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
         AnalysisError: a node failed, or asked for a value that is not known without data.
     """
     trace = Trace(LabelAlgebra())
-    labels = trace.labels
     shadow = clone_tree(graph_module, _shadow_state)
-    originals = named_state(graph_module)
-    for name, tensor in named_state(shadow).items():
-        if not hasattr(tensor, _STATE_NAME):
-            movable = tensor.is_floating_point() or tensor.is_complex()
-            put_axes(
-                tensor,
-                [
-                    labels.fresh_axis(size) if movable else labels.pinned_axis(size, "integers")
-                    for size in originals[name].shape
-                ],
-            )
-            setattr(tensor, _STATE_NAME, name)
-        trace.axes[name] = tuple(axes_of(tensor, labels))
-        trace.tied[name] = getattr(tensor, _STATE_NAME)
+    label_state(trace, named_state(shadow))
     mode = LabelMode(trace)
     nodes = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     values = []
     for node, value in zip(nodes, inputs, strict=True):
-        reason = Place(node, None, f"input {node.name} of the model")
         values.append(pytree.tree_map(_on_meta_input, value))
-        for tensor in tensors(values[-1]):
-            put_axes(tensor, [labels.pinned_axis(size, reason) for size in tensor.shape])
-        trace.values[node.name] = snapshot(values[-1], labels)
+        label_input(trace, node, values[-1])
     environment = dict(zip(nodes, values, strict=True))
     with decomposed_attention(), torch.no_grad(), mode:
         interpreter = _Interpreter(shadow, mode)
         out = interpreter.run(initial_env=environment, enable_io_processing=False)
     mode.pin_unread()
     output = next(node for node in reversed(graph_module.graph.nodes) if node.op == "output")
-    for tensor in tensors(out):
-        reason = labels.place = Place(output, None, "output of the model")
-        for axis in axes_of(tensor, labels):
-            labels.pin_axis(axis, reason)
+    pin_output(trace, output, out)
     return trace
+
+
+def label_state(trace: Trace, state: Mapping[str, torch.Tensor]) -> None:
+    """Give every axis of every parameter and floating-point buffer labels of its own."""
+    labels = trace.labels
+    for name, tensor in state.items():
+        if not hasattr(tensor, _STATE_NAME):
+            movable = tensor.is_floating_point() or tensor.is_complex()
+            axes = [
+                labels.fresh_axis(size) if movable else labels.pinned_axis(size, "integers")
+                for size in tensor.shape
+            ]
+            put_axes(tensor, axes)
+            setattr(tensor, _STATE_NAME, name)
+        trace.axes[name] = tuple(axes_of(tensor, labels))
+        trace.tied[name] = getattr(tensor, _STATE_NAME)
+
+
+def label_input(trace: Trace, node: fx.Node, value: Any) -> None:
+    """Pin the axes of an argument of the model, and note it."""
+    reason = Place(node, None, f"input {node.name} of the model")
+    for tensor in tensors(value):
+        put_axes(tensor, [trace.labels.pinned_axis(size, reason) for size in tensor.shape])
+    trace.values[node.name] = snapshot(value, trace.labels)
+
+
+def pin_output(trace: Trace, node: fx.Node, out: Any) -> None:
+    """Pin the axes of what the model returns."""
+    for tensor in tensors(out):
+        reason = trace.labels.place = Place(node, None, "output of the model")
+        for axis in axes_of(tensor, trace.labels):
+            trace.labels.pin_axis(axis, reason)
 
 
 @contextmanager

@@ -26,6 +26,14 @@ def clone_tree(root: M, convert: Convert) -> M:
     return copy
 
 
+def eval_clone(module: Any, convert: Convert) -> Any:
+    """As `clone_tree`, with all modules in eval mode."""
+    clone = clone_tree(module, convert)
+    for child in clone.modules():
+        child.training = False
+    return clone
+
+
 class _Cloner:
     """Copies modules, and remembers what it has copied."""
 
@@ -110,13 +118,19 @@ def to_meta(tensor: torch.Tensor) -> torch.Tensor:
     return as_parameter(torch.empty_like(tensor, device="meta", requires_grad=False), tensor)
 
 
+def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers; a tied tensor appears under each of its names."""
+    state: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
+    state.update(module.named_buffers(remove_duplicate=False))
+    return state
+
+
 def named_state(graph_module: fx.GraphModule) -> dict[str, torch.Tensor]:
     """Every tensor that a graph can read: parameters, buffers, and tensors kept as attributes.
 
     A tied tensor appears under each of its names.
     """
-    state: dict[str, torch.Tensor] = dict(graph_module.named_parameters(remove_duplicate=False))
-    state.update(graph_module.named_buffers(remove_duplicate=False))
+    state = named_tensors(graph_module)
     for node in graph_module.graph.nodes:
         if node.op == "get_attr" and node.target not in state:
             value = attribute_at(graph_module, node.target)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from fxprune.errors import first_line
 from fxprune.inputs import call_arguments
 from fxprune.module_trees import clone_tree
 from fxprune.reference import QuietMode
 from fxprune.stepping import RESULT, Stepper, run_error
+from fxprune.values import copied
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -70,10 +70,7 @@ class RealCalls:
 
 def copies(values: Sequence[Any]) -> list[Any]:
     """Copies of input values, which a model may write into."""
-    return [
-        pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, value)
-        for value in values
-    ]
+    return [copied(value) for value in values]
 
 
 def with_own_buffers(module: Any) -> Any:

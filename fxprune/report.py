@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from fxprune.comparison import Verification
     from fxprune.cost import Cost
     from fxprune.errors import Diagnostic
     from fxprune.planning import GroupPlan
-    from fxprune.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ShrinkReport:
         verification: how the result was checked, or None if it was asked not to be.
         diagnostics: why channels are pinned.
         renormalized: places whose statistics run over the kept channels only (`norm="kept"`).
-        emit: the kind of result, "graph".
+        emit: the kind of result, "graph" or "module".
     """
 
     before: Cost

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from fxprune.inputs import InputSpec, materialize
 from fxprune.interpretation import decomposed_attention
+from fxprune.interpreter import Interpreter
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import clone_tree, to_meta
 
@@ -42,7 +43,7 @@ def samples(deps: DependencyGraph) -> list[Sample]:
 
 
 def _run(shadow: fx.GraphModule, specs: tuple[Any, ...]) -> Sample:
-    interpreter = fx.Interpreter(shadow, garbage_collect_values=False)
+    interpreter = Interpreter(shadow, garbage_collect_values=False)
     interpreter.extra_traceback = False
     with decomposed_attention(), torch.no_grad(), MetaMode():
         interpreter.run(*materialize(specs, seed=None), enable_io_processing=False)

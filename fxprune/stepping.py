@@ -15,6 +15,7 @@ from fxprune.errors import (
     first_line,
 )
 from fxprune.interpretation import decomposed_attention
+from fxprune.interpreter import Interpreter
 from fxprune.rules import locate
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Stepper:
 
     def __init__(self, name: str, module: fx.GraphModule, values: list[Any], mode: Any) -> None:
         self.name = name
-        self.interpreter = fx.Interpreter(module)
+        self.interpreter = Interpreter(module)
         self.values = iter(values)
         self.mode = mode
         self.nodes = iter(module.graph.nodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import os
 import sys
@@ -15,7 +16,7 @@ from torch import fx, nn
 from torch.fx._symbolic_trace import _assert_is_none
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
 _DEPTH = 8
 _LIBRARIES = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
@@ -112,16 +113,19 @@ class Tracer(fx.Tracer):
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Note the user's frames, the innermost last, as a traceback prints them."""
         node = super().create_node(*args, **kwargs)
-        frame: FrameType | None = sys._getframe(1)
-        lines: list[str] = []
-        outermost = fx.Tracer.trace.__code__
-        while frame is not None and frame.f_code is not outermost and len(lines) < _DEPTH:
-            name = frame.f_code.co_filename
-            if not name.startswith((*_LIBRARIES, "<")):
-                lines.append(f'File "{name}", line {frame.f_lineno}, in {frame.f_code.co_name}')
-            frame = frame.f_back
-        node.stack_trace = "\n".join(reversed(lines))
+        node.stack_trace = user_frames(sys._getframe(1), fx.Tracer.trace.__code__)
         return node
+
+
+def user_frames(frame: FrameType | None, outermost: CodeType) -> str:
+    """The user's lines that are being run, the innermost last, as a traceback prints them."""
+    lines: list[str] = []
+    while frame is not None and frame.f_code is not outermost and len(lines) < _DEPTH:
+        name = frame.f_code.co_filename
+        if not name.startswith((*_LIBRARIES, "<")):
+            lines.append(f'File "{name}", line {frame.f_lineno}, in {frame.f_code.co_name}')
+        frame = frame.f_back
+    return "\n".join(reversed(lines))
 
 
 def refuse_others(placeholder: fx.Node, value: Any) -> None:
@@ -133,6 +137,46 @@ def refuse_others(placeholder: fx.Node, value: Any) -> None:
     elif isinstance(value, (bool, int, float, str)):
         equal = graph.call_function(operator.eq, (placeholder, value))
         graph.call_function(torch._assert, (equal, text))
+
+
+def unpack(
+    graph: fx.Graph, node: fx.Node, value: Any, found: Callable[[Any, fx.Node], None]
+) -> None:
+    """Read the leaves of an argument from where they are in it, and tell them with their nodes."""
+    if isinstance(value, (torch.Tensor, fx.Node)):
+        found(value, node)
+    elif isinstance(value, (Mapping, list, tuple)):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            unpack(graph, graph.call_function(operator.getitem, (node, key)), item, found)
+
+
+def packed(
+    graph: fx.Graph,
+    value: Any,
+    node_of: Callable[[Any], Any],
+    made: Callable[[fx.Node, Any], None] = lambda node, value: None,
+) -> Any:
+    """A value as an argument: containers are literals, other types with parts are called.
+
+    Args:
+        graph: where calls are added.
+        value: the value; its leaves are replaced by what `node_of` returns.
+        node_of: from a leaf to its node (or to itself).
+        made: told every call, and the value that it returns.
+    """
+    if type(value) is dict:
+        return {key: packed(graph, item, node_of, made) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(packed(graph, item, node_of, made) for item in value)
+    parts = value if isinstance(value, Mapping) else None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and parts is None:
+        parts = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if parts is None:
+        return node_of(value)
+    items = {key: packed(graph, item, node_of, made) for key, item in parts.items()}
+    node = graph.call_function(type(value), (), items)
+    made(node, value)
+    return node
 
 
 def place_of(tracer: Tracer, error: Exception) -> str:

@@ -31,3 +31,8 @@ def plain(value: Any) -> Any:
 def tensors(value: Any) -> list[torch.Tensor]:
     """The tensors in a value, in a fixed order."""
     return [leaf for leaf in pytree.tree_leaves(plain(value)) if isinstance(leaf, torch.Tensor)]
+
+
+def copied(value: Any) -> Any:
+    """A value with copies of its tensors, for a model that may write into them."""
+    return pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, value)

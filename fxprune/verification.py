@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph
-from fxprune.comparison import alike, difference, first_difference
+from fxprune.comparison import Comparison, Verification, alike
 from fxprune.errors import InputError, VerificationError
 from fxprune.inputs import bind, materialize
 from fxprune.interpretation import TracedTensor
-from fxprune.module_trees import as_parameter, clone_tree, named_state
+from fxprune.module_trees import eval_clone, named_state
+from fxprune.module_verification import ModuleComparison
 from fxprune.planning import Layout, Plan
 from fxprune.real_calls import RealCalls, as_captured, copies, with_own_buffers
 from fxprune.reference import MaskedMode, QuietMode
@@ -26,49 +26,9 @@ from fxprune.stepping import RESULT, OriginalFailsError, ResultFailsError, Stepp
 from fxprune.values import plain, tensors
 
 if TYPE_CHECKING:
-    from fxprune.labels import LabelAlgebra
+    pass
 
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
 _LARGEST_DOUBLE = 2 << 30
-_DEFECT = (
-    "if this model was shrunk from exactly this original (the same weights), it is a defect of"
-    " fxprune or of a custom rule: please report it"
-)
-
-
-@dataclass(frozen=True)
-class Verification:
-    """How a shrunk model was checked, and how far off it was at worst.
-
-    Attributes:
-        nodes: how many values were compared (all input sets together).
-        inputs: the input sets that were run.
-        every_node: whether intermediate values were compared, or outputs only.
-        absolute: the largest absolute difference.
-        relative: the largest difference relative to the largest value of the tensor.
-        where: the node with the largest relative difference.
-        tolerance: the relative difference that is still rounding for `dtype`.
-        dtype: the precision that both models were run in.
-        seconds: wall-clock time.
-    """
-
-    nodes: int = 0
-    inputs: tuple[str, ...] = ()
-    every_node: bool = True
-    absolute: float = 0.0
-    relative: float = 0.0
-    where: str = ""
-    tolerance: float = 0.0
-    dtype: str = ""
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        scope = "values, every node" if self.every_node else "outputs"
-        return (
-            f"verified: {self.nodes} {scope}, inputs {', '.join(self.inputs)}; worst relative "
-            f"error {self.relative:.1e} (absolute {self.absolute:.1e}) at {self.where or '-'}, "
-            f"tolerance {self.tolerance:.0e} in {self.dtype}; {self.seconds:.2f} s"
-        )
 
 
 def verify(
@@ -83,7 +43,9 @@ def verify(
     most 2 GiB. The reference is the original graph with removed positions zeroed at each operand
     that is summed over. Every node's kept positions are compared with the node of the same name,
     if `small` is what `shrink` returned; the outputs only, if it is any other module (one that was
-    pickled and read again, say). Neither model is changed; both are run in eval mode.
+    pickled and read again, say). A module that is no graph is compared with the original's own
+    forward, run with these positions masked: what every module returns, if it is what `shrink`
+    returned, else the outputs only. Neither model is changed; both are run in eval mode.
 
     Args:
         model: the original, or the DependencyGraph that `analyze` made of it.
@@ -105,7 +67,7 @@ def verify(
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
     known = "fxprune" in getattr(small, "meta", {})
-    return verify_layout(deps, plan.layout(deps), small, example_inputs, known_nodes=known)
+    return verify_layout(deps, plan.layout(deps), small, example_inputs, known_parts=known)
 
 
 def verify_layout(
@@ -114,7 +76,7 @@ def verify_layout(
     small: nn.Module,
     values: tuple[Any, ...] | None,
     *,
-    known_nodes: bool,
+    known_parts: bool,
 ) -> Verification:
     """As `verify`, for a finished analysis and layout.
 
@@ -123,9 +85,9 @@ def verify_layout(
         layout: what stays.
         small: the shrunk model.
         values: one for each placeholder, or None for random ones.
-        known_nodes: whether nodes of the same name are the same. They are in what `shrink`
-            returns, but not in a model that was pickled since: reading it traces its code again,
-            which numbers the nodes anew.
+        known_parts: whether nodes (and modules) of the same name are the same. They are in what
+            `shrink` returns, but not in a graph that was pickled since: reading it traces its code
+            again, which numbers the nodes anew.
     """
     start = time.perf_counter()
     if any(t.device.type == "meta" for t in deps.state.values()):
@@ -136,29 +98,25 @@ def verify_layout(
     values = materialize(deps.inputs, seed=0) if values is None else values
     size = sum(t.numel() for t in deps.state.values() if t.is_floating_point())
     precise = torch.float64 if size * 8 <= _LARGEST_DOUBLE else None
+    is_graph = isinstance(small, fx.GraphModule) or isinstance(deps.model, fx.GraphModule)
+    kind = _GraphComparison if is_graph else ModuleComparison
     try:
-        result = _run(_Comparison(deps, layout, small, precise, known_nodes), values)
+        result = _run(kind(deps, layout, small, precise, known_parts), values)
     except (OriginalFailsError, ResultFailsError):
         if precise is None:
             raise
         # the graph names a dtype itself, and so runs in no other
-        result = _run(_Comparison(deps, layout, small, None, known_nodes), values)
+        result = _run(kind(deps, layout, small, None, known_parts), values)
     return replace(result, seconds=time.perf_counter() - start)
 
 
-def _dtypes(deps: DependencyGraph) -> list[torch.dtype]:
-    """The floating-point types of a model's state, the narrowest first."""
-    found = {t.dtype for t in deps.state.values() if t.is_floating_point() or t.is_complex()}
-    return sorted(found, key=lambda d: (-_TOLERANCE.get(d, 0.0), str(d))) or [torch.float32]
-
-
-def _run(comparison: _Comparison, values: tuple[Any, ...]) -> Verification:
+def _run(comparison: _GraphComparison | ModuleComparison, values: tuple[Any, ...]) -> Verification:
     sets = {"example": values, "all negative": pytree.tree_map(_negative, values)}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for name, given in sets.items():
             values = pytree.tree_map(comparison.cast, given)
             comparison.run(values)
-            if name == "example":
+            if name == "example" and isinstance(comparison, _GraphComparison):
                 comparison.check_calls(values)
             comparison.result = replace(comparison.result, inputs=(*comparison.result.inputs, name))
     return comparison.result
@@ -169,7 +127,7 @@ def _negative(value: Any) -> Any:
     return -value.abs() if floating else value
 
 
-class _Comparison:
+class _GraphComparison(Comparison):
     """Two interpreters in lockstep."""
 
     def __init__(
@@ -178,42 +136,21 @@ class _Comparison:
         layout: Layout,
         small: nn.Module,
         dtype: torch.dtype | None,
-        known_nodes: bool,
+        known_parts: bool,
     ) -> None:
-        self.dtype = dtype  # None: run everything in the types that it has
-        narrowest = dtype or _dtypes(deps)[0]
-        self.deps = deps
-        self.layout = layout
-        self.labels: LabelAlgebra = deps.trace.labels.copy()
+        same_nodes = known_parts and _has_same_nodes(small, deps.graph_module)
+        super().__init__(deps, layout, dtype, "every node" if same_nodes else "outputs")
         self._parameters: dict[int, torch.Tensor] = {}
-        self.original = _eval_clone(deps.graph_module, self._cast_once)
-        self.small = _eval_clone(small, self.cast)
+        self.original = eval_clone(deps.graph_module, self._cast_once)
+        self.small = eval_clone(small, self.cast)
         self.calls = RealCalls(
             deps,
             as_captured(deps, self._cast_once),
             with_own_buffers(self.original),
             with_own_buffers(self.small),
         )
-        self.every_node = known_nodes and _has_same_nodes(small, deps.graph_module)
-        tolerance = _TOLERANCE.get(narrowest, 1e-3)
-        self.result = Verification(
-            every_node=self.every_node,
-            tolerance=tolerance,
-            dtype=str(narrowest).removeprefix("torch."),
-        )
         for name, tensor in named_state(self.original).items():
             put_axes(tensor, list(deps.trace.axes[name]))
-
-    def cast(self, value: Any) -> Any:
-        """Floating-point and complex tensors in the precision of the comparison."""
-        if not isinstance(value, torch.Tensor):
-            return value
-        dtype = value.dtype
-        if self.dtype is not None and value.is_floating_point():
-            dtype = self.dtype
-        elif self.dtype is torch.float64 and value.is_complex():
-            dtype = torch.complex128
-        return as_parameter(value.detach().to(dtype, copy=True), value)
 
     def _cast_once(self, value: torch.Tensor) -> torch.Tensor:
         """As `cast`; a parameter that the graph shares with the model is cast once for both."""
@@ -223,13 +160,9 @@ class _Comparison:
             self._parameters[id(value)] = self.cast(value)
         return self._parameters[id(value)]
 
-    def removed(self, axis: Any) -> Any:
-        """The mask of removed positions of an axis."""
-        return self.layout.removed_positions(axis, self.labels)
-
     def run(self, values: tuple[Any, ...]) -> None:
         """Run both models on one set of inputs and compare."""
-        if not self.every_node:
+        if self.result.compared == "outputs":
             self._compare_outputs(values)
             return
         assert isinstance(self.small, fx.GraphModule)
@@ -253,7 +186,7 @@ class _Comparison:
             if len(left) != len(right):
                 raise VerificationError(f"{len(left)} tensors instead of {len(right)}")
             for expected, got in zip(right, left, strict=True):
-                self._compare_tensor(output, expected, got)
+                self.compare_tensor("node output", locate(output), expected, got)
         except VerificationError as error:
             raise VerificationError(
                 f"the graph of {name} does not compute what a call of it computes",
@@ -298,48 +231,8 @@ class _Comparison:
                 where=locate(node),
             )
         for reference, tensor in zip(left, right, strict=True):
-            kept = reference
-            for dim, axis in enumerate(axes_of(reference, self.labels)):
-                gone = self.removed(axis)
-                if gone.any():
-                    index = torch.from_numpy(np.flatnonzero(~gone)).to(reference.device)
-                    kept = kept.index_select(dim, index)
-            self._compare_tensor(node, kept, tensor)
-
-    def _compare_tensor(self, node: fx.Node, expected: torch.Tensor, got: torch.Tensor) -> None:
-        where = locate(node)
-        if expected.shape != got.shape:
-            raise VerificationError(
-                f"node {node.name} has shape {tuple(got.shape)} instead of {tuple(expected.shape)}",
-                where=where,
-                hint=_DEFECT,
-            )
-        if not expected.numel():
-            return
-        if expected.is_floating_point() and expected.element_size() == 1:
-            expected, got = expected.float(), got.float()
-        if not bool(torch.isfinite(expected).any() | (expected == got).all()):
-            raise VerificationError(
-                f"the original itself computes NaN or infinite values at node {node.name}",
-                where=where,
-                hint="check the weights and the example inputs",
-            )
-        absolute, relative = difference(expected, got)
-        if expected.is_floating_point():  # rounding in a narrow dtype reaches all that follows
-            tolerance = max(self.result.tolerance, _TOLERANCE.get(expected.dtype, 0.0))
-            self.result = replace(self.result, tolerance=tolerance)
-        self.result = replace(self.result, nodes=self.result.nodes + 1)
-        if not relative <= self.result.tolerance:
-            raise VerificationError(
-                f"node {node.name} differs from the original by {relative:.2e} of its largest "
-                f"value, more than {self.result.tolerance:.0e} ({self.result.dtype})",
-                where=where,
-                why=first_difference(expected, got),
-                hint=_DEFECT,
-            )
-        if relative > self.result.relative or not self.result.where:
-            self.result = replace(self.result, relative=relative, where=node.name)
-        self.result = replace(self.result, absolute=max(absolute, self.result.absolute))
+            kept = self.kept(reference, axes_of(reference, self.labels))
+            self.compare_tensor(f"node {node.name}", locate(node), kept, tensor)
 
 
 def _has_value(node: fx.Node) -> bool:
@@ -355,10 +248,3 @@ def _has_same_nodes(small: nn.Module, original: fx.GraphModule) -> bool:
     theirs = [node.name for node in small.graph.nodes if node.name in known]
     ours = [node.name for node in original.graph.nodes if node.name in set(theirs)]
     return ours == theirs and "output" in known
-
-
-def _eval_clone(module: Any, cast: Any) -> Any:
-    clone = clone_tree(module, cast)
-    for child in clone.modules():
-        child.training = False
-    return clone

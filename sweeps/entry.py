@@ -12,15 +12,23 @@ from torch import Tensor, nn
 Draw = Callable[[], Any]
 
 
+def _as_it_is(model: nn.Module) -> None:
+    """Leave the random parameters."""
+
+
 @dataclass(frozen=True)
 class SweepModel:
-    """A model of the sweep. Building it needs its library, listing it does not."""
+    """A model of the sweep. Building it needs its library, listing it does not.
+
+    `settle` is run after the parameters were randomized.
+    """
 
     library: str
     family: str
     name: str
     build: Callable[[], nn.Module]
     example_inputs: Draw
+    settle: Callable[[nn.Module], None] = _as_it_is
 
     @property
     def key(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 import traceback
 import warnings
@@ -25,8 +24,6 @@ from sweeps.rows import Row
 
 _RATIO = 0.5
 _PACKAGE = Path(fxprune.__file__).parent
-# An older fxprune has no choice of what to emit.
-_EMIT = {"emit": "auto"} if "emit" in inspect.signature(fxprune.shrink).parameters else {}
 
 
 class UnusableError(Exception):
@@ -72,6 +69,7 @@ def _usable(entry: SweepModel, largest: int | None) -> tuple[nn.Module | None, A
         if largest is not None and sum(p.numel() for p in model.parameters()) > largest:
             return None, None
         randomize(model)
+        entry.settle(model)
         inputs = entry.example_inputs()
         outputs = _forward(model, inputs)
     except Exception as error:
@@ -95,11 +93,10 @@ def _chain(model: nn.Module, inputs: Any) -> Iterator[dict[str, Any]]:
     """What each stage found out, told before the next one may fail."""
     yield {"stage": "analyze", "parameters": sum(p.numel() for p in model.parameters())}
     deps = fxprune.analyze(model, inputs)
-    captured = getattr(deps, "captured_by", "symbolic_trace")
-    yield {"stage": "plan", "captured": captured, "prunable": prunable_share(deps)}
+    yield {"stage": "plan", "captured": deps.captured_by, "prunable": prunable_share(deps)}
     plan = fxprune.plan(deps, ratio=_RATIO)
     yield {"stage": "shrink"}
-    small: Any = fxprune.shrink(deps, plan, inputs, verify=False, **_EMIT)
+    small: Any = fxprune.shrink(deps, plan, inputs, verify=False, emit="auto")
     report = small.meta["fxprune"]
     cut = 1 - report.after.parameters / max(report.before.parameters, 1)
     yield {"stage": "verify", "cut": cut, "emit": report.emit}

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision import models
 
@@ -15,6 +16,10 @@ from sweeps.entry import SweepModel, normal
 _FAMILIES = ("segmentation", "detection", "video", "optical_flow")
 # Detectors scale their images up to 800 pixels, which takes minutes in float64.
 _SMALL_IMAGES = {"min_size": 128, "max_size": 160}
+# Random scores pass no threshold; and a few boxes show as much as a hundred.
+_FEW_BOXES = {"score_thresh": 0.0, "detections_per_img": 10}
+_PROPOSALS = {"rpn_pre_nms_top_n_test": 50, "rpn_post_nms_top_n_test": 20}
+_LAST_LAYERS = ("bbox", "cls", "module_list", "logits", "score_lowres")
 
 
 def _family(name: str) -> str:
@@ -28,8 +33,11 @@ def _options(name: str, family: str) -> dict[str, Any]:
     if family == "segmentation":
         return {"weights_backbone": None}
     if family == "detection":
-        fixed_size = name.startswith("ssd")
-        return {"weights_backbone": None, **({} if fixed_size else _SMALL_IMAGES)}
+        size = {} if name.startswith("ssd") else _SMALL_IMAGES
+        boxes: dict[str, Any] = dict(_FEW_BOXES)
+        if "rcnn" in name:
+            boxes = {f"box_{key}": value for key, value in _FEW_BOXES.items()} | _PROPOSALS
+        return {"weights_backbone": None, **size, **boxes}
     # The default initialization of these two takes half a minute and is overwritten anyway.
     return {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
 
@@ -37,6 +45,14 @@ def _options(name: str, family: str) -> dict[str, Any]:
 def _build(name: str, family: str) -> nn.Module:
     model: nn.Module = models.get_model(name, weights=None, **_options(name, family))
     return model
+
+
+def _settle(model: nn.Module) -> None:
+    """Bring boxes near their anchors and scores near zero, so that some boxes are left."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if any(layer in name for layer in _LAST_LAYERS):
+                parameter.mul_(1e-5)
 
 
 def _inputs(name: str, family: str) -> tuple[Any, ...]:
@@ -73,4 +89,5 @@ def entries() -> Iterable[SweepModel]:
             name,
             partial(_build, name, family),
             partial(_inputs, name, family),
+            *([_settle] if family == "detection" else []),
         )

@@ -21,15 +21,19 @@ def run(op: torch._ops.OpOverload, *args: object) -> tuple[torch.Tensor, ...]:
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="there is no such kernel")
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("has_biases", [False, True])
-def test_a_layer_of_an_lstm_is_what_the_kernel_computes(reverse: bool, has_biases: bool) -> None:
+@pytest.mark.parametrize(("layers", "rank"), [(1, 3), (2, 2)])
+def test_a_layer_of_an_lstm_is_what_the_kernel_computes(
+    reverse: bool, has_biases: bool, layers: int, rank: int
+) -> None:
     torch.manual_seed(0)
     biases = (torch.randn(16), torch.randn(16)) if has_biases else (torch.zeros(16, 5),) * 2
     weights = (torch.randn(16, 5), torch.randn(16, 4), *biases)
-    tail = (reverse, [], 2, 4, 1, has_biases, False, False, False)
-    args = (torch.randn(3, 2, 5), *weights, torch.randn(1, 2, 4), torch.randn(1, 2, 4), *tail)
+    tail = (reverse, [], 2, 4, layers, has_biases, layers > 1, False, False)
+    states = [torch.randn((1, 2, 4)[-rank:]) for _ in range(2)]
+    args = (torch.randn(3, 2, 5), *weights, *states, *tail)
     op = aten.mkldnn_rnn_layer.default
     for ours, theirs in zip(run(op, *args)[:3], op(*args)[:3], strict=True):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(ours, theirs.reshape(ours.shape))
 
 
 def test_a_cell_of_an_lstm_is_what_torch_computes() -> None:
@@ -50,6 +54,6 @@ def test_a_cell_of_a_gru_is_what_torch_computes() -> None:
     torch.testing.assert_close(state, cell(x, h))
 
 
-def test_a_stack_of_layers_in_one_operator_is_left_alone() -> None:
-    args = (*(torch.zeros(1),) * 7, False, [], 2, 4, 2, True, False, False, False)
+def test_packed_sequences_are_left_alone() -> None:
+    args = (*(torch.zeros(1),) * 7, False, [2, 1], 2, 4, 1, True, False, False, False)
     assert run(aten.mkldnn_rnn_layer.default, *args) is NotImplemented

@@ -33,12 +33,6 @@ class BranchesOnShape(Base):
         return self.last(y) * scale
 
 
-class BranchesOnValue(Base):
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.first(x)
-        return self.last(y if y.sum() > 0 else -y)
-
-
 class Nested(Base):
     """Takes and returns containers."""
 
@@ -109,10 +103,3 @@ def test_parts_without_gradients_are_part_of_the_graph() -> None:
 def test_the_fixed_mode_is_told() -> None:
     deps = fxprune.analyze(BranchesOnShape().eval(), IMAGES)
     assert any("eval mode, whatever mode it is put into" in d.what for d in deps.diagnostics)
-
-
-def test_a_branch_on_a_value_is_refused_with_both_reasons() -> None:
-    with pytest.raises(fxprune.CaptureError, match="traced symbolically") as caught:
-        fxprune.analyze(BranchesOnValue(), IMAGES)
-    assert "torch.export fails too" in caught.value.why
-    assert "test_exporting.py" in str(caught.value.where)

@@ -13,6 +13,7 @@ import fxprune.testing
 PUBLIC_NAMES = {
     # Functions
     "analyze",
+    "fixer",
     "plan",
     "rule",
     "shrink",

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from fxprune.errors import FxPruneError, RewriteError, first_line
 from fxprune.inputs import materialize
+from fxprune.interpreter import Interpreter
 from fxprune.lowering import Lowering
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
@@ -63,7 +64,7 @@ class _Walk:
         self.layout = layout
         self.modified = False
         self.shadow = clone_tree(graph_module, to_meta)
-        self.interpreter = fx.Interpreter(self.shadow, garbage_collect_values=False)
+        self.interpreter = Interpreter(self.shadow, garbage_collect_values=False)
         self.lowering = Lowering(layout.deps)
         self.lowerable = {node.name for node in layout.deps.graph_module.graph.nodes}
         self.emptied: set[str] = set()

@@ -13,6 +13,9 @@ from fxprune.module_trees import as_parameter, named_state
 from fxprune.passes.base import Pass, fork
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
     from torch import fx
 
     from fxprune.planning import Layout
@@ -35,18 +38,7 @@ class SliceState(Pass):
             for name, tensor in named_state(graph_module).items()
         }
 
-        def convert(tensor: torch.Tensor) -> torch.Tensor:
-            with torch.no_grad():
-                result = tensor.detach()
-                for dim, index in enumerate(kept.get(id(tensor), ())):
-                    if index is not None:
-                        positions = torch.from_numpy(np.ascontiguousarray(index))
-                        result = result.index_select(dim, positions.to(tensor.device))
-                if result.data_ptr() == tensor.data_ptr():
-                    result = result.clone()
-                return as_parameter(_formatted(result, tensor), tensor)
-
-        return fork(graph_module, convert)
+        return fork(graph_module, lambda tensor: sliced(tensor, kept.get(id(tensor), ())))
 
     def requires(self, graph_module: fx.GraphModule, layout: Layout) -> None:
         """Every tensor still has the original's shape."""
@@ -71,6 +63,19 @@ class SliceState(Pass):
                 raise RewriteError(
                     f"{name} came out as {tuple(tensor.shape)} instead of {predicted}"
                 )
+
+
+def sliced(tensor: torch.Tensor, kept: Sequence[NDArray[np.int64] | None]) -> torch.Tensor:
+    """A copy of the positions that stay along each dim; None for all."""
+    with torch.no_grad():
+        result = tensor.detach()
+        for dim, index in enumerate(kept):
+            if index is not None:
+                positions = torch.from_numpy(np.ascontiguousarray(index))
+                result = result.index_select(dim, positions.to(tensor.device))
+        if result.data_ptr() == tensor.data_ptr():
+            result = result.clone()
+        return as_parameter(_formatted(result, tensor), tensor)
 
 
 def _formatted(result: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

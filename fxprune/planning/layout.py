@@ -36,6 +36,7 @@ class Layout:
 
     def __init__(self, deps: DependencyGraph, removed: Ids) -> None:
         self.deps = deps
+        self.labels: LabelAlgebra = deps.trace.labels
         self._removed = np.zeros(len(deps.trace.labels), dtype=np.bool_)
         self._removed[deps.trace.labels.find(removed)] = True
         self._kept: dict[int, NDArray[np.int64] | None] = {}
@@ -63,9 +64,9 @@ class Layout:
         """The kept positions of an axis in order, or None if all are kept."""
         key = id(axis)
         if key not in self._kept:
-            labels, kept = self.deps.trace.labels, None
-            if labels.leaves(axis):
-                gone = self.removed_positions(axis, labels)
+            kept = None
+            if self.labels.leaves(axis):
+                gone = self.removed_positions(axis, self.labels)
                 kept = np.flatnonzero(~gone) if gone.any() else None
             self._kept[key] = kept
         return self._kept[key]
@@ -90,6 +91,13 @@ class Layout:
         twin._added = {**self._added, **values}
         return twin
 
+    def under(self, labels: LabelAlgebra) -> Layout:
+        """The same layout for axes with labels of a later copy of the analysis'."""
+        twin = copy.copy(self)
+        twin.labels = labels
+        twin._kept = {}
+        return twin
+
     def tensors(self, node: str) -> list[TracedTensor]:
         """The tensors of a node's value."""
         return traced_tensors(self.value(node))
@@ -101,7 +109,7 @@ class Layout:
         for name, axes in self.deps.trace.axes.items():
             for dim, axis in enumerate(axes):
                 if self.kept(axis) is not None:
-                    gone = np.flatnonzero(self.removed_positions(axis, self.deps.trace.labels))
+                    gone = np.flatnonzero(self.removed_positions(axis, self.labels))
                     found.setdefault(name, {})[dim] = tuple(gone.tolist())
         return found
 

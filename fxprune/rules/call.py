@@ -35,15 +35,18 @@ def put_axes(tensor: torch.Tensor, axes: Sequence[Axis]) -> None:
 
 
 def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
-    """The known value of an integer tensor (a permutation buffer, an `arange`), or None."""
-    value: torch.Tensor | None = getattr(tensor, _VALUE, None)
-    if value is None and tensor.device.type != "meta" and not tensor.is_floating_point():
-        return tensor
+    """The known value of an integer tensor (a permutation buffer, an `arange`), or None.
+
+    An integer tensor with data is its own value, unless it was said to be unknown.
+    """
+    value: torch.Tensor | None = getattr(tensor, _VALUE, tensor)
+    if value is tensor and (tensor.device.type == "meta" or tensor.is_floating_point()):
+        return None
     return value
 
 
-def put_value(tensor: torch.Tensor, value: torch.Tensor) -> None:
-    """Remember the value of an integer tensor that has no data."""
+def put_value(tensor: torch.Tensor, value: torch.Tensor | None) -> None:
+    """Remember the value of an integer tensor that has no data; None: it depends on the inputs."""
     setattr(tensor, _VALUE, value)
 
 

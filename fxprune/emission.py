@@ -1,0 +1,135 @@
+"""The user's own module, smaller: `emit="module"`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+
+from fxprune.errors import InputError, RewriteError, first_line
+from fxprune.fixers import Widths, by_name, fixer_of
+from fxprune.inputs import materialize, named_values
+from fxprune.interpretation import TracedTensor
+from fxprune.module_runs import MaskedModel, ModuleCall, Part, tensor_at
+from fxprune.module_trees import clone_tree
+from fxprune.passes.align_attributes import set_attributes
+from fxprune.passes.slice_state import sliced
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fxprune.analysis import DependencyGraph
+    from fxprune.planning import Layout
+    from fxprune.report import ShrinkReport
+
+
+def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | None) -> nn.Module:
+    """A copy of the user's module with sliced tensors and attributes that tell the new widths.
+
+    Its `forward`, methods and state-dict names are the original's. The original is run once, with
+    removed positions masked, to learn what each of its modules takes and returns.
+
+    Args:
+        deps: the analysis of the original.
+        layout: what stays.
+        values: one for each placeholder of the captured graph; None for random ones (none at all
+            if the model is on the meta device).
+
+    Raises:
+        RewriteError: the model is a GraphModule, which has no forward but its graph, or a constant
+            that forward makes would have to be sliced, or an attribute cannot hold the new widths.
+        OriginalFailsError: the original does not run on these inputs.
+    """
+    model = deps.model
+    if isinstance(model, fx.GraphModule):
+        raise RewriteError(
+            "a GraphModule cannot be emitted as a module",
+            why="it has no forward but its graph",
+            hint='pass emit="graph"',
+        )
+    _check_names(deps, layout)
+    if values is None:
+        is_meta = any(t.device.type == "meta" for t in deps.state.values())
+        values = materialize(deps.inputs, seed=None if is_meta else 0)
+    arguments = named_values(deps.graph_module, values)
+    labels = deps.trace.labels.copy()
+    twin = clone_tree(model, lambda tensor: tensor.detach().clone())
+    with torch.no_grad():
+        run = MaskedModel(deps, layout, labels)(twin, arguments, values=False)
+    small = _sliced(deps, layout)
+    _align(small, layout.under(labels), run.calls)
+    return small
+
+
+def _check_names(deps: DependencyGraph, layout: Layout) -> None:
+    for name in layout.slices:
+        if tensor_at(deps.model, name) is None:
+            raise RewriteError(
+                f"{name} would have to lose positions, and is no tensor of the model",
+                why="forward makes it anew in every call",
+                hint='pass emit="graph", or register it as a buffer',
+            )
+
+
+def _sliced(deps: DependencyGraph, layout: Layout) -> nn.Module:
+    kept = {
+        id(tensor_at(deps.model, name)): [layout.kept(axis) for axis in axes]
+        for name, axes in deps.trace.axes.items()
+    }
+    return clone_tree(deps.model, lambda tensor: sliced(tensor, kept.get(id(tensor), ())))
+
+
+def _align(small: nn.Module, layout: Layout, calls: Sequence[ModuleCall]) -> None:
+    first = {call.path: call for call in reversed(calls)}
+    for path, module in small.named_modules():
+        call = first.get(path)
+        taken = _traced(call.inputs) if call is not None else None
+        returned = _traced(call.outputs) if call is not None else None
+        widths = Widths(layout, path, taken, returned)
+        fix = fixer_of(module)
+        try:
+            wanted = by_name(module, widths) if fix is None else fix(module, widths)
+        except RewriteError:
+            if call is not None:  # what is never called may be as it likes
+                raise
+            continue
+        except Exception as error:
+            raise RewriteError(
+                f"the fixer of {type(module).__name__} fails for module {path}:"
+                f" {first_line(error)}",
+                why=type(error).__name__,
+                hint="correct the function that was registered with @fxprune.fixer",
+            ) from error
+        set_attributes(module, wanted)
+
+
+def _traced(parts: Sequence[Part]) -> TracedTensor | None:
+    return TracedTensor(parts[0].shape, parts[0].axes) if parts else None
+
+
+def put_report(model: nn.Module, report: ShrinkReport) -> None:
+    """Put a report where GraphModules have such: `model.meta["fxprune"]`."""
+    meta = vars(model).setdefault("meta", {})
+    if not isinstance(meta, dict):
+        raise InputError(
+            "the model has an attribute `meta` of its own, so the report has no place",
+            hint='rename it, or pass emit="graph"',
+        )
+    meta["fxprune"] = report
+
+
+def refuse_decisions(deps: DependencyGraph) -> None:
+    """A graph of one run is wrong wherever another value leads elsewhere.
+
+    Raises:
+        RewriteError: forward decided by the values of tensors while it was recorded.
+    """
+    if deps.captured_by == "record" and deps.decisions:
+        first = deps.decisions[0]
+        raise RewriteError(
+            "the graph holds for these example inputs only",
+            where=first.where,
+            why="forward decides by the values in a tensor there",
+            hint='pass emit="module", which keeps forward as it is',
+        )

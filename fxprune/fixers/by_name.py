@@ -1,0 +1,64 @@
+"""The general rule for numbers whose names tell what they count.
+
+It serves modules of classes without a fixer: attention of timm and transformers, and users' own.
+What it cannot tell it leaves alone. A wrong guess makes a model that fails or is refuted.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from fxprune.errors import RewriteError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fxprune.fixers.widths import Widths
+    from fxprune.groups import Kind
+
+_HEADS = re.compile(r"(^|_)n?heads?$|^num_.*heads$|^n_.*heads?$")
+_HEAD_DIMS = re.compile(r"head_(dim|size|width|channels)$|(^|_)(dim_head|d_head|d_kv)$|_proj_dim$")
+_INNER = re.compile(r"all_head|inner|^attn_dim$|head.*total")
+_WIDTHS = re.compile(r"dim|channel|feature|hidden|embed|width|planes|filters|d_model|_size$|shape$")
+_HEAD_KINDS: tuple[Kind, ...] = ("heads", "head_dims")
+_OTHER_SIZES = re.compile(r"kernel|window|patch|image|img|grid|pool|vocab|max_|batch|chunk|seq")
+
+
+def by_name(module: nn.Module, widths: Widths) -> dict[str, Any]:
+    """Whole numbers of a module (and tuples of one) that follow from the new widths."""
+    found: dict[str, Any] = {}
+    for name, value in vars(module).items():
+        if type(value) is int:
+            found[name] = _followed(name, value, widths)
+        elif type(value) is tuple and len(value) == 1 and type(value[0]) is int:
+            found[name] = (_followed(name, value[0], widths),)
+    return found
+
+
+def _followed(name: str, old: int, widths: Widths) -> int:
+    if name.startswith("_") or old < 1:
+        return old
+    try:
+        if _HEADS.search(name):
+            return widths.count(old, "heads")
+        if _HEAD_DIMS.search(name):
+            return widths.count(old, "head_dims")
+    except RewriteError:
+        return old
+    if not _WIDTHS.search(name) or _OTHER_SIZES.search(name):
+        return old
+    heads = {
+        (member.parameter, member.dim)
+        for kind in _HEAD_KINDS
+        for group, _ in widths.groups(kind)
+        for member in group.members
+    }
+    axes = [
+        ((parameter, dim) in heads, new)
+        for parameter, dim, size, new in widths.parameters()
+        if size == old
+    ]
+    of_heads = bool(_INNER.search(name))
+    found = {new for is_head, new in axes if is_head == of_heads} or {new for _, new in axes}
+    return found.pop() if len(found) == 1 else old

@@ -1,0 +1,58 @@
+"""The registry of attribute fixers: what follows from new widths, class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torch import nn
+
+from fxprune.errors import FxPruneError
+
+if TYPE_CHECKING:
+    from fxprune.fixers.widths import Widths
+
+Fix: TypeAlias = Callable[[Any, "Widths"], dict[str, Any]]
+_FIXERS: dict[type[nn.Module], Fix] = {}
+
+
+def fixer(*classes: type[nn.Module]) -> Callable[[Fix], Fix]:
+    """Register how attributes of a module class follow the widths of its tensors.
+
+    Use it as a decorator for a function of the module, whose tensors are sliced already, and its
+    `Widths`, which returns the attributes to set:
+
+        @fxprune.fixer(MyAttention)
+        def my_attention(module, widths):
+            return {"num_heads": widths.count(module.num_heads, "heads")}
+
+    It also serves subclasses that have none of their own. A fixer for a class replaces the general
+    rule, by which whole numbers with names such as `num_heads`, `head_dim` or `hidden_size` follow
+    the widths that they were equal to.
+
+    Args:
+        classes: module classes.
+
+    Raises:
+        FxPruneError: a class already has a fixer, or is no class of modules.
+    """
+    for kind in classes:
+        if not issubclass(kind, nn.Module):
+            raise FxPruneError(f"{kind!r} is no class of torch.nn.Module")
+        if kind in _FIXERS:
+            raise FxPruneError(
+                f"{kind.__name__} already has a fixer",
+                where=_FIXERS[kind].__qualname__,
+                hint="remove the second registration",
+            )
+
+    def register(fix: Fix) -> Fix:
+        _FIXERS.update(dict.fromkeys(classes, fix))
+        return fix
+
+    return register
+
+
+def fixer_of(module: nn.Module) -> Fix | None:
+    """The fixer of a module's class, or of the nearest class that it derives from."""
+    return next((_FIXERS[kind] for kind in type(module).__mro__ if kind in _FIXERS), None)

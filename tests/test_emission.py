@@ -1,0 +1,223 @@
+"""`emit="module"`: the user's own class, smaller."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxprune
+from models_zoo import ZOO, randomize
+
+X = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
+
+
+class Attention(nn.Module):
+    """Self-attention that reads its sizes from attributes."""
+
+    def __init__(self, dim: int = 12, heads: int = 4) -> None:
+        super().__init__()
+        self.num_heads = heads
+        self.head_dim = dim // heads
+        self.inner_dim = dim
+        self.scale = self.head_dim**-0.5
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, L, C) -> (N, L, C)."""
+        n, length, _ = x.shape
+        qkv = self.qkv(x).view(n, length, 3, self.num_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-1, -2) * self.scale).softmax(-1)
+        return self.proj((weights @ v).transpose(1, 2).reshape(n, length, self.inner_dim))
+
+
+class Encoder(nn.Module):
+    """Blocks on a residual stream, and a method beside forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(6, 12)
+        self.norm = nn.LayerNorm(12)
+        self.attention = Attention()
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, L, 6) -> (N, 5)."""
+        x = self.stem(x)
+        x = x + self.attention(self.norm(x))
+        return self.head(x.mean(1))
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The class of each row."""
+        return self(x).argmax(-1)
+
+
+SEQUENCES = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(0))
+
+
+def encoder() -> Encoder:
+    return randomize(Encoder()).eval()
+
+
+def shrunk(model: nn.Module, inputs: Any, **options: Any) -> Any:
+    deps = fxprune.analyze(model, inputs)
+    return fxprune.shrink(deps, fxprune.plan(deps, ratio=0.5, **options), inputs, emit="module")
+
+
+def test_class_and_methods_are_the_users() -> None:
+    small = shrunk(encoder(), SEQUENCES)
+    assert type(small) is Encoder
+    assert small.classify(SEQUENCES).shape == (2,)
+
+
+@pytest.mark.parametrize("options", [{}, {"heads": False, "head_dims": True}])
+def test_attributes_follow_heads_and_head_dims(options: dict[str, bool]) -> None:
+    attention = shrunk(encoder(), SEQUENCES, **options).attention
+    inner = attention.qkv.out_features // 3
+    assert attention.num_heads * attention.head_dim == attention.inner_dim == inner < 12
+    assert (attention.num_heads == 2) is not bool(options)
+    assert attention.scale == 3**-0.5
+
+
+def test_it_computes_what_the_graph_computes() -> None:
+    model = encoder()
+    plan = fxprune.plan(model, SEQUENCES, ratio=0.5)
+    graph = fxprune.shrink(model, plan, SEQUENCES)
+    module = fxprune.shrink(model, plan, SEQUENCES, emit="module")
+    torch.testing.assert_close(module(SEQUENCES), graph(SEQUENCES))
+    assert module.state_dict().keys() == graph.state_dict().keys()
+
+
+def test_other_batches_and_lengths_run() -> None:
+    small = shrunk(encoder(), SEQUENCES)
+    assert small(torch.randn(5, 3, 6)).shape == (5, 5)
+
+
+def test_it_trains_copies_and_pickles() -> None:
+    small = shrunk(encoder(), SEQUENCES)
+    small(SEQUENCES).sum().backward()
+    assert all(p.grad is not None for p in small.parameters())
+    for twin in (copy.deepcopy(small), pickle.loads(pickle.dumps(small))):
+        assert torch.equal(twin(SEQUENCES), small(SEQUENCES))
+
+
+def test_the_original_stays_as_it_was_and_shares_nothing() -> None:
+    model = encoder()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    small = shrunk(model, SEQUENCES)
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert model.attention.num_heads == 4
+    pointers = {t.data_ptr() for t in model.state_dict().values()}
+    assert pointers.isdisjoint(t.data_ptr() for t in small.state_dict().values())
+
+
+def test_a_changed_weight_is_refuted_and_its_module_named() -> None:
+    model = encoder()
+    plan = fxprune.plan(model, SEQUENCES, ratio=0.5)
+    small = fxprune.shrink(model, plan, SEQUENCES, emit="module")
+    with torch.no_grad():
+        small.attention.proj.weight[0, 0] += 1
+    with pytest.raises(fxprune.VerificationError, match=r"module attention\.proj differs"):
+        fxprune.verify(model, small, plan, SEQUENCES)
+
+
+def test_a_wrong_attribute_is_refuted() -> None:
+    model = encoder()
+    plan = fxprune.plan(model, SEQUENCES, ratio=0.5)
+    small = fxprune.shrink(model, plan, SEQUENCES, emit="module")
+    small.attention.scale *= 2
+    with pytest.raises(fxprune.VerificationError, match="attention"):
+        fxprune.verify(model, small, plan, SEQUENCES)
+
+
+def test_a_module_that_fails_is_named() -> None:
+    model = encoder()
+    plan = fxprune.plan(model, SEQUENCES, ratio=0.5)
+    small = fxprune.shrink(model, plan, SEQUENCES, emit="module")
+    small.attention.num_heads = 3
+    with pytest.raises(fxprune.VerificationError, match="fails in module attention"):
+        fxprune.verify(model, small, plan, SEQUENCES)
+
+
+def test_a_module_shrunk_by_hand_is_compared_by_its_outputs() -> None:
+    model = randomize(nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 2))).eval()
+    plan = fxprune.plan(model, X, ratio=0.5)
+    kept = [k for k in range(8) if k not in plan.groups["0"].removed]
+    small = nn.Sequential(nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    with torch.no_grad():
+        small[0].weight.copy_(model[0].weight[kept])
+        small[0].bias.copy_(model[0].bias[kept])
+        small[2].weight.copy_(model[2].weight[:, kept])
+        small[2].bias.copy_(model[2].bias)
+    assert fxprune.verify(model, small, plan, X).compared == "outputs"
+    with torch.no_grad():
+        small[2].bias += 1
+    with pytest.raises(fxprune.VerificationError, match="output differs"):
+        fxprune.verify(model, small, plan, X)
+
+
+def test_a_graph_module_has_no_module_to_emit() -> None:
+    model = torch.fx.symbolic_trace(encoder())
+    plan = fxprune.plan(model, SEQUENCES, ratio=0.5)
+    with pytest.raises(fxprune.RewriteError, match="GraphModule"):
+        fxprune.shrink(model, plan, SEQUENCES, emit="module")
+    assert fxprune.shrink(model, plan, SEQUENCES, emit="auto").meta["fxprune"].emit == "graph"
+
+
+def test_literal_sizes_in_forward_are_refused() -> None:
+    class Literal(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(12, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x).view(-1, 8))
+
+    model = randomize(Literal()).eval()
+    plan = fxprune.plan(model, X, ratio=0.5)
+    with pytest.raises(fxprune.VerificationError, match="fails"):
+        fxprune.shrink(model, plan, X, emit="module")
+    assert fxprune.shrink(model, plan, X, emit="auto").meta["fxprune"].emit == "graph"
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(fxprune.InputError, match="emit='onnx'"):
+        fxprune.shrink(encoder(), {}, SEQUENCES, emit="onnx")
+
+
+def test_a_module_of_meta_tensors_shrinks_unverified() -> None:
+    model = encoder().to("meta")
+    plan = fxprune.plan(model, SEQUENCES.to("meta"), ratio=0.5, criterion="random")
+    small = fxprune.shrink(model, plan, emit="module", verify=False)
+    assert small.attention.num_heads == 2
+    assert small.stem.weight.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "residual",
+        "vgg",
+        "unet",
+        "grouped_conv",
+        "inverted_residual",
+        "group_norm",
+        "recurrent_lstm",
+    ],
+)
+def test_zoo_models_shrink_as_modules(name: str) -> None:
+    entry = ZOO[name]
+    model = randomize(entry.build()).eval()
+    deps = fxprune.analyze(model, entry.example_inputs())
+    plan = fxprune.plan(deps, ratio=0.5)
+    small = fxprune.shrink(deps, plan, entry.example_inputs(), emit="module")
+    graph = fxprune.shrink(deps, plan, entry.example_inputs(), verify=False)
+    assert type(small) is type(model)
+    theirs = dict(graph.named_modules())
+    for path, module in small.named_modules():
+        if path in theirs and not list(module.children()):
+            assert repr(module) == repr(theirs[path])

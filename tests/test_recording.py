@@ -1,0 +1,196 @@
+"""Capture by running: models that no tracer takes."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxprune
+from fxprune.inputs import given_arguments
+from fxprune.recording import record
+from models_zoo import randomize
+
+IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class BranchesOnValue(nn.Module):
+    """Goes one of two ways, by the mean of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.bn = nn.BatchNorm2d(8)
+        self.other = nn.Conv2d(8, 8, 1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 4)."""
+        x = self.bn(self.conv(x)).relu()
+        if x.mean().item() > 1e6:
+            x = x + self.other(x)
+        return self.head(x.mean((2, 3)))
+
+
+class PicksRows(nn.Module):
+    """Returns as many rows as have a positive score."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Linear(6, 8)
+        self.score = nn.Linear(8, 1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, 6) -> (K, 4)."""
+        x = self.features(x).relu()
+        return {"rows": self.head(x[self.score(x).squeeze(1) > 0])}
+
+
+@dataclass
+class Answer:
+    """What the next model returns."""
+
+    value: Tensor
+    count: int
+
+
+class CountsInPython(nn.Module):
+    """Takes a list and keywords, and returns a dataclass with a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.second = nn.Linear(8, 4)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, parts: list[Tensor], **options: float) -> Answer:
+        """[(N, 6), ...] -> (N, 4)."""
+        self.calls += 1
+        total = sum(float(part.sum() > 0) for part in parts)
+        x = self.first(torch.stack(parts).sum(0)).relu() * options["scale"]
+        return Answer(self.second(x), int(total))
+
+
+def test_a_model_that_branches_on_a_value_is_recorded() -> None:
+    deps = fxprune.analyze(randomize(BranchesOnValue()).eval(), IMAGES)
+    assert deps.captured_by == "record"
+    assert [(g.name, g.size) for g in deps.groups if g.pinned is None] == [("conv", 8)]
+
+
+def test_what_it_decided_by_is_told_with_its_line() -> None:
+    deps = fxprune.analyze(randomize(BranchesOnValue()).eval(), IMAGES)
+    (decision,) = deps.decisions
+    assert "test_recording.py" in str(decision)
+    assert decision in deps.diagnostics
+
+
+def test_parameters_of_the_way_not_taken_are_told() -> None:
+    deps = fxprune.analyze(randomize(BranchesOnValue()).eval(), IMAGES)
+    assert any(d.what.startswith("other is not used") for d in deps.diagnostics)
+
+
+def test_the_recorded_graph_computes_what_the_model_computes() -> None:
+    model = randomize(BranchesOnValue()).eval()
+    graph = record(model, given_arguments(model, IMAGES)).graph_module
+    with torch.no_grad():
+        assert torch.equal(graph(IMAGES), model(IMAGES))
+
+
+def test_the_recorded_graph_refuses_other_shapes() -> None:
+    model = randomize(BranchesOnValue()).eval()
+    graph = record(model, given_arguments(model, IMAGES)).graph_module
+    with pytest.raises(AssertionError, match=r"recorded for shape \(2, 3, 8, 8\)"):
+        graph(IMAGES[:1])
+
+
+def test_recording_leaves_the_model_as_it_was() -> None:
+    model = randomize(CountsInPython()).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    record(model, {"parts": [torch.randn(2, 6)], "scale": 2.0})
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert not any("_fxprune" in name for p in model.parameters() for name in vars(p))
+
+
+def test_nodes_know_module_and_line() -> None:
+    model = randomize(BranchesOnValue()).eval()
+    graph = record(model, given_arguments(model, IMAGES)).graph_module.graph
+    node = next(n for n in graph.nodes if n.target is torch.ops.aten.convolution.default)
+    assert list(node.meta["nn_module_stack"]) == ["", "conv"]
+    assert "test_recording.py" in node.stack_trace
+
+
+def test_a_graph_of_one_path_is_refused() -> None:
+    model = randomize(BranchesOnValue()).eval()
+    plan = fxprune.plan(model, IMAGES, ratio=0.5)
+    with pytest.raises(fxprune.RewriteError, match="these example inputs only") as caught:
+        fxprune.shrink(model, plan, IMAGES)
+    assert 'emit="module"' in caught.value.hint
+
+
+@pytest.mark.parametrize("emit", ["module", "auto"])
+def test_the_module_itself_shrinks(emit: str) -> None:
+    model = randomize(BranchesOnValue()).eval()
+    plan = fxprune.plan(model, IMAGES, ratio=0.5)
+    small = fxprune.shrink(model, plan, IMAGES, emit=emit)
+    assert type(small) is BranchesOnValue
+    assert small.conv.weight.shape == (4, 3, 3, 3)
+    assert small.meta["fxprune"].emit == "module"
+    assert small.meta["fxprune"].verification.compared == "every module"
+
+
+def test_as_many_rows_come_out_as_the_masked_original_picks() -> None:
+    model = randomize(PicksRows()).eval()
+    x = torch.randn(16, 6, generator=torch.Generator().manual_seed(1))
+    deps = fxprune.analyze(model, x)
+    plan = fxprune.plan(deps, ratio=0.5)
+    small = fxprune.shrink(deps, plan, x, emit="auto")
+    gone = list(plan.groups["features"].removed)
+    with torch.no_grad():
+        expected = model.features(x).relu()
+        expected[:, gone] = 0
+        expected = model.head(expected[model.score(expected).squeeze(1) > 0])
+        got = small(x)["rows"]
+    assert 0 < len(got) < 16
+    torch.testing.assert_close(got, expected)
+
+
+def test_keywords_that_forward_does_not_name_and_dataclasses_pass() -> None:
+    model = randomize(CountsInPython()).eval()
+    inputs = {"parts": [torch.randn(2, 6), torch.randn(2, 6)], "scale": 2.0}
+    deps = fxprune.analyze(model, inputs)
+    small = fxprune.shrink(deps, fxprune.plan(deps, ratio=0.5), inputs, emit="auto")
+    assert isinstance(small(**inputs), Answer)
+    assert small.first.out_features == 4
+
+
+def test_a_recording_needs_data() -> None:
+    with pytest.raises(fxprune.CaptureError, match="traced symbolically") as caught:
+        fxprune.analyze(BranchesOnValue(), IMAGES.to("meta"))
+    assert "meta device" in f"{caught.value.why} {caught.value.hint}" or "data" in caught.value.hint
+
+
+def test_a_model_that_does_not_run_is_refused_with_all_reasons() -> None:
+    with pytest.raises(fxprune.CaptureError, match="traced symbolically") as caught:
+        fxprune.analyze(BranchesOnValue(), torch.randn(2, 5, 8, 8))
+    assert "torch.export fails too" in caught.value.why
+    assert "recording" in caught.value.why
+
+
+def test_an_index_that_follows_from_data_moves_no_labels() -> None:
+    class Sorts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 8)
+            self.second = nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            if x.sum().item() == 0:
+                return x
+            return self.second(x[:, x.mean(0).argsort()])
+
+    deps = fxprune.analyze(randomize(Sorts()).eval(), torch.randn(3, 6))
+    assert deps.captured_by == "record"
+    assert all(g.pinned for g in deps.groups if "first" in g.name)
