@@ -17,8 +17,9 @@ from fxprune.comparison import alike, difference, first_difference
 from fxprune.errors import InputError, VerificationError
 from fxprune.inputs import bind, materialize
 from fxprune.interpretation import TracedTensor
-from fxprune.module_trees import as_parameter, clone_tree, named_state
+from fxprune.module_trees import clone_tree, named_state
 from fxprune.planning import Layout, Plan
+from fxprune.precision import Precision
 from fxprune.real_calls import RealCalls, as_captured, copies, with_own_buffers
 from fxprune.reference import MaskedMode, QuietMode
 from fxprune.rules import axes_of, locate, put_axes
@@ -135,28 +136,31 @@ def verify_layout(
         )
     values = materialize(deps.inputs, seed=0) if values is None else values
     size = sum(t.numel() for t in deps.state.values() if t.is_floating_point())
-    precise = torch.float64 if size * 8 <= _LARGEST_DOUBLE else None
-    try:
-        result = _run(_Comparison(deps, layout, small, precise, known_nodes), values)
-    except (OriginalFailsError, ResultFailsError):
-        if precise is None:
-            raise
-        # the graph names a dtype itself, and so runs in no other
-        result = _run(_Comparison(deps, layout, small, None, known_nodes), values)
+    own = Precision.of(deps.state.values(), tensors(values))
+    result = None
+    for precision in own.widest() if size * 8 <= _LARGEST_DOUBLE else []:
+        try:
+            result = _run(_Comparison(deps, layout, small, precision, known_nodes), values)
+            break
+        except (OriginalFailsError, ResultFailsError):
+            continue  # an operator takes no float64, or meets a type that the graph names
+        except _CallDiffersError:
+            if not precision.throughout:
+                raise  # else forward may have read a type, or capture computed a constant in it
+    if result is None:
+        result = _run(_Comparison(deps, layout, small, own, known_nodes), values)
     return replace(result, seconds=time.perf_counter() - start)
 
 
-def _dtypes(deps: DependencyGraph) -> list[torch.dtype]:
-    """The floating-point types of a model's state, the narrowest first."""
-    found = {t.dtype for t in deps.state.values() if t.is_floating_point() or t.is_complex()}
-    return sorted(found, key=lambda d: (-_TOLERANCE.get(d, 0.0), str(d))) or [torch.float32]
+class _CallDiffersError(VerificationError):
+    """A graph does not compute what a call of it computes."""
 
 
 def _run(comparison: _Comparison, values: tuple[Any, ...]) -> Verification:
     sets = {"example": values, "all negative": pytree.tree_map(_negative, values)}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for name, given in sets.items():
-            values = pytree.tree_map(comparison.cast, given)
+            values = pytree.tree_map(comparison.precision.cast, given)
             comparison.run(values)
             if name == "example":
                 comparison.check_calls(values)
@@ -177,22 +181,23 @@ class _Comparison:
         deps: DependencyGraph,
         layout: Layout,
         small: nn.Module,
-        dtype: torch.dtype | None,
+        precision: Precision,
         known_nodes: bool,
     ) -> None:
-        self.dtype = dtype  # None: run everything in the types that it has
-        narrowest = dtype or _dtypes(deps)[0]
+        self.precision = precision
+        narrowest = precision.narrowest(_TOLERANCE)
         self.deps = deps
         self.layout = layout
         self.labels: LabelAlgebra = deps.trace.labels.copy()
         self._parameters: dict[int, torch.Tensor] = {}
         self.original = _eval_clone(deps.graph_module, self._cast_once)
-        self.small = _eval_clone(small, self.cast)
+        self.small = _eval_clone(small, precision.cast)
         self.calls = RealCalls(
             deps,
             as_captured(deps, self._cast_once),
             with_own_buffers(self.original),
             with_own_buffers(self.small),
+            self._quiet,
         )
         self.every_node = known_nodes and _has_same_nodes(small, deps.graph_module)
         tolerance = _TOLERANCE.get(narrowest, 1e-3)
@@ -204,24 +209,16 @@ class _Comparison:
         for name, tensor in named_state(self.original).items():
             put_axes(tensor, list(deps.trace.axes[name]))
 
-    def cast(self, value: Any) -> Any:
-        """Floating-point and complex tensors in the precision of the comparison."""
-        if not isinstance(value, torch.Tensor):
-            return value
-        dtype = value.dtype
-        if self.dtype is not None and value.is_floating_point():
-            dtype = self.dtype
-        elif self.dtype is torch.float64 and value.is_complex():
-            dtype = torch.complex128
-        return as_parameter(value.detach().to(dtype, copy=True), value)
-
     def _cast_once(self, value: torch.Tensor) -> torch.Tensor:
-        """As `cast`; a parameter that the graph shares with the model is cast once for both."""
+        """A parameter that the graph shares with the model is cast once for both."""
         if not isinstance(value, nn.Parameter):
-            return torch.as_tensor(self.cast(value))
+            return torch.as_tensor(self.precision.cast(value))
         if id(value) not in self._parameters:
-            self._parameters[id(value)] = self.cast(value)
+            self._parameters[id(value)] = self.precision.cast(value)
         return self._parameters[id(value)]
+
+    def _quiet(self) -> QuietMode:
+        return QuietMode(self.precision.widening())
 
     def removed(self, axis: Any) -> Any:
         """The mask of removed positions of an axis."""
@@ -233,7 +230,7 @@ class _Comparison:
             self._compare_outputs(values)
             return
         assert isinstance(self.small, fx.GraphModule)
-        twin = Stepper(RESULT, self.small, copies(values), QuietMode())
+        twin = Stepper(RESULT, self.small, copies(values), self._quiet())
         for node, value in self._reference(values):
             self._relabel(node, value)
             other = twin.advance_to(node.name)
@@ -255,7 +252,7 @@ class _Comparison:
             for expected, got in zip(right, left, strict=True):
                 self._compare_tensor(output, expected, got)
         except VerificationError as error:
-            raise VerificationError(
+            raise _CallDiffersError(
                 f"the graph of {name} does not compute what a call of it computes",
                 where=locate(output),
                 why=f"{error.what}; {error.why}" if error.why else error.what,
@@ -265,7 +262,7 @@ class _Comparison:
         self.result = replace(self.result, nodes=nodes)  # these are no values of the graph
 
     def _reference(self, values: tuple[Any, ...]) -> Stepper:
-        mode = MaskedMode(self.labels, self.removed)
+        mode = MaskedMode(self.labels, self.removed, self.precision.widening())
         return Stepper("the original", self.original, copies(values), mode)
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:

@@ -36,8 +36,8 @@ LAYERS = (
     {"cost", "importance", "planning"},
     {"passes"},
     {
-        *("comparison", "drawing", "real_calls", "reference", "report", "stepping", "testing"),
-        "verification",
+        *("comparison", "drawing", "precision", "real_calls", "reference", "report", "stepping"),
+        *("testing", "verification"),
     },
     {"api"},
     {"__init__"},
