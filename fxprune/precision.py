@@ -30,9 +30,13 @@ _WIDER = {
 _WIDE = frozenset(_WIDER.values())
 _REAL = {torch.complex64: torch.float32, torch.complex32: torch.float16}
 _NAMED = {
+    Tensor.double: torch.float64,
     Tensor.float: torch.float32,
     Tensor.half: torch.float16,
     Tensor.bfloat16: torch.bfloat16,
+    # torch's types lack these two
+    Tensor.cfloat: torch.complex64,  # type: ignore[attr-defined]
+    Tensor.cdouble: torch.complex128,  # type: ignore[attr-defined]
 }
 """Methods that are casts to one type."""
 _TO = frozenset({Tensor.to, Tensor.type, *(getattr(aten.to, name) for name in aten.to.overloads())})

@@ -81,7 +81,9 @@ def verify(
     """Check that a shrunk model computes what the original computes for the kept channels.
 
     Both are run on the example inputs and on all-negative ones, in float64 where that takes at
-    most 2 GiB. The reference is the original graph with removed positions zeroed at each operand
+    most 2 GiB. Where a graph names a narrower type itself, it runs in float64 there, too: the same
+    operators, but a cast to float32 becomes one to float64, in both models and in their calls. The
+    reference is the original graph with removed positions zeroed at each operand
     that is summed over. Every node's kept positions are compared with the node of the same name,
     if `small` is what `shrink` returned; the outputs only, if it is any other module (one that was
     pickled and read again, say). Neither model is changed; both are run in eval mode.
@@ -143,7 +145,7 @@ def verify_layout(
             result = _run(_Comparison(deps, layout, small, precision, known_nodes), values)
             break
         except (OriginalFailsError, ResultFailsError):
-            continue  # an operator takes no float64, or meets a type that the graph names
+            break  # an operator takes no float64, or has another meaning in it
         except _CallDiffersError:
             if not precision.throughout:
                 raise  # else forward may have read a type, or capture computed a constant in it

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fxprune.rules.call import Call
+from fxprune.rules.matrices import PICKED
 from fxprune.rules.registry import rule_by_name
 
 ROUTED = "tokens are sorted by expert, and counted for each (routing)"
-PICKED = "routing picks experts by their numbers"
 
 
 @rule_by_name("transformers::grouped_mm_fallback", sums={"input": 1})
