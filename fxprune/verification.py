@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,8 +27,11 @@ from fxprune.stepping import RESULT, OriginalFailsError, ResultFailsError, Stepp
 from fxprune.values import plain, tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from fxprune.labels import LabelAlgebra
 
+_T = TypeVar("_T")
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
 _LARGEST_DOUBLE = 2 << 30
 _DEFECT = (
@@ -139,35 +142,46 @@ def verify_layout(
     values = materialize(deps.inputs, seed=0) if values is None else values
     size = sum(t.numel() for t in deps.state.values() if t.is_floating_point())
     own = Precision.of(deps.state.values(), tensors(values))
-    result = None
-    for precision in own.widest() if size * 8 <= _LARGEST_DOUBLE else []:
-        try:
-            result = _run(_Comparison(deps, layout, small, precision, known_nodes), values)
-            break
-        except (OriginalFailsError, ResultFailsError):
-            break  # an operator takes no float64, or has another meaning in it
-        except _CallDiffersError:
-            if not precision.throughout:
-                raise  # else forward may have read a type, or capture computed a constant in it
-    if result is None:
-        result = _run(_Comparison(deps, layout, small, own, known_nodes), values)
-    return replace(result, seconds=time.perf_counter() - start)
+    precisions = [*own.widest(), own] if size * 8 <= _LARGEST_DOUBLE else [own]
+    every_node = known_nodes and _has_same_nodes(small, deps.graph_module)
 
+    def compared(precision: Precision) -> _Comparison:
+        comparison = _Comparison(deps, layout, small, precision, every_node)
+        comparison.run_on({"example": values, "all negative": pytree.tree_map(_negative, values)})
+        return comparison
 
-class _CallDiffersError(VerificationError):
-    """A graph does not compute what a call of it computes."""
+    def called(precision: Precision) -> None:
+        same = precision == done.precision
+        comparison = done if same else _Comparison(deps, layout, small, precision, every_node)
+        comparison.check_calls(values)
 
-
-def _run(comparison: _Comparison, values: tuple[Any, ...]) -> Verification:
-    sets = {"example": values, "all negative": pytree.tree_map(_negative, values)}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for name, given in sets.items():
-            values = pytree.tree_map(comparison.precision.cast, given)
-            comparison.run(values)
-            if name == "example":
-                comparison.check_calls(values)
-            comparison.result = replace(comparison.result, inputs=(*comparison.result.inputs, name))
-    return comparison.result
+        done = _most_exact(compared, precisions, involves_calls=not every_node)
+        _most_exact(called, precisions[precisions.index(done.precision) :], involves_calls=True)
+    return replace(done.result, seconds=time.perf_counter() - start)
+
+
+def _most_exact(
+    check: Callable[[Precision], _T], precisions: Sequence[Precision], *, involves_calls: bool
+) -> _T:
+    """What a check returns in the first precision that the models run in.
+
+    A difference between graphs counts at once. A call in float64 throughout may also differ because
+    forward reads a type, or uses a constant that was computed in one; so it is made again with the
+    types that it names, where a difference counts. What does not run goes on to the next precision,
+    at last to the types of the model; graphs alone do so at once.
+    """
+    for precision in precisions[:-1]:
+        if not (precision.throughout or involves_calls):
+            continue
+        try:
+            return check(precision)
+        except (OriginalFailsError, ResultFailsError):
+            continue  # an operator takes no float64, or has another meaning in it
+        except VerificationError:
+            if not (precision.throughout and involves_calls):
+                raise
+    return check(precisions[-1])
 
 
 def _negative(value: Any) -> Any:
@@ -184,7 +198,7 @@ class _Comparison:
         layout: Layout,
         small: nn.Module,
         precision: Precision,
-        known_nodes: bool,
+        every_node: bool,
     ) -> None:
         self.precision = precision
         narrowest = precision.narrowest(_TOLERANCE)
@@ -201,7 +215,7 @@ class _Comparison:
             with_own_buffers(self.small),
             self._quiet,
         )
-        self.every_node = known_nodes and _has_same_nodes(small, deps.graph_module)
+        self.every_node = every_node
         tolerance = _TOLERANCE.get(narrowest, 1e-3)
         self.result = Verification(
             every_node=self.every_node,
@@ -226,6 +240,12 @@ class _Comparison:
         """The mask of removed positions of an axis."""
         return self.layout.removed_positions(axis, self.labels)
 
+    def run_on(self, sets: Mapping[str, tuple[Any, ...]]) -> None:
+        """Run both models on sets of inputs and compare."""
+        for name, values in sets.items():
+            self.run(pytree.tree_map(self.precision.cast, values))
+            self.result = replace(self.result, inputs=(*self.result.inputs, name))
+
     def run(self, values: tuple[Any, ...]) -> None:
         """Run both models on one set of inputs and compare."""
         if not self.every_node:
@@ -241,7 +261,8 @@ class _Comparison:
 
     def check_calls(self, values: tuple[Any, ...]) -> None:
         """Compare graphs that were run node by node with real calls of the models."""
-        for name, stepped, called in self.calls.pairs(values):
+        given = pytree.tree_map(self.precision.cast, values)
+        for name, stepped, called in self.calls.pairs(given):
             self._compare_call(stepped, called, name)
 
     def _compare_call(self, stepped: Any, called: Any, name: str) -> None:
@@ -254,7 +275,7 @@ class _Comparison:
             for expected, got in zip(right, left, strict=True):
                 self._compare_tensor(output, expected, got)
         except VerificationError as error:
-            raise _CallDiffersError(
+            raise VerificationError(
                 f"the graph of {name} does not compute what a call of it computes",
                 where=locate(output),
                 why=f"{error.what}; {error.why}" if error.why else error.what,

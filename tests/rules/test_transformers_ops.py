@@ -11,13 +11,11 @@ from tests.rules.samples.operands import unknown, x
 
 pytest.importorskip("transformers.integrations.moe")
 ENDS = torch.tensor([3, 3, 5], dtype=torch.int32)  # the second expert has no tokens
-ROUTED = "tokens that are sorted by expert, and experts, are no channels"
 SAMPLES = [
     Sample(
         torch.ops.transformers.grouped_mm_fallback.default,
         (x(5, 4), x(3, 4, 6), ends),
         4 + 6,
-        pinned=ROUTED,
     )
     for ends in (ENDS, unknown(ENDS))
 ]
