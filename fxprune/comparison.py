@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 
 from fxprune.errors import Location, VerificationError
-from fxprune.module_trees import as_parameter
 from fxprune.values import plain
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
     from fxprune.labels import Axis, LabelAlgebra
     from fxprune.planning import Layout
+    from fxprune.precision import Precision
 
 Compared: TypeAlias = Literal["every node", "every module", "outputs"]
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
@@ -124,34 +125,33 @@ class Comparison:
     Attributes:
         layout: what stays.
         labels: a copy of the analysis' labels.
-        dtype: the precision; None to run everything in the types that it has.
+        precision: what both are run in.
         result: what was found so far.
     """
 
     def __init__(
-        self, deps: DependencyGraph, layout: Layout, dtype: torch.dtype | None, compared: Compared
+        self, deps: DependencyGraph, layout: Layout, precision: Precision, compared: Compared
     ) -> None:
-        narrowest = dtype or _dtypes(deps)[0]
+        narrowest = precision.narrowest(_TOLERANCE)
         self.deps = deps
         self.layout = layout
         self.labels: LabelAlgebra = deps.trace.labels.copy()
-        self.dtype = dtype
+        self.precision = precision
         self.result = Verification(
             compared=compared,
             tolerance=_TOLERANCE.get(narrowest, 1e-3),
             dtype=str(narrowest).removeprefix("torch."),
         )
 
-    def cast(self, value: Any) -> Any:
-        """Floating-point and complex tensors in the precision of the comparison."""
-        if not isinstance(value, torch.Tensor):
-            return value
-        dtype = value.dtype
-        if self.dtype is not None and value.is_floating_point():
-            dtype = self.dtype
-        elif self.dtype is torch.float64 and value.is_complex():
-            dtype = torch.complex128
-        return as_parameter(value.detach().to(dtype, copy=True), value)
+    def run_on(self, sets: Mapping[str, tuple[Any, ...]]) -> None:
+        """Run both models on sets of inputs and compare."""
+        for name, values in sets.items():
+            self.run(pytree.tree_map(self.precision.cast, values))
+            self.result = replace(self.result, inputs=(*self.result.inputs, name))
+
+    def run(self, values: tuple[Any, ...]) -> None:
+        """Run both models on one set of inputs, one value for each placeholder, and compare."""
+        raise NotImplementedError
 
     def removed(self, axis: Any) -> Any:
         """The mask of removed positions of an axis."""
@@ -202,9 +202,3 @@ class Comparison:
         if relative > self.result.relative or not self.result.where:
             self.result = replace(self.result, relative=relative, where=name.removeprefix("node "))
         self.result = replace(self.result, absolute=max(absolute, self.result.absolute))
-
-
-def _dtypes(deps: DependencyGraph) -> list[torch.dtype]:
-    """The floating-point types of a model's state, the narrowest first."""
-    found = {t.dtype for t in deps.state.values() if t.is_floating_point() or t.is_complex()}
-    return sorted(found, key=lambda d: (-_TOLERANCE.get(d, 0.0), str(d))) or [torch.float32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,9 +63,18 @@ class Renormalization:
     axis: Axis
 
 
+_GROUPED = frozenset({"aten::_grouped_mm", "transformers::grouped_mm_fallback"})
+"""Products of several sizes in one, which `torch.utils.flop_counter` may lack."""
+
+
+def grouped_flops(a: Sequence[int], b: Sequence[int], *rest: Any, **options: Any) -> int:
+    """A grouped product: every row (or column) that is cut meets one matrix, as in one product."""
+    return 2 * math.prod(a) * b[-1] if len(a) == 2 or len(b) == 3 else 2 * math.prod(a[1:]) * b[-1]
+
+
 @dataclass(frozen=True)
 class Work:
-    """An operator that `torch.utils.flop_counter` counts, with TracedTensors for its tensors."""
+    """An operator that multiplies and adds, with TracedTensors for its tensors."""
 
     node: str
     op: OpOverload
@@ -86,7 +96,8 @@ class Work:
 
         args, out = shapes(self.args), shapes(self.out)
         kwargs = {name: shapes(value) for name, value in self.kwargs.items()}
-        return int(flop_registry[self.op._overloadpacket](*args, **kwargs, out_val=out)) // 2
+        count = flop_registry.get(self.op._overloadpacket, grouped_flops)
+        return int(count(*args, **kwargs, out_val=out)) // 2
 
 
 @dataclass
@@ -214,7 +225,7 @@ class LabelMode(DispatchMode):
     def account(self, call: Call, rule: Rule | None) -> None:
         """Note MACs, state tensors that are read, and axes that are looked across."""
         trace, node = self.trace, self.node.name if self.node is not None else ""
-        if call.op._overloadpacket in flop_registry:
+        if call.op._overloadpacket in flop_registry or call.op._schema.name in _GROUPED:
             args, out = snapshot(list(call.args), self.labels), snapshot(call.out, self.labels)
             kwargs = {name: snapshot(v, self.labels) for name, v in call.kwargs.items()}
             trace.work.append(Work(node, call.op, args, kwargs, out))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
     from fxprune.labels import Axis, LabelAlgebra
     from fxprune.planning import Layout
+    from fxprune.precision import Widening
 
 _LARGEST = 1 << 30
 
@@ -66,6 +67,7 @@ class MaskedModel:
     deps: DependencyGraph
     layout: Layout
     labels: LabelAlgebra
+    widening: Widening | None = None
 
     def __call__(self, model: nn.Module, arguments: Mapping[str, Any], *, values: bool) -> Run:
         """Run `model`, a copy of the original.
@@ -83,7 +85,7 @@ class MaskedModel:
         def removed(axis: Axis) -> Any:
             return self.layout.removed_positions(axis, self.labels)
 
-        mode = MaskedMode(self.labels, removed)
+        mode = MaskedMode(self.labels, removed, self.widening)
 
         def part(tensor: torch.Tensor, value: torch.Tensor | None) -> Part:
             return Part(tuple(tensor.shape), tuple(axes_of(tensor, self.labels)), value)

@@ -17,11 +17,11 @@ from fxprune.stepping import RESULT
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from fxprune.analysis import DependencyGraph
     from fxprune.planning import Layout
+    from fxprune.precision import Precision
 
 
 class ModuleComparison(Comparison):
@@ -32,22 +32,25 @@ class ModuleComparison(Comparison):
         deps: DependencyGraph,
         layout: Layout,
         small: nn.Module,
-        dtype: torch.dtype | None,
+        precision: Precision,
         known_parts: bool,
     ) -> None:
-        super().__init__(deps, layout, dtype, "every module" if known_parts else "outputs")
+        super().__init__(deps, layout, precision, "every module" if known_parts else "outputs")
         self.small = small
 
     def run(self, values: tuple[Any, ...]) -> None:
         """Call both modules on one set of inputs and compare."""
         inputs = named_values(self.deps.graph_module, values)
         every_module = self.result.compared == "every module"
-        masked = MaskedModel(self.deps, self.layout, self.labels)
-        original = eval_clone(self.deps.model, self.cast)
+        widening = self.precision.widening
+        masked = MaskedModel(self.deps, self.layout, self.labels, widening())
+        original = eval_clone(self.deps.model, self.precision.cast)
         expected = masked(original, inputs, values=every_module)
         self._refuse_other_couplings()
-        small = eval_clone(self.small, self.cast)
-        got = run_model(RESULT, small, inputs, QuietMode(), without_axes, values=every_module)
+        small = eval_clone(self.small, self.precision.cast)
+        got = run_model(
+            RESULT, small, inputs, QuietMode(widening()), without_axes, values=every_module
+        )
         if every_module:
             self._compare_calls(expected, got)
         if not alike(expected.output, got.output):

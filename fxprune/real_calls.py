@@ -13,13 +13,15 @@ from torch import fx, nn
 from fxprune.errors import first_line
 from fxprune.inputs import call_arguments
 from fxprune.module_trees import clone_tree
-from fxprune.reference import QuietMode
 from fxprune.stepping import RESULT, Stepper, run_error
 from fxprune.values import copied
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fxprune.analysis import DependencyGraph
     from fxprune.module_trees import Convert
+    from fxprune.reference import QuietMode
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,14 @@ class RealCalls:
         model: the user's model, as `as_captured` copies it.
         original: the captured graph.
         small: the shrunk model.
+        quiet: makes the mode to run each of them under.
     """
 
     deps: DependencyGraph
     model: nn.Module
     original: fx.GraphModule
     small: nn.Module
+    quiet: Callable[[], QuietMode]
 
     def result(self, values: Sequence[Any]) -> Any:
         """What a call of the shrunk model returns."""
@@ -54,13 +58,13 @@ class RealCalls:
             yield "the model", stepped, self._called("the model", self.model, values)
 
     def _stepped(self, name: str, module: fx.GraphModule, values: Sequence[Any]) -> Any:
-        return Stepper(name, with_own_buffers(module), copies(values), QuietMode()).run()
+        return Stepper(name, with_own_buffers(module), copies(values), self.quiet()).run()
 
     def _called(self, name: str, model: nn.Module, values: Sequence[Any]) -> Any:
         args, kwargs = call_arguments(self.deps.graph_module, model, copies(values))
         torch.manual_seed(0)
         try:
-            with QuietMode(), warnings.catch_warnings():
+            with self.quiet(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the user has seen them
                 return with_own_buffers(model)(*args, **kwargs)
         except Exception as error:

@@ -15,12 +15,16 @@ import torch
 
 from fxprune.decompositions import decomposed
 from fxprune.meta_kernels import DispatchMode
+from fxprune.precision import INSTEAD, CastMode
 from fxprune.rules import Call, Rule, lookup, put_axes
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from torch._ops import OpOverload
 
     from fxprune.labels import Axis, LabelAlgebra
+    from fxprune.precision import Widening
 
 Removed = Callable[["Axis"], np.ndarray[Any, np.dtype[np.bool_]]]
 aten = torch.ops.aten
@@ -38,20 +42,64 @@ _UNINITIALIZED = frozenset(
 )
 
 
-class QuietMode(DispatchMode):
-    """Takes the randomness out of operators, so that two runs can be compared."""
+class RunMode(DispatchMode):
+    """Runs operators on real tensors: as they are, or in float64 throughout."""
+
+    def __init__(self, widening: Widening | None = None) -> None:
+        super().__init__()
+        self.widening = widening
+        self._casts = CastMode(widening) if widening is not None else None
+
+    def __enter__(self) -> RunMode:
+        """Catch casts, too."""
+        if self._casts is not None:
+            self._casts.__enter__()  # type: ignore[no-untyped-call]  # no types in torch
+        super().__enter__()  # type: ignore[no-untyped-call]  # no types in torch
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave both modes."""
+        super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]  # no types in torch
+        if self._casts is not None:
+            self._casts.__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]  # no types in torch
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        """Run an operator in the precision of the run."""
+        if self.widening is None:
+            return self.run_operator(func, args, kwargs or {})
+        args, kwargs = self.widening.operands(func, args, kwargs or {})
+        return self.run_operator(func, args, kwargs)
+
+    def widened(self, func: OpOverload, out: Any) -> Any:
+        """What an operator returned, in the precision of the run."""
+        return out if self.widening is None else self.widening.results(func, out)
+
+    def run_operator(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
+        """Run an operator on operands of the precision of the run."""
+        raise NotImplementedError
+
+
+class QuietMode(RunMode):
+    """Takes the randomness out of operators, so that two runs can be compared."""
+
+    def run_operator(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
         """Run an operator without chance."""
-        return run_quietly(func, args, kwargs or {})
+        return self.widened(func, run_quietly(func, args, kwargs))
 
 
 def run_quietly(func: OpOverload, args: Any, kwargs: Any) -> Any:
     """Run an operator; dropout passes its input, random numbers are ones, new memory is zero."""
     if func is aten.native_dropout.default:
         return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
+    if func in INSTEAD and args[0].dtype is torch.float64:
+        return INSTEAD[func](*args, **kwargs)
     out = func(*args, **kwargs)
     if func._overloadpacket in _RANDOM and out.is_floating_point():
         out.fill_(1)
@@ -60,30 +108,30 @@ def run_quietly(func: OpOverload, args: Any, kwargs: Any) -> Any:
     return out
 
 
-class MaskedMode(DispatchMode):
+class MaskedMode(RunMode):
     """Runs operators on real tensors that carry labels, without the removed positions."""
 
-    def __init__(self, labels: LabelAlgebra, removed: Removed) -> None:
-        super().__init__()
+    def __init__(
+        self, labels: LabelAlgebra, removed: Removed, widening: Widening | None = None
+    ) -> None:
+        super().__init__(widening)
         self.labels = labels
         self.removed = removed
 
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def run_operator(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
         """Mask the operands, run the operator, label its outputs."""
-        call = Call(self.labels, func, args, kwargs or {})
+        call = Call(self.labels, func, args, kwargs)
         rule = lookup(func)
         if rule is None:
             with self:
                 out = decomposed(call)
             if out is not NotImplemented:
                 return out
-            call.out = run_quietly(func, call.args, call.kwargs)
+            call.out = self.widened(func, run_quietly(func, call.args, call.kwargs))
             for tensor in call.outputs():
                 put_axes(tensor, [self.labels.pinned_axis(size) for size in tensor.shape])
             return call.out
-        call.out = self.run(call, rule)
+        call.out = self.widened(func, self.run(call, rule))
         rule.propagate(call)
         return call.out
 

@@ -1,33 +1,31 @@
-"""Proof: the original and the shrunk graph side by side, node by node."""
+"""Proof: the original and the shrunk model side by side."""
 
 from __future__ import annotations
 
 import os
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph
-from fxprune.comparison import Comparison, Verification, alike
+from fxprune.comparison import Verification
 from fxprune.errors import InputError, VerificationError
+from fxprune.graph_verification import GraphComparison, has_same_nodes
 from fxprune.inputs import bind, materialize
-from fxprune.interpretation import TracedTensor
-from fxprune.module_trees import eval_clone, named_state
 from fxprune.module_verification import ModuleComparison
 from fxprune.planning import Layout, Plan
-from fxprune.real_calls import RealCalls, as_captured, copies, with_own_buffers
-from fxprune.reference import MaskedMode, QuietMode
-from fxprune.rules import axes_of, locate, put_axes
-from fxprune.stepping import RESULT, OriginalFailsError, ResultFailsError, Stepper
-from fxprune.values import plain, tensors
+from fxprune.precision import Precision
+from fxprune.stepping import OriginalFailsError, ResultFailsError
+from fxprune.values import tensors
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable, Sequence
 
+_T = TypeVar("_T")
 _LARGEST_DOUBLE = 2 << 30
 
 
@@ -40,7 +38,9 @@ def verify(
     """Check that a shrunk model computes what the original computes for the kept channels.
 
     Both are run on the example inputs and on all-negative ones, in float64 where that takes at
-    most 2 GiB. The reference is the original graph with removed positions zeroed at each operand
+    most 2 GiB. Where a graph names a narrower type itself, it runs in float64 there, too: the same
+    operators, but a cast to float32 becomes one to float64, in both models and in their calls. The
+    reference is the original graph with removed positions zeroed at each operand
     that is summed over. Every node's kept positions are compared with the node of the same name,
     if `small` is what `shrink` returned; the outputs only, if it is any other module (one that was
     pickled and read again, say). A module that is no graph is compared with the original's own
@@ -97,154 +97,55 @@ def verify_layout(
         )
     values = materialize(deps.inputs, seed=0) if values is None else values
     size = sum(t.numel() for t in deps.state.values() if t.is_floating_point())
-    precise = torch.float64 if size * 8 <= _LARGEST_DOUBLE else None
+    own = Precision.of(deps.state.values(), tensors(values))
+    precisions = [*own.widest(), own] if size * 8 <= _LARGEST_DOUBLE else [own]
     is_graph = isinstance(small, fx.GraphModule) or isinstance(deps.model, fx.GraphModule)
-    kind = _GraphComparison if is_graph else ModuleComparison
-    try:
-        result = _run(kind(deps, layout, small, precise, known_parts), values)
-    except (OriginalFailsError, ResultFailsError):
-        if precise is None:
-            raise
-        # the graph names a dtype itself, and so runs in no other
-        result = _run(kind(deps, layout, small, None, known_parts), values)
-    return replace(result, seconds=time.perf_counter() - start)
-
-
-def _run(comparison: _GraphComparison | ModuleComparison, values: tuple[Any, ...]) -> Verification:
+    kind = GraphComparison if is_graph else ModuleComparison
     sets = {"example": values, "all negative": pytree.tree_map(_negative, values)}
+
+    def compared(precision: Precision) -> GraphComparison | ModuleComparison:
+        comparison = kind(deps, layout, small, precision, known_parts)
+        comparison.run_on(sets)
+        return comparison
+
+    def called(precision: Precision) -> None:
+        assert isinstance(done, GraphComparison)
+        same = precision == done.precision
+        again = done if same else GraphComparison(deps, layout, small, precision, known_parts)
+        again.check_calls(values)
+
+    involves_calls = not (is_graph and known_parts and has_same_nodes(small, deps.graph_module))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for name, given in sets.items():
-            values = pytree.tree_map(comparison.cast, given)
-            comparison.run(values)
-            if name == "example" and isinstance(comparison, _GraphComparison):
-                comparison.check_calls(values)
-            comparison.result = replace(comparison.result, inputs=(*comparison.result.inputs, name))
-    return comparison.result
+        done = _most_exact(compared, precisions, involves_calls=involves_calls)
+        if is_graph:
+            rest = precisions[precisions.index(done.precision) :]
+            _most_exact(called, rest, involves_calls=True)
+    return replace(done.result, seconds=time.perf_counter() - start)
+
+
+def _most_exact(
+    check: Callable[[Precision], _T], precisions: Sequence[Precision], *, involves_calls: bool
+) -> _T:
+    """What a check returns in the first precision that the models run in.
+
+    A difference between graphs counts at once. A call in float64 throughout may also differ because
+    forward reads a type, or uses a constant that was computed in one; so it is made again with the
+    types that it names, where a difference counts. What does not run goes on to the next precision,
+    at last to the types of the model; graphs alone do so at once.
+    """
+    for precision in precisions[:-1]:
+        if not (precision.throughout or involves_calls):
+            continue
+        try:
+            return check(precision)
+        except (OriginalFailsError, ResultFailsError):
+            continue  # an operator takes no float64, or has another meaning in it
+        except VerificationError:
+            if not (precision.throughout and involves_calls):
+                raise
+    return check(precisions[-1])
 
 
 def _negative(value: Any) -> Any:
     floating = isinstance(value, torch.Tensor) and value.is_floating_point()
     return -value.abs() if floating else value
-
-
-class _GraphComparison(Comparison):
-    """Two interpreters in lockstep."""
-
-    def __init__(
-        self,
-        deps: DependencyGraph,
-        layout: Layout,
-        small: nn.Module,
-        dtype: torch.dtype | None,
-        known_parts: bool,
-    ) -> None:
-        same_nodes = known_parts and _has_same_nodes(small, deps.graph_module)
-        super().__init__(deps, layout, dtype, "every node" if same_nodes else "outputs")
-        self._parameters: dict[int, torch.Tensor] = {}
-        self.original = eval_clone(deps.graph_module, self._cast_once)
-        self.small = eval_clone(small, self.cast)
-        self.calls = RealCalls(
-            deps,
-            as_captured(deps, self._cast_once),
-            with_own_buffers(self.original),
-            with_own_buffers(self.small),
-        )
-        for name, tensor in named_state(self.original).items():
-            put_axes(tensor, list(deps.trace.axes[name]))
-
-    def _cast_once(self, value: torch.Tensor) -> torch.Tensor:
-        """As `cast`; a parameter that the graph shares with the model is cast once for both."""
-        if not isinstance(value, nn.Parameter):
-            return torch.as_tensor(self.cast(value))
-        if id(value) not in self._parameters:
-            self._parameters[id(value)] = self.cast(value)
-        return self._parameters[id(value)]
-
-    def run(self, values: tuple[Any, ...]) -> None:
-        """Run both models on one set of inputs and compare."""
-        if self.result.compared == "outputs":
-            self._compare_outputs(values)
-            return
-        assert isinstance(self.small, fx.GraphModule)
-        twin = Stepper(RESULT, self.small, copies(values), QuietMode())
-        for node, value in self._reference(values):
-            self._relabel(node, value)
-            other = twin.advance_to(node.name)
-            if other is not None and _has_value(node):
-                self.compare(node, value, other[0])
-
-    def check_calls(self, values: tuple[Any, ...]) -> None:
-        """Compare graphs that were run node by node with real calls of the models."""
-        for name, stepped, called in self.calls.pairs(values):
-            self._compare_call(stepped, called, name)
-
-    def _compare_call(self, stepped: Any, called: Any, name: str) -> None:
-        output = next(n for n in reversed(self.deps.graph_module.graph.nodes) if n.op == "output")
-        nodes = self.result.nodes
-        try:
-            left, right = tensors(stepped), tensors(called)
-            if len(left) != len(right):
-                raise VerificationError(f"{len(left)} tensors instead of {len(right)}")
-            for expected, got in zip(right, left, strict=True):
-                self.compare_tensor("node output", locate(output), expected, got)
-        except VerificationError as error:
-            raise VerificationError(
-                f"the graph of {name} does not compute what a call of it computes",
-                where=locate(output),
-                why=f"{error.what}; {error.why}" if error.why else error.what,
-                hint="tracing missed what forward does besides operators on tensors (state that it"
-                " keeps, random choices, code that depends on values): make that explicit",
-            ) from error
-        self.result = replace(self.result, nodes=nodes)  # these are no values of the graph
-
-    def _reference(self, values: tuple[Any, ...]) -> Stepper:
-        mode = MaskedMode(self.labels, self.removed)
-        return Stepper("the original", self.original, copies(values), mode)
-
-    def _compare_outputs(self, values: tuple[Any, ...]) -> None:
-        out = self.calls.result(values)
-        for node, value in self._reference(values):
-            self._relabel(node, value)
-            if node.op == "output":
-                self.compare(node, value, out)
-
-    def _relabel(self, node: fx.Node, value: Any) -> None:
-        """Put the finished analysis' labels on a value, on every axis of the analysed size.
-
-        While the graph runs, positions that are coupled only later (a `new_zeros` that is filled in
-        place) are not known to be removed yet; the finished analysis knows.
-        """
-        known = pytree.tree_leaves(self.deps.trace.values.get(node.name))
-        for tensor, traced in zip(pytree.tree_leaves(plain(value)), known, strict=False):
-            if isinstance(traced, TracedTensor) and tensor.dim() == len(traced.axes):
-                pairs = zip(axes_of(tensor, self.labels), traced.axes, strict=True)
-                put_axes(tensor, [t if t.size == a.size else a for a, t in pairs])
-
-    def compare(self, node: fx.Node, expected: Any, got: Any) -> None:
-        """Compare the kept positions of all tensors of a node's value."""
-        left, right = tensors(expected), tensors(got)
-        if len(left) != len(right) or (node.op == "output" and not alike(expected, got)):
-            raise VerificationError(
-                f"node {node.name} yields {len(right)} tensors instead of {len(left)}"
-                if len(left) != len(right)
-                else "the output has another structure or other values beside its tensors",
-                where=locate(node),
-            )
-        for reference, tensor in zip(left, right, strict=True):
-            kept = self.kept(reference, axes_of(reference, self.labels))
-            self.compare_tensor(f"node {node.name}", locate(node), kept, tensor)
-
-
-def _has_value(node: fx.Node) -> bool:
-    """Whether a node computes something: not an input or a parameter."""
-    return node.op not in ("placeholder", "get_attr")
-
-
-def _has_same_nodes(small: nn.Module, original: fx.GraphModule) -> bool:
-    """Whether a model has nodes named as the original's, in the same order."""
-    if not isinstance(small, fx.GraphModule):
-        return False
-    known = {node.name for node in original.graph.nodes}
-    theirs = [node.name for node in small.graph.nodes if node.name in known]
-    ours = [node.name for node in original.graph.nodes if node.name in set(theirs)]
-    return ours == theirs and "output" in known

@@ -2,7 +2,8 @@
 
 Coupled: the hidden width, the same for all experts, between both parameters; the stream; an expert
 in both parameters with its output of the router. A soft mixture sums over experts, weighted by a
-softmax. Routing takes the best experts by their numbers, which must stay.
+softmax. Routing takes the best experts by their numbers, which must stay. A gate and what it gates
+lie in one parameter, in halves or interleaved, and go together.
 """
 
 from __future__ import annotations
@@ -72,6 +73,56 @@ class GatheredExpert(Experts):
         return torch.einsum("nth,nthc->ntc", F.gelu(hidden), self.down[best]) * weight
 
 
+class Sorted(nn.Module):
+    """Pairs of a token and one of its two best experts, sorted by expert; what they add is summed.
+
+    Weights are (expert, out, in); gates and what they gate are the two halves of one parameter.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(20, 4)
+        self.gate_up = nn.Parameter(torch.zeros(4, 28, 20))
+        self.down = nn.Parameter(torch.zeros(4, 20, 14))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, tokens, 20) to the same shape."""
+        tokens = x.reshape(-1, x.shape[-1])
+        weights, best = self.router(tokens).softmax(dim=-1).topk(2, dim=-1)
+        numbers, order = best.reshape(-1).sort()
+        rows = tokens[order // 2].unsqueeze(-1)
+        gate, up = torch.bmm(self.gate_up[numbers], rows).squeeze(-1).chunk(2, dim=-1)
+        hidden = (F.silu(gate) * up).unsqueeze(-1)
+        out = torch.bmm(self.down[numbers], hidden).squeeze(-1)
+        out = out * weights.reshape(-1)[order].unsqueeze(-1)
+        return torch.zeros_like(tokens).index_add(0, order // 2, out).reshape(x.shape)
+
+
+class Interleaved(nn.Module):
+    """The same with weights (expert, in, out) and biases; gates are every other position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(20, 4)
+        self.gate_up = nn.Parameter(torch.zeros(4, 20, 28))
+        self.gate_up_bias = nn.Parameter(torch.zeros(4, 28))
+        self.down = nn.Parameter(torch.zeros(4, 14, 20))
+        self.down_bias = nn.Parameter(torch.zeros(4, 20))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, tokens, 20) to the same shape."""
+        tokens = x.reshape(-1, x.shape[-1])
+        weights, best = self.router(tokens).topk(2, dim=-1)
+        numbers, order = best.reshape(-1).sort()
+        rows = tokens[order // 2].unsqueeze(1)
+        mixed = torch.bmm(rows, self.gate_up[numbers]).squeeze(1) + self.gate_up_bias[numbers]
+        gate, up = mixed[..., ::2].clamp(max=7.0), mixed[..., 1::2].clamp(-7.0, 7.0)
+        hidden = (up + 1) * gate * torch.sigmoid(1.702 * gate)
+        out = torch.bmm(hidden.unsqueeze(1), self.down[numbers]).squeeze(1)
+        out = (out + self.down_bias[numbers])[order.argsort()].unflatten(0, (-1, 2))
+        return (out * weights.softmax(dim=-1).unsqueeze(-1)).sum(dim=1).reshape(x.shape)
+
+
 def _entry(name: str, mixture: type[nn.Module], hazard: str) -> ZooModel:
     return ZooModel(name, lambda: token_network(mixture()), inputs((2, 7, 8)), hazard)
 
@@ -81,4 +132,6 @@ MODELS = (
     _entry("experts_batched", BatchedMixture, "experts are the batch of a product"),
     _entry("experts_routed", Routed, "the two best of each token"),
     _entry("experts_gathered", GatheredExpert, "weights are looked up by the best's number"),
+    _entry("experts_sorted", Sorted, "tokens are sorted by expert; gates are halves"),
+    _entry("experts_interleaved", Interleaved, "gates are every other position"),
 )

@@ -38,8 +38,9 @@ LAYERS = (
     {"cost", "importance", "planning"},
     {"fixers", "passes"},
     {
-        *("comparison", "drawing", "emission", "module_runs", "module_verification", "real_calls"),
-        *("reference", "report", "stepping", "testing", "verification"),
+        *("comparison", "drawing", "emission", "graph_verification", "module_runs"),
+        *("module_verification", "precision"),
+        *("real_calls", "reference", "report", "stepping", "testing", "verification"),
     },
     {"api"},
     {"__init__"},

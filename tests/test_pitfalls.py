@@ -157,8 +157,11 @@ class Mixed(nn.Module):
         return self.last(self.first(x.bfloat16()).float())
 
 
-def test_a_model_of_several_precisions_is_verified_in_its_own() -> None:
-    assert shrunk(Mixed().eval(), images(2)).meta["fxprune"].verification.dtype == "bfloat16"
+def test_a_model_of_several_precisions_is_verified_in_double() -> None:
+    small = shrunk(Mixed().eval(), images(2))
+    assert small.meta["fxprune"].verification.dtype == "float64"
+    assert small(images(2)).dtype is torch.float32
+    assert small.get_submodule("first").weight.dtype is torch.bfloat16
 
 
 class Optional(Between):

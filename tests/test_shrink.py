@@ -204,6 +204,8 @@ def test_every_wrong_input_is_refused_and_changes_nothing(tmp_path: Path) -> Non
     other = randomize(ZOO["vgg"].build()).eval()
     before = frozen_state(model)
     plan = fxprune.plan(model, x, 0.5)
+    rows = torch.randn(2, 4)
+    untraced = fxprune.plan(Untraceable(), rows, 0.5)
     poisoned = copy.deepcopy(model)
     with torch.no_grad():
         poisoned.get_parameter("0.0.weight")[0, 0] = float("nan")
@@ -214,7 +216,7 @@ def test_every_wrong_input_is_refused_and_changes_nothing(tmp_path: Path) -> Non
         "out of range": lambda: fxprune.shrink(model, {"0.0": [8]}, x),
         "another model": lambda: fxprune.shrink(other, plan),
         "example inputs are missing": lambda: fxprune.shrink(model, {"0.0": 0.5}),
-        "cannot be traced": lambda: fxprune.plan(Untraceable(), torch.randn(2, 4), 0.5),
+        "these example inputs only": lambda: fxprune.shrink(Untraceable(), untraced, rows),
         "0.0.weight contains NaN": lambda: fxprune.plan(poisoned, x, 0.5),
         "itself computes NaN": lambda: fxprune.shrink(poisoned, plan),
         "cannot be read": lambda: fxprune.shrink(model, tmp_path / "none.json"),

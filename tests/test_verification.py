@@ -49,7 +49,7 @@ class Training(Network):
 
 
 class SinglePrecision(nn.Module):
-    """Asks for float32 in the middle, so it cannot be run in float64."""
+    """Asks for float32 in the middle."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +57,22 @@ class SinglePrecision(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.first(x).float())
+
+
+class Bits(SinglePrecision):
+    """Looks at the bits of its numbers, so it cannot be run in float64."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        is_negative = y.view(torch.int32) < 0
+        return self.last(torch.where(is_negative, 0.0, y))
+
+
+class TracedConstant(SinglePrecision):
+    """Computes, while it is traced, what a call computes in the precision of the call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x) * (torch.arange(1, 9).float() * 0.1).sin())
 
 
 class Outside(nn.Module):
@@ -264,12 +280,37 @@ def test_a_difference_in_a_half_precision_model_is_caught() -> None:
         fxprune.verify(model, small, plan)
 
 
-def test_a_graph_that_names_a_precision_is_compared_in_its_own() -> None:
+def test_a_graph_that_names_a_precision_is_compared_in_double_throughout() -> None:
     model = randomize(SinglePrecision())
     small = fxprune.shrink(model, fxprune.plan(model, torch.randn(2, 4), 0.5))
     result = small.meta["fxprune"].verification
-    assert result.dtype == "float32"
-    assert 1e-6 < result.tolerance <= 1e-3
+    assert (result.dtype, result.tolerance) == ("float64", 1e-9)
+    assert small(torch.randn(2, 4)).dtype is torch.float32
+
+
+def test_behind_a_named_precision_too_a_tiny_difference_is_caught() -> None:
+    model = randomize(SinglePrecision())
+    plan = fxprune.plan(model, torch.randn(2, 4), 0.5)
+    small = fxprune.shrink(model, plan, verify=False)
+    with torch.no_grad():
+        small.get_submodule("last").weight[0, 0].add_(1e-7)
+    with pytest.raises(VerificationError, match=r"node last .* \(float64\)"):
+        fxprune.verify(model, small, plan)
+
+
+def test_a_graph_that_runs_in_no_other_precision_is_compared_in_its_own() -> None:
+    model = randomize(Bits())
+    small = fxprune.shrink(model, fxprune.plan(model, torch.randn(2, 4), 0.5))
+    result = small.meta["fxprune"].verification
+    assert (result.dtype, result.tolerance) == ("float32", 1e-4)
+
+
+def test_constants_of_the_trace_are_no_difference_to_a_call() -> None:
+    model = randomize(TracedConstant())
+    small = fxprune.shrink(model, fxprune.plan(model, torch.randn(2, 4), 0.5))
+    result = small.meta["fxprune"].verification
+    assert result.dtype == "float64"
+    assert result.relative < 1e-12
 
 
 # -- inputs ---------------------------------------------------------------------------------
@@ -332,7 +373,7 @@ def test_of_a_plain_module_the_outputs_are_compared() -> None:
 
 def test_of_a_plain_module_a_wrong_output_is_caught() -> None:
     model, plan, small = made()
-    with pytest.raises(VerificationError, match="node output differs"):
+    with pytest.raises(VerificationError, match="output differs"):
         fxprune.verify(model, Outside(small, offset=1e-4), plan, X)
 
 
@@ -344,13 +385,13 @@ def test_an_infinite_output_hides_no_difference_beside_it() -> None:
 
     model, plan, small = made(randomize(Masked()).eval())
     assert fxprune.verify(model, Outside(small), plan, X).relative < 1e-12
-    with pytest.raises(VerificationError, match="node output differs"):
+    with pytest.raises(VerificationError, match="output differs"):
         fxprune.verify(model, Outside(small, offset=1e-3), plan, X)
 
 
 def test_the_original_is_no_shrunk_model() -> None:
     model, plan, _ = made()
-    with pytest.raises(VerificationError, match="node output differs"):
+    with pytest.raises(VerificationError, match="output differs"):
         fxprune.verify(model, model, plan, X)
 
 

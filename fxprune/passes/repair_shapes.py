@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from fxprune.planning import Layout
 
 
+_ROUND = "plan with round_to=8: its kernel takes rows of multiples of 16 bytes only"
+_HINTS = {"grouped_mm": _ROUND, "_grouped_mm": _ROUND}
+
+
 @dataclass(frozen=True)
 class RepairShapes(Pass):
     """Mend every constant that was true of the old widths only.
@@ -171,7 +175,9 @@ class _Walk:
                 f"node {node.name} does not take the pruned operands: {first_line(error)}",
                 where=locate(node),
                 why=f"its operands have shapes {repair.operand_shapes()}",
-                hint=f"ignore the groups that reach it, or report {name!r} as unsupported",
+                hint=_HINTS.get(
+                    name, f"ignore the groups that reach it, or report {name!r} as unsupported"
+                ),
             )
         got, predicted = self.mismatch(node, value) or ([], [])
         return RewriteError(

@@ -10,6 +10,7 @@ from fxprune.rules.call import Call
 from fxprune.rules.registry import rule
 
 aten = torch.ops.aten
+PICKED = "matrices of a grouped product (experts), which routing picks by their numbers"
 
 
 @rule(aten.addbmm, sums=lambda call: [("batch1", 0), ("batch1", 2)])
@@ -87,7 +88,7 @@ def grouped_mm(call: Call) -> None:
     1. (T, K) x (G, K, N) -> (T, N): rows are cut. 2. (G, M, K) x (K, T) -> (M, T): columns are.
     3. (M, T) x (T, N) -> (G, M, N): the summed axis is. 4. Batched: nothing is cut.
 
-    What is cut, and how many pieces there are, stays; all else is as in a product.
+    What is cut, and the matrices that the pieces meet (experts), stay; all else is as in a product.
     """
     labels = call.labels
     a, b = call.axes("self"), call.axes("mat2")
@@ -97,9 +98,11 @@ def grouped_mm(call: Call) -> None:
         labels.unify(a[0], b[0])
         labels.mark_batch(a[0])
     elif len(a) == 2:
-        call.pin([a[0] if len(b) == 3 else a[1], *b[:-2]], cut)
+        call.pin([a[0] if len(b) == 3 else a[1]], cut)
+        call.pin(b[:-2], PICKED)
     else:
-        call.pin([a[0], b[1]], cut)
+        call.pin([b[1]], cut)
+        call.pin([a[0]], PICKED)
     if call.arg("offs") is not None:
         call.pin(call.axes("offs"), cut)
     if call.arg("bias") is not None:

@@ -1,0 +1,153 @@
+"""Proof by graphs: the original and the shrunk one side by side, node by node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from fxprune.comparison import Comparison, alike
+from fxprune.errors import VerificationError
+from fxprune.interpretation import TracedTensor
+from fxprune.module_trees import eval_clone, named_state
+from fxprune.real_calls import RealCalls, as_captured, copies, with_own_buffers
+from fxprune.reference import MaskedMode, QuietMode
+from fxprune.rules import axes_of, locate, put_axes
+from fxprune.stepping import RESULT, Stepper
+from fxprune.values import plain, tensors
+
+if TYPE_CHECKING:
+    from fxprune.analysis import DependencyGraph
+    from fxprune.planning import Layout
+    from fxprune.precision import Precision
+
+
+class GraphComparison(Comparison):
+    """Two interpreters in lockstep."""
+
+    def __init__(
+        self,
+        deps: DependencyGraph,
+        layout: Layout,
+        small: nn.Module,
+        precision: Precision,
+        known_parts: bool,
+    ) -> None:
+        same_nodes = known_parts and has_same_nodes(small, deps.graph_module)
+        super().__init__(deps, layout, precision, "every node" if same_nodes else "outputs")
+        self._parameters: dict[int, torch.Tensor] = {}
+        self.original = eval_clone(deps.graph_module, self._cast_once)
+        self.small = eval_clone(small, precision.cast)
+        self.calls = RealCalls(
+            deps,
+            as_captured(deps, self._cast_once),
+            with_own_buffers(self.original),
+            with_own_buffers(self.small),
+            self._quiet,
+        )
+        for name, tensor in named_state(self.original).items():
+            put_axes(tensor, list(deps.trace.axes[name]))
+
+    def _cast_once(self, value: torch.Tensor) -> torch.Tensor:
+        """A parameter that the graph shares with the model is cast once for both."""
+        if not isinstance(value, nn.Parameter):
+            return torch.as_tensor(self.precision.cast(value))
+        if id(value) not in self._parameters:
+            self._parameters[id(value)] = self.precision.cast(value)
+        return self._parameters[id(value)]
+
+    def _quiet(self) -> QuietMode:
+        return QuietMode(self.precision.widening())
+
+    def run(self, values: tuple[Any, ...]) -> None:
+        """Run both models on one set of inputs and compare."""
+        if self.result.compared == "outputs":
+            self._compare_outputs(values)
+            return
+        assert isinstance(self.small, fx.GraphModule)
+        twin = Stepper(RESULT, self.small, copies(values), self._quiet())
+        for node, value in self._reference(values):
+            self._relabel(node, value)
+            other = twin.advance_to(node.name)
+            if other is not None and _has_value(node):
+                self.compare(node, value, other[0])
+
+    def check_calls(self, values: tuple[Any, ...]) -> None:
+        """Compare graphs that were run node by node with real calls of the models."""
+        given = pytree.tree_map(self.precision.cast, values)
+        for name, stepped, called in self.calls.pairs(given):
+            self._compare_call(stepped, called, name)
+
+    def _compare_call(self, stepped: Any, called: Any, name: str) -> None:
+        output = next(n for n in reversed(self.deps.graph_module.graph.nodes) if n.op == "output")
+        nodes = self.result.nodes
+        try:
+            left, right = tensors(stepped), tensors(called)
+            if len(left) != len(right):
+                raise VerificationError(f"{len(left)} tensors instead of {len(right)}")
+            for expected, got in zip(right, left, strict=True):
+                self.compare_tensor("node output", locate(output), expected, got)
+        except VerificationError as error:
+            raise VerificationError(
+                f"the graph of {name} does not compute what a call of it computes",
+                where=locate(output),
+                why=f"{error.what}; {error.why}" if error.why else error.what,
+                hint="tracing missed what forward does besides operators on tensors (state that it"
+                " keeps, random choices, code that depends on values): make that explicit",
+            ) from error
+        self.result = replace(self.result, nodes=nodes)  # these are no values of the graph
+
+    def _reference(self, values: tuple[Any, ...]) -> Stepper:
+        mode = MaskedMode(self.labels, self.removed, self.precision.widening())
+        return Stepper("the original", self.original, copies(values), mode)
+
+    def _compare_outputs(self, values: tuple[Any, ...]) -> None:
+        out = self.calls.result(values)
+        for node, value in self._reference(values):
+            self._relabel(node, value)
+            if node.op == "output":
+                self.compare(node, value, out)
+
+    def _relabel(self, node: fx.Node, value: Any) -> None:
+        """Put the finished analysis' labels on a value, on every axis of the analysed size.
+
+        While the graph runs, positions that are coupled only later (a `new_zeros` that is filled in
+        place) are not known to be removed yet; the finished analysis knows.
+        """
+        known = pytree.tree_leaves(self.deps.trace.values.get(node.name))
+        for tensor, traced in zip(pytree.tree_leaves(plain(value)), known, strict=False):
+            if isinstance(traced, TracedTensor) and tensor.dim() == len(traced.axes):
+                pairs = zip(axes_of(tensor, self.labels), traced.axes, strict=True)
+                put_axes(tensor, [t if t.size == a.size else a for a, t in pairs])
+
+    def compare(self, node: fx.Node, expected: Any, got: Any) -> None:
+        """Compare the kept positions of all tensors of a node's value."""
+        left, right = tensors(expected), tensors(got)
+        if len(left) != len(right) or (node.op == "output" and not alike(expected, got)):
+            raise VerificationError(
+                f"node {node.name} yields {len(right)} tensors instead of {len(left)}"
+                if len(left) != len(right)
+                else "the output has another structure or other values beside its tensors",
+                where=locate(node),
+            )
+        for reference, tensor in zip(left, right, strict=True):
+            kept = self.kept(reference, axes_of(reference, self.labels))
+            self.compare_tensor(f"node {node.name}", locate(node), kept, tensor)
+
+
+def _has_value(node: fx.Node) -> bool:
+    """Whether a node computes something: not an input or a parameter."""
+    return node.op not in ("placeholder", "get_attr")
+
+
+def has_same_nodes(small: nn.Module, original: fx.GraphModule) -> bool:
+    """Whether a model has nodes named as the original's, in the same order."""
+    if not isinstance(small, fx.GraphModule):
+        return False
+    known = {node.name for node in original.graph.nodes}
+    theirs = [node.name for node in small.graph.nodes if node.name in known]
+    ours = [node.name for node in original.graph.nodes if node.name in set(theirs)]
+    return ours == theirs and "output" in known
