@@ -25,6 +25,7 @@ LAYERS = (
         "inputs",
         "interpretation",
         "lowering",
+        "meta_cache",
         "meta_kernels",
         "module_trees",
         "reasons",
