@@ -147,17 +147,17 @@ class LabelMode(DispatchMode):
         """Run the operator on meta tensors, and for real where all its inputs are known."""
         if call.op is aten._local_scalar_dense.default:
             return self.number(call)
-        operands = call.tensors()
         args, kwargs = tuple(call.args), dict(call.kwargs)
-        if any(operand.device.type != "meta" for operand in operands):
+        if not all(operand.is_meta for operand in call.tensors()):
             args, kwargs = pytree.tree_map(_on_meta, (args, kwargs))
         call.args, call.kwargs = args, kwargs
         known = self.known(call)
         if known is not None and torch.Tag.dynamic_output_shape in call.op.tags:
             return pytree.tree_map(_on_meta, known)
         out = run_on_meta(call.op, args, kwargs)
-        for tensor, value in zip(tensors(out), tensors(known), strict=False):
-            put_value(tensor, value)
+        if known is not None:
+            for tensor, value in zip(tensors(out), tensors(known), strict=False):
+                put_value(tensor, value)
         return out
 
     def known(self, call: Call) -> Any:

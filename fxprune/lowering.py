@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -90,15 +91,19 @@ class Lowering:
             RewriteError: it cannot be recorded, is random, or is a single operator already.
         """
         node = self.nodes[name]
-        try:
-            with torch.utils._python_dispatch._disable_current_modes():
-                return self._lower(node)
-        except RewriteError:
-            raise
-        except FxPruneError as error:
-            raise _refusal(node, error.what) from error
-        except Exception as error:
-            raise _refusal(node, first_line(error)) from error
+        with _refusals(node):
+            return self._lower(node)
+
+    def operators(self, name: str) -> fx.Graph:
+        """The operators of a node at the example sizes, which is less work than to lower it.
+
+        Raises:
+            RewriteError: it cannot be recorded.
+        """
+        node = self.nodes[name]
+        with _refusals(node):
+            record = self._record(node, self._operands(node), self._state(node), self.samples[0])
+        return record.graph
 
     def _lower(self, node: fx.Node) -> Lowered:
         operands, state = self._operands(node), self._state(node)
@@ -289,6 +294,20 @@ class Lowering:
             else:
                 records, spots = [*records, other], better
         return spots, list(fixed)
+
+
+@contextmanager
+def _refusals(node: fx.Node) -> Iterator[None]:
+    """Whatever fails while a node is lowered is why it cannot be."""
+    try:
+        with torch.utils._python_dispatch._disable_current_modes():
+            yield
+    except RewriteError:
+        raise
+    except FxPruneError as error:
+        raise _refusal(node, error.what) from error
+    except Exception as error:
+        raise _refusal(node, first_line(error)) from error
 
 
 def _refusal(node: fx.Node, why: str) -> RewriteError:

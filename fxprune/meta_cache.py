@@ -96,7 +96,7 @@ def _add(parts: list[Hashable], value: Any) -> bool:
         return True
     if kind in (list, tuple):
         parts += [kind, len(value)]
-        return all([_add(parts, item) for item in value])
+        return all(_add(parts, item) for item in value)
     parts += [kind, value]
     return kind in _PLAIN
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _DEPTH = 8
 _LIBRARIES = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
+_NUMBERS = frozenset({int, float, bool, str, type(None)})
 _NOT_OF_THE_USER = (*_LIBRARIES, "<")
 
 
@@ -146,26 +147,43 @@ class Tracer(fx.Tracer):
         """A proxy that knows in-place assignment."""
         return _Proxy(node, self)
 
+    def create_arg(self, a: Any) -> Any:
+        """As the stock one, which asks about rare types first."""
+        if isinstance(a, fx.Proxy):
+            return a.node
+        return a if type(a) in _NUMBERS else super().create_arg(a)
+
     def call_module(self, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
-        """Keep track of the module that is being traced, for error messages."""
+        """Keep track of the module that is being traced and of the lines that call it."""
         self.path.append(self.path_of_module(m))
+        callers = _lines(sys._getframe(1))  # which `_lines` looks up
         result = super().call_module(m, forward, args, kwargs)
+        del callers
         self.path.pop()
         return result
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Note the user's frames, the innermost last, as a traceback prints them."""
         node = super().create_node(*args, **kwargs)
-        frame: FrameType | None = sys._getframe(1)
-        lines: list[str] = []
-        outermost = fx.Tracer.trace.__code__
-        while frame is not None and frame.f_code is not outermost and len(lines) < _DEPTH:
-            name = frame.f_code.co_filename
-            if not name.startswith(_NOT_OF_THE_USER):
-                lines.append(f'File "{name}", line {frame.f_lineno}, in {frame.f_code.co_name}')
-            frame = frame.f_back
-        node.stack_trace = "\n".join(reversed(lines))
+        node.stack_trace = "\n".join(reversed(_lines(sys._getframe(1))))
         return node
+
+
+def _lines(frame: FrameType | None) -> list[str]:
+    """The user's lines that led to a frame, the innermost first.
+
+    Those that called the module that is being traced are known already.
+    """
+    found: list[str] = []
+    outermost, call_module = fx.Tracer.trace.__code__, Tracer.call_module.__code__
+    while frame is not None and frame.f_code is not outermost and len(found) < _DEPTH:
+        if frame.f_code is call_module:
+            return [*found, *frame.f_locals["callers"]][:_DEPTH]
+        name = frame.f_code.co_filename
+        if not name.startswith(_NOT_OF_THE_USER):
+            found.append(f'File "{name}", line {frame.f_lineno}, in {frame.f_code.co_name}')
+        frame = frame.f_back
+    return found
 
 
 class _Retracer(Tracer):
