@@ -22,7 +22,7 @@ from fxprune.interpretation import Trace, TracedTensor, decomposed_attention, re
 from fxprune.labels import Axis
 from fxprune.module_trees import clone_tree, to_meta
 from fxprune.rules import axes_of, locate, put_axes, put_value
-from fxprune.sampling import Sample, samples
+from fxprune.sampling import Sample, Samples, samples
 from fxprune.signatures import signature
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Lowering:
     deps: DependencyGraph
 
     @cached_property
-    def samples(self) -> list[Sample]:
+    def samples(self) -> Samples:
         """The model's values at the example sizes and at others."""
         return samples(self.deps)
 
@@ -102,12 +102,12 @@ class Lowering:
         """
         node = self.nodes[name]
         with _refusals(node):
-            record = self._record(node, self._operands(node), self._state(node), self.samples[0])
+            record = self._record(node, self._operands(node), self._state(node), self.samples.base)
         return record.graph
 
     def _lower(self, node: fx.Node) -> Lowered:
         operands, state = self._operands(node), self._state(node)
-        record = self._record(node, operands, state, self.samples[0]).copy()
+        record = self._record(node, operands, state, self.samples.base).copy()
         calls = [inner for inner in record.graph.nodes if inner.op == "call_function"]
         if len(calls) == 1 and calls[0].target == node.target:
             raise _refusal(node, "it is a single operator")
@@ -240,7 +240,7 @@ class Lowering:
         """Interpret the record under the finished analysis, which must not learn anything new."""
         known = self.deps.trace
         labels = known.labels.copy()
-        inputs = [_labelled(_at(self.samples[0], o), o.traced) for o in operands]
+        inputs = [_labelled(_at(self.samples.base, o), o.traced) for o in operands]
         for name, tensor in state.items():
             traced = TracedTensor(tuple(tensor.shape), known.axes[name], _integers(tensor))
             inputs.append(_labelled(to_meta(tensor), traced))
@@ -270,14 +270,22 @@ class Lowering:
     ) -> tuple[dict[Spot, Any], list[int]]:
         """Formulas for all numbers that depend on sizes; and the sizes that must stay as they are.
 
-        Other sizes are taken one after another as long as formulas exist for all of them.
+        All sizes are varied at once. If there are numbers without a formula then, sizes are taken
+        one after another as long as formulas exist for all numbers.
         """
         axes = [axis for operand in operands for axis in operand.traced.axes]
         labels = self.deps.trace.labels
         usable = sorted(range(len(axes)), key=lambda k: len(labels.leaves(axes[k])) > 0)
+        try:
+            joint = [self._record(node, operands, state, s) for s in self.samples.joint]
+            at_once = formulas([base, *joint], usable) if joint else None
+        except Exception:  # noqa: BLE001  # it cannot be recorded at these sizes
+            at_once = None
+        if at_once is not None:
+            return at_once, []
         records, spots, fixed = [base], dict[Spot, Any](), dict[int, None]()
         seen = {base.sizes[: len(axes)]}
-        for sample in self.samples[1:]:
+        for sample in self.samples.apart:
             given = [_at(sample, operand) for operand in operands]
             sizes = tuple(size for tensor in given for size in tensor.shape)
             if sizes in seen:
