@@ -77,7 +77,7 @@ def _makes_new_tensors(op: OpOverload) -> bool:
 
 def _key(op: OpOverload, args: Any, kwargs: Any) -> Hashable | None:
     """All that the layouts of the outcome depend on; None if there is more to it."""
-    parts: list[Hashable] = [op, torch.get_default_dtype()]
+    parts: list[Any] = [op, torch.get_default_dtype()]
     found = [_add(parts, value) for value in args]
     for name, value in kwargs.items():
         parts.append(name)
@@ -85,7 +85,7 @@ def _key(op: OpOverload, args: Any, kwargs: Any) -> Hashable | None:
     return tuple(parts) if all(found) and any(type(p) is tuple for p in parts) else None
 
 
-def _add(parts: list[Hashable], value: Any) -> bool:
+def _add(parts: list[Any], value: Any) -> bool:
     """Add what matters of an argument; False if that is not known. A tensor adds a tuple."""
     kind = type(value)
     if kind in _TENSORS:
@@ -95,9 +95,9 @@ def _add(parts: list[Hashable], value: Any) -> bool:
         parts.append((value.shape, value.stride(), value.dtype))
         return True
     if kind in (list, tuple):
-        parts += [kind, len(value)]
+        parts.extend((kind, len(value)))
         return all(_add(parts, item) for item in value)
-    parts += [kind, value]
+    parts.extend((kind, value))
     return kind in _PLAIN
 
 
@@ -124,4 +124,4 @@ def _flat(values: Any) -> list[torch.Tensor]:
 
 
 def _memory(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
