@@ -29,6 +29,7 @@ LAYERS = (
         "meta_kernels",
         "module_trees",
         "reasons",
+        "recorded_graphs",
         "shares",
         "tracing",
         "sampling",
