@@ -3,6 +3,8 @@
 The unit makes the figures comparable between machines. Every run has its own unit: the mean of a
 forward before and one after it, so that a machine that is now fast, now slow measures the same.
 Every figure is the median of several runs after a warm-up; the spread is told beside it.
+
+A second table tells how near analysis is to its floor, one forward on meta tensors.
 """
 
 from __future__ import annotations
@@ -10,16 +12,19 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import models
 
 import fxprune
+from fxprune import meta_cache
 
 NETWORKS = ("resnet18", "mobilenet_v2", "densenet121", "densenet201")
+ANALYZED = ("swin_t", "maxvit_t", "mvit_v2_s", "vit_b_16")
 RUNS = 9
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
@@ -78,9 +83,50 @@ def row(name: str) -> str:
     return f"| {name} | {statistics.median(forward) * 1000:.0f} ms | {' | '.join(cells)} |"
 
 
+class Passing(TorchDispatchMode):
+    """Calls every operator, and does nothing else."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call one operator."""
+        return func(*args, **(kwargs or {}))
+
+
+def analysis_row(name: str) -> str:
+    """One line of the second table: a forward on meta tensors, and analysis in its units."""
+
+    def forward() -> float:
+        with torch.no_grad(), Passing():
+            return seconds(lambda: shadow(image.to("meta")))[0]
+
+    model = models.get_model(name, weights=None).eval()
+    shadow = models.get_model(name, weights=None).eval().to("meta")
+    image = torch.randn(1, 3, *((16,) if name.startswith("mvit") else ()), 224, 224)
+    units, ratios = [], []
+    for run in range(RUNS + 1):
+        meta_cache.forget()  # or all runs but the first would find every shape known
+        before = forward()
+        taken = seconds(lambda: fxprune.analyze(model, image))[0]
+        unit = (before + forward()) / 2
+        if run:  # the first one warms up
+            units.append(unit)
+            ratios.append(taken / unit)
+    spread = f"{min(ratios):.1f} to {max(ratios):.1f}"
+    unit = statistics.median(units) * 1000
+    return f"| {name} | {unit:.0f} ms | **{statistics.median(ratios):.1f}** | {spread} |"
+
+
+def table(head: str, names: Sequence[str], line: Callable[[str], str]) -> list[str]:
+    """A table with a line for each model, printed while it is measured."""
+    lines = ["", head, f"| --- |{' --: |' * (head.count('|') - 2)}"]
+    print("\n".join(lines))
+    for name in names:
+        lines.append(line(name))
+        print(lines[-1], flush=True)
+    return lines
+
+
 def main() -> None:
-    """Measure every network, print the table, and write it."""
-    head = "| model | forward | analyze | plan | shrink | total | spread | verify (float64) |"
+    """Measure every network, print the tables, and write them."""
     versions = f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}"
     lines = [
         "# Benchmarks",
@@ -92,14 +138,19 @@ def main() -> None:
         "before and one after it.",
         "",
         f"{versions}, {torch.get_num_threads()} threads. Written by `python -m benchmarks`.",
-        "",
-        head,
-        "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ]
-    print(head)
-    for name in NETWORKS:
-        lines.append(row(name))
-        print(lines[-1], flush=True)
+    head = "| model | forward | analyze | plan | shrink | total | spread | verify (float64) |"
+    lines += table(head, NETWORKS, row)
+    lines += [
+        "",
+        "## Analysis",
+        "",
+        "Analysis runs the model on meta tensors, which have no data. Its floor is one forward on",
+        "them under a dispatch mode that only calls the operators. `analyze` captures, interprets",
+        "and groups; nothing is remembered from earlier runs.",
+    ]
+    head = "| model | meta forward | analyze, in meta forwards | spread |"
+    lines += table(head, ANALYZED, analysis_row)
     TARGET.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ from fxprune.exporting import exported
 from fxprune.inputs import absent_arguments, given_arguments
 from fxprune.module_trees import clone_tree, restore_root
 from fxprune.recording import Recording, record
-from fxprune.tracing import Tracer, place_of
+from fxprune.tracing import Tracer, place_of, same_trace
 
 Rung: TypeAlias = Literal["given", "symbolic_trace", "export", "record"]
 
@@ -160,16 +160,12 @@ def fixed_flags(model: nn.Module, captured: Captured) -> list[Diagnostic]:
     twin = clone_tree(model, lambda tensor: tensor)
     for module in twin.modules():
         module.training = not module.training
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            other = Tracer(captured.absent).trace(twin)
-    except Exception:  # noqa: BLE001  # whatever a user's forward raises: it is another graph
-        differs = True
-    else:
-        differs = _calls(other) != _calls(captured.graph_module.graph)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if same_trace(twin, captured.absent, captured.graph_module.graph):
+            return []
     readers = list(dict.fromkeys(captured.flag_readers))
-    return [_fixed(model, ", ".join(readers[:3]))] if differs else []
+    return [_fixed(model, ", ".join(readers[:3]))]
 
 
 def _fixed(model: nn.Module, where: str) -> Diagnostic:
@@ -179,7 +175,3 @@ def _fixed(model: nn.Module, where: str) -> Diagnostic:
         f" model does in {mode} mode, whatever mode it is put into",
         hint="shrink the model in the mode in which the result will run",
     )
-
-
-def _calls(graph: fx.Graph) -> list[str]:
-    return [f"{n.op} {n.target} {n.args} {n.kwargs}" for n in graph.nodes]

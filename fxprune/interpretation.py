@@ -167,9 +167,8 @@ class LabelMode(DispatchMode):
         """Run the operator on meta tensors, and for real where all its inputs are known."""
         if call.op is aten._local_scalar_dense.default:
             return self.number(call)
-        operands = call.tensors()
         args, kwargs = tuple(call.args), dict(call.kwargs)
-        if any(operand.device.type != "meta" for operand in operands):
+        if not all(operand.is_meta for operand in call.tensors()):
             args, kwargs = pytree.tree_map(_on_meta, (args, kwargs))
         call.args, call.kwargs = args, kwargs
         known = self.known(call)

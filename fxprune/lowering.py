@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,22 +20,15 @@ from fxprune.errors import FxPruneError, RewriteError, first_line
 from fxprune.interpretation import Trace, TracedTensor, decomposed_attention, replay
 from fxprune.labels import Axis
 from fxprune.module_trees import clone_tree, to_meta
+from fxprune.recorded_graphs import add_numbers, guard, make_alike
 from fxprune.rules import axes_of, locate, put_axes, put_value
-from fxprune.sampling import Sample, samples
+from fxprune.sampling import Sample, Samples, samples
 from fxprune.signatures import signature
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
     from fxprune.labels import LabelAlgebra
 
-aten = torch.ops.aten
-_FACTORIES = {
-    aten.zeros.default: aten.new_zeros.default,
-    aten.ones.default: aten.new_ones.default,
-    aten.full.default: aten.new_full.default,
-    aten.empty.memory_format: aten.new_empty.default,
-}
-"""What makes a tensor of a fixed type on a fixed device, and what makes one like another."""
 _NUMBERS = (bool, int, float, str)
 
 
@@ -74,7 +67,7 @@ class Lowering:
     deps: DependencyGraph
 
     @cached_property
-    def samples(self) -> list[Sample]:
+    def samples(self) -> Samples:
         """The model's values at the example sizes and at others."""
         return samples(self.deps)
 
@@ -90,19 +83,23 @@ class Lowering:
             RewriteError: it cannot be recorded, is random, or is a single operator already.
         """
         node = self.nodes[name]
-        try:
-            with torch.utils._python_dispatch._disable_current_modes():
-                return self._lower(node)
-        except RewriteError:
-            raise
-        except FxPruneError as error:
-            raise _refusal(node, error.what) from error
-        except Exception as error:
-            raise _refusal(node, first_line(error)) from error
+        with _refusals(node):
+            return self._lower(node)
+
+    def operators(self, name: str) -> fx.Graph:
+        """The operators of a node at the example sizes, which is less work than to lower it.
+
+        Raises:
+            RewriteError: it cannot be recorded.
+        """
+        node = self.nodes[name]
+        with _refusals(node):
+            record = self._record(node, self._operands(node), self._state(node), self.samples.base)
+        return record.graph
 
     def _lower(self, node: fx.Node) -> Lowered:
         operands, state = self._operands(node), self._state(node)
-        record = self._record(node, operands, state, self.samples[0]).copy()
+        record = self._record(node, operands, state, self.samples.base).copy()
         calls = [inner for inner in record.graph.nodes if inner.op == "call_function"]
         if len(calls) == 1 and calls[0].target == node.target:
             raise _refusal(node, "it is a single operator")
@@ -111,8 +108,8 @@ class Lowering:
         spots, fixed = self._dynamic(node, record, operands, state)
         sizes, dims = record.sizes, record.dims  # before numbers become nodes
         write(record, spots)
-        _guard(record.graph, [(*dims[k], sizes[k]) for k in fixed], node.name)
-        _add_numbers(record.graph, values)
+        guard(record.graph, [(*dims[k], sizes[k]) for k in fixed], node.name)
+        add_numbers(record.graph, values)
         return Lowered(record.graph, operands, tuple(state), record.constants, values)
 
     # -- what a node reads ------------------------------------------------------------------
@@ -195,7 +192,7 @@ class Lowering:
             module = make_fx(run, tracing_mode="fake", pre_dispatch=True)(*inputs)
         graph = module.graph
         graph.eliminate_dead_code()
-        _make_alike(graph, len(operands))
+        make_alike(graph, len(operands))
         constants = {
             str(n.target): getattr(module, str(n.target)) for n in graph.nodes if n.op == "get_attr"
         }
@@ -235,7 +232,7 @@ class Lowering:
         """Interpret the record under the finished analysis, which must not learn anything new."""
         known = self.deps.trace
         labels = known.labels.copy()
-        inputs = [_labelled(_at(self.samples[0], o), o.traced) for o in operands]
+        inputs = [_labelled(_at(self.samples.base, o), o.traced) for o in operands]
         for name, tensor in state.items():
             traced = TracedTensor(tuple(tensor.shape), known.axes[name], _integers(tensor))
             inputs.append(_labelled(to_meta(tensor), traced))
@@ -265,36 +262,69 @@ class Lowering:
     ) -> tuple[dict[Spot, Any], list[int]]:
         """Formulas for all numbers that depend on sizes; and the sizes that must stay as they are.
 
-        Other sizes are taken one after another as long as formulas exist for all of them.
+        All sizes are varied at once. If there are numbers without a formula then, sizes are taken
+        one after another as long as formulas exist for all numbers.
         """
         axes = [axis for operand in operands for axis in operand.traced.axes]
         labels = self.deps.trace.labels
         usable = sorted(range(len(axes)), key=lambda k: len(labels.leaves(axes[k])) > 0)
+        record = partial(self._record, node, operands, state)
+        records, at_once = [base], None
+        for sample in self.samples.joint:
+            at_once = _added(records, usable, partial(record, sample))
+            if at_once is None:
+                break
+        if at_once is not None:
+            return at_once, []
         records, spots, fixed = [base], dict[Spot, Any](), dict[int, None]()
         seen = {base.sizes[: len(axes)]}
-        for sample in self.samples[1:]:
+        for sample in self.samples.apart:
             given = [_at(sample, operand) for operand in operands]
             sizes = tuple(size for tensor in given for size in tensor.shape)
-            if sizes in seen:
+            changed = [k for k, n in enumerate(sizes) if n != base.sizes[k]]
+            if sizes in seen or fixed.keys() >= set(changed):
                 continue
             seen.add(sizes)
-            try:
-                other = self._record(node, operands, state, sample)
-                better = formulas([*records, other], usable)
-            except Exception:  # noqa: BLE001  # it cannot be recorded at these sizes
-                better = None
+            better = _added(records, usable, partial(record, sample))
             if better is None:
-                changed = [k for k, n in enumerate(sizes) if n != base.sizes[k]]
                 fixed.update(dict.fromkeys(k for k in changed if not labels.leaves(axes[k])))
             else:
-                records, spots = [*records, other], better
+                spots = better
         return spots, list(fixed)
+
+
+@contextmanager
+def _refusals(node: fx.Node) -> Iterator[None]:
+    """Whatever fails while a node is lowered is why it cannot be."""
+    try:
+        with torch.utils._python_dispatch._disable_current_modes():
+            yield
+    except RewriteError:
+        raise
+    except FxPruneError as error:
+        raise _refusal(node, error.what) from error
+    except Exception as error:
+        raise _refusal(node, first_line(error)) from error
 
 
 def _refusal(node: fx.Node, why: str) -> RewriteError:
     return RewriteError(
         f"node {node.name} cannot be lowered to its operators: {why}", where=locate(node)
     )
+
+
+def _added(
+    records: list[Record], usable: Sequence[int], record: Callable[[], Record]
+) -> dict[Spot, Any] | None:
+    """Formulas that hold for one more record too, which is added; None if there are none."""
+    try:
+        more = [*records, record()]
+        found = formulas(more, usable)
+    except Exception:  # noqa: BLE001  # it cannot be recorded at these sizes
+        return None
+    if found is not None:
+        records[:] = more
+    return found
 
 
 def _at(sample: Sample, operand: Operand) -> Any:
@@ -363,40 +393,3 @@ def _refuse_chance(node: fx.Node, calls: Sequence[fx.Node]) -> None:
             raise _refusal(
                 node, f"{inner.target} is random in train mode; call model.eval() before shrinking"
             )
-
-
-def _make_alike(graph: fx.Graph, operands: int) -> None:
-    """Let new tensors take type and device from an operand, so that the model can be moved."""
-    sources = [n for n in list(graph.nodes)[:operands] if n.meta["val"].is_floating_point()]
-    for node in list(graph.nodes):
-        if node.target not in _FACTORIES or not sources:
-            continue
-        like, made = sources[0].meta["val"], node.meta["val"]
-        if (like.dtype, like.device) == (made.dtype, made.device):
-            node.target = _FACTORIES[node.target]
-            node.args = (sources[0], *node.args)
-            node.kwargs = {}
-
-
-def _guard(graph: fx.Graph, fixed: Sequence[tuple[fx.Node, int, int]], name: str) -> None:
-    """Assert the sizes that the recorded numbers hold for only."""
-    first = next(node for node in graph.nodes if node.op != "placeholder")
-    with graph.inserting_before(first):
-        for operand, dim, size in fixed:
-            read = graph.call_function(aten.sym_size.int, (operand, dim))
-            same = graph.call_function(operator.eq, (read, size))
-            message = f"{name} was recorded for inputs with size {size} on dim {dim}"
-            graph.call_function(torch._assert, (same, message))
-
-
-def _add_numbers(graph: fx.Graph, values: dict[str, Any]) -> None:
-    """Work out the values of the nodes that compute sizes."""
-    for node in graph.nodes:
-        if node.name not in values and node.op == "call_function":
-            args = fx.map_arg(node.args, lambda n: values[n.name])
-            if node.target is aten.sym_size.int:
-                values[node.name] = args[0].shape[args[1]]
-            elif node.target is torch._assert:
-                values[node.name] = None
-            else:
-                values[node.name] = node.target(*args)

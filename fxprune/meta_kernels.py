@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fxprune.meta_cache import run_once
+
 if TYPE_CHECKING:
     from torch._ops import OpOverload
 
@@ -37,7 +39,7 @@ def run_on_meta(op: OpOverload, args: Any, kwargs: Any) -> Any:
         kwargs = {**kwargs, "device": torch.device("meta")}
     shortcut = _SHORTCUTS.get(op)
     out = shortcut(*args, **kwargs) if shortcut is not None else NotImplemented
-    return op(*args, **kwargs) if out is NotImplemented else out
+    return run_once(op, args, kwargs) if out is NotImplemented else out
 
 
 @cache

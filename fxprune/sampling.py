@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -16,7 +16,7 @@ from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import clone_tree, to_meta
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fxprune.analysis import DependencyGraph
 
@@ -26,20 +26,64 @@ Dims: TypeAlias = frozenset[tuple[int, int]]
 """Dims of inputs, as (number of the input tensor, dim)."""
 
 
-def samples(deps: DependencyGraph) -> list[Sample]:
-    """The values of all nodes for the example inputs, then for all other sizes that work.
+_PRIMES = (2, 3, 5, 7, 11, 13)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Runs of a model at several sizes of its inputs.
+
+    Attributes:
+        base: at the sizes of the example inputs.
+        apart: at other sizes that work, one set of dims doubled in each.
+        joint: two with all these dims at other sizes, each set by a prime number of its own, so
+            that two of them tell what a size is a product of. None if that does not work.
+    """
+
+    base: Sample
+    apart: tuple[Sample, ...]
+    joint: tuple[Sample, ...]
+
+
+def samples(deps: DependencyGraph) -> Samples:
+    """The values of all nodes for the example inputs, and for all other sizes that work.
 
     Sizes that could belong together are doubled together: the same dim of all inputs (the batch),
     and all dims of the same size. Sizes at which the model does not run say nothing.
     """
     shadow = clone_tree(deps.graph_module, to_meta)
-    found = [_run(shadow, deps.inputs)]
+    base = _run(shadow, deps.inputs)
+    found: dict[Dims, Sample] = {}
     for dims in _families(deps.inputs):
         try:
-            found.append(_run(shadow, _doubled(deps.inputs, dims)))
+            found[dims] = _run(shadow, _scaled(deps.inputs, dict.fromkeys(dims, 2)))
         except Exception:  # noqa: BLE001  # the model's own error: it has no such size
             continue
-    return found
+    try:
+        joint = [_run(shadow, _scaled(deps.inputs, factors)) for factors in _factors([*found])]
+    except Exception:  # noqa: BLE001  # as above
+        joint = []
+    return Samples(base, tuple(found.values()), tuple(joint))
+
+
+def _factors(families: Sequence[Dims]) -> list[dict[tuple[int, int], int]]:
+    """Two choices of factors for all dims that vary; what is larger in one is smaller in the other.
+
+    Returns:
+        Nothing if the dims of the smallest families, taken apart, are not all that vary.
+    """
+    chosen: list[Dims] = []
+    for dims in sorted(families, key=len):
+        if not any(dims & other for other in chosen):
+            chosen.append(dims)
+    count = len(chosen)
+    if frozenset().union(*chosen) != frozenset().union(*families) or not 0 < count < len(_PRIMES):
+        return []
+    choices = (_PRIMES[:count], _PRIMES[count:0:-1])
+    return [
+        {dim: prime for dims, prime in zip(chosen, primes, strict=True) for dim in dims}
+        for primes in choices
+    ]
 
 
 def _run(shadow: fx.GraphModule, specs: tuple[Any, ...]) -> Sample:
@@ -68,16 +112,16 @@ def _families(specs: tuple[Any, ...]) -> Iterator[Dims]:
     yield from dict.fromkeys([*same_dim, *map(frozenset, by_size.values()), *alone])
 
 
-def _doubled(specs: tuple[Any, ...], dims: Dims) -> tuple[Any, ...]:
+def _scaled(specs: tuple[Any, ...], factors: Mapping[tuple[int, int], int]) -> tuple[Any, ...]:
     leaves, structure = pytree.tree_flatten(specs, is_leaf=_is_spec)
     number = 0
     for k, leaf in enumerate(leaves):
         if _is_spec(leaf):
-            shape = (n * (1 + ((number, dim) in dims)) for dim, n in enumerate(leaf.shape))
+            shape = (n * factors.get((number, dim), 1) for dim, n in enumerate(leaf.shape))
             leaves[k] = replace(leaf, shape=tuple(shape))
             number += 1
-    doubled: tuple[Any, ...] = pytree.tree_unflatten(leaves, structure)
-    return doubled
+    scaled: tuple[Any, ...] = pytree.tree_unflatten(leaves, structure)
+    return scaled
 
 
 def _is_spec(value: Any) -> bool:

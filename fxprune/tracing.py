@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import dis
 import operator
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +17,49 @@ import torch
 from torch import fx, nn
 from torch.fx._symbolic_trace import _assert_is_none
 
+from fxprune.errors import CaptureError
+
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 _DEPTH = 8
 _LIBRARIES = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
+_NUMBERS = frozenset({int, float, bool, str, type(None)})
+_NOT_OF_THE_USER = (*_LIBRARIES, "<")
 
 
-class _Proxy(fx.Proxy):
+@lru_cache(maxsize=1024)
+def _unpacked(code: CodeType, offset: int) -> int | None:
+    """How many values the instruction at an offset unpacks (`a, b = x`); None if it is another."""
+    for instruction in dis.get_instructions(code):
+        if instruction.offset == offset:
+            return instruction.arg if instruction.opname == "UNPACK_SEQUENCE" else None
+    return None
+
+
+class _Unpackable(fx.Proxy):
+    """A proxy that can be unpacked. The stock one reads the caller's bytecode anew every time."""
+
+    def __iter__(self) -> Iterator[fx.Proxy]:
+        frame = sys._getframe(1)
+        count = _unpacked(frame.f_code, frame.f_lasti)
+        if count is None:
+            return self.tracer.iter(self)  # which explains that it cannot be done
+        return (self[index] for index in range(count))  # type: ignore[index]  # fx adds it
+
+
+class _Attribute(_Unpackable, fx.proxy.Attribute):
+    """The attribute of a value: `x.shape`."""
+
+
+class _Proxy(_Unpackable):
     """A proxy that records `y += 1` as such. The stock one takes it for `y = y + 1`.
 
     The difference shows where `y` has another name, or is a view of another tensor.
     """
+
+    def __getattr__(self, name: str) -> fx.proxy.Attribute:
+        return _Attribute(self, name)
 
 
 def _recorded(target: Any) -> Any:
@@ -73,10 +106,13 @@ class Tracer(fx.Tracer):
         self.path: list[str] = []
         self.absent = absent or {}
         self.flag_readers: list[str] = []
+        self.tensors: dict[int, tuple[str, torch.Tensor]] = {}
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Trace, and note the modules whose forward reads `self.training`."""
         flag = _NotedFlag()
+        state = [*root.named_buffers(), *root.named_parameters()]
+        self.tensors = {id(tensor): (name, tensor) for name, tensor in state}
         nn.Module.training = flag  # type: ignore[assignment]  # fx patches nn.Module so, too
         try:
             graph = super().trace(root, concrete_args)
@@ -99,14 +135,31 @@ class Tracer(fx.Tracer):
         refuse_others(argument.node, value)
         return value
 
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """As the stock one, which searches the whole model whenever a tensor is read."""
+        name, tensor = self.tensors.get(id(attr_val), ("", None))
+        if tensor is None or tensor is not attr_val:
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """A proxy that knows in-place assignment."""
         return _Proxy(node, self)
 
+    def create_arg(self, a: Any) -> Any:
+        """As the stock one, which asks about rare types first."""
+        if isinstance(a, fx.Proxy):
+            return a.node
+        return a if type(a) in _NUMBERS else super().create_arg(a)
+
     def call_module(self, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
-        """Keep track of the module that is being traced, for error messages."""
+        """Keep track of the module that is being traced and of the lines that call it."""
         self.path.append(self.path_of_module(m))
+        callers = _lines(sys._getframe(1), fx.Tracer.trace.__code__)  # which `_lines` looks up
         result = super().call_module(m, forward, args, kwargs)
+        del callers
         self.path.pop()
         return result
 
@@ -119,13 +172,56 @@ class Tracer(fx.Tracer):
 
 def user_frames(frame: FrameType | None, outermost: CodeType) -> str:
     """The user's lines that are being run, the innermost last, as a traceback prints them."""
-    lines: list[str] = []
-    while frame is not None and frame.f_code is not outermost and len(lines) < _DEPTH:
+    return "\n".join(reversed(_lines(frame, outermost)))
+
+
+def _lines(frame: FrameType | None, outermost: CodeType) -> list[str]:
+    """The user's lines that led to a frame, the innermost first.
+
+    Those that called the module that is being traced are known already.
+    """
+    found: list[str] = []
+    call_module = Tracer.call_module.__code__
+    while frame is not None and frame.f_code is not outermost and len(found) < _DEPTH:
+        if frame.f_code is call_module:
+            return [*found, *frame.f_locals["callers"]][:_DEPTH]
         name = frame.f_code.co_filename
-        if not name.startswith((*_LIBRARIES, "<")):
-            lines.append(f'File "{name}", line {frame.f_lineno}, in {frame.f_code.co_name}')
+        if not name.startswith(_NOT_OF_THE_USER):
+            found.append(f'File "{name}", line {frame.f_lineno}, in {frame.f_code.co_name}')
         frame = frame.f_back
-    return "\n".join(reversed(lines))
+    return found
+
+
+class _Retracer(Tracer):
+    """A tracer that stops as soon as it makes a node that another graph has not."""
+
+    def __init__(self, absent: Mapping[str, Any], other: fx.Graph) -> None:
+        super().__init__(absent)
+        self.expected = iter(other.nodes)
+        self.differs = False
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Compare every node; where it was made is not asked for."""
+        node = fx.Tracer.create_node(self, *args, **kwargs)
+        expected = next(self.expected, None)
+        if expected is None or _call(node) != _call(expected):
+            self.differs = True
+            raise CaptureError("the model leaves another graph than before")
+        return node
+
+
+def _call(node: fx.Node) -> str:
+    return f"{node.op} {node.target} {node.args} {node.kwargs}"
+
+
+def same_trace(root: nn.Module, absent: Mapping[str, Any], graph: fx.Graph) -> bool:
+    """Whether a model leaves the graph that it left before; False if tracing it fails."""
+    tracer = _Retracer(absent, graph)
+    try:
+        tracer.trace(root)
+    except Exception:  # noqa: BLE001  # whatever a user's forward raises: it is another graph
+        return False
+    return not tracer.differs and next(tracer.expected, None) is None
 
 
 def refuse_others(placeholder: fx.Node, value: Any) -> None:

@@ -174,6 +174,44 @@ def test_every_node_knows_the_users_source_line() -> None:
     assert lines["relu"].endswith(" in forward")
 
 
+class Guarded(nn.Module):
+    """Goes on after a part has failed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Branching()
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            x = self.part(x)
+        except fx.proxy.TraceError:
+            x = x - 1
+        return x + 1
+
+
+def test_source_lines_are_right_after_a_part_that_failed() -> None:
+    last = list(capture(Guarded()).graph.nodes)[-2]
+    lines = str(last.stack_trace).splitlines()
+    assert len(lines) == 1
+    assert lines[0].endswith("in forward")
+
+
+class Unpacking(nn.Module):
+    def forward(self, x: Tensor) -> list[Tensor]:
+        out = []
+        for k in range(2):
+            (batch, channels), (low, high) = x.shape, x.chunk(2, 1)
+            out.append(low.reshape(batch, channels // 2) + k * high)
+        return out
+
+
+def test_shapes_and_outcomes_can_be_unpacked() -> None:
+    model, x = Unpacking(), torch.randn(3, 4)
+    captured = capture(model)
+    assert str(captured.graph) == str(fx.symbolic_trace(model).graph)
+    assert all(map(torch.equal, captured(x), model(x)))
+
+
 def test_every_node_knows_the_module_that_made_it() -> None:
     paths = {node.name: module_path(node) for node in capture(Network()).graph.nodes}
     assert (paths["relu"], paths["block_conv"], paths["add"]) == ("block", "block.conv", "")

@@ -141,10 +141,10 @@ class _Walk:
         if not touched or node.name not in self.lowerable or not self.is_compound(node):
             return None
         try:
-            lowered = self.lowering.lower(node.name)
+            uses_sizes = _uses_sizes(self.lowering.operators(node.name), self.graph_module)
+            return self.lowering.lower(node.name) if uses_sizes else None
         except RewriteError:
             return None
-        return lowered if _uses_sizes(lowered.graph, self.graph_module) else None
 
     def is_compound(self, node: fx.Node) -> bool:
         """Whether a node calls a function that is not torch's, or a module of several parts."""
