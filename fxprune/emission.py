@@ -11,13 +11,23 @@ from fxprune.errors import InputError, RewriteError, first_line
 from fxprune.fixers import Widths, by_name, fixer_of
 from fxprune.inputs import materialize, named_values
 from fxprune.interpretation import TracedTensor
-from fxprune.module_runs import MaskedModel, ModuleCall, Part, tensor_at
-from fxprune.module_trees import clone_tree
+from fxprune.module_runs import (
+    MaskedModel,
+    ModuleCall,
+    Part,
+    run_model,
+    tensor_at,
+    without_axes,
+)
+from fxprune.module_trees import clone_tree, own_object
 from fxprune.passes.align_attributes import set_attributes
 from fxprune.passes.slice_state import sliced
+from fxprune.real_calls import with_own_buffers
+from fxprune.reference import QuietMode
+from fxprune.stepping import RESULT, ResultFailsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fxprune.analysis import DependencyGraph
     from fxprune.planning import Layout
@@ -38,7 +48,7 @@ def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | N
 
     Raises:
         RewriteError: the model is a GraphModule, which has no forward but its graph, or a constant
-            that forward makes would have to be sliced, or an attribute cannot hold the new widths.
+            that forward makes would have to be sliced, or forward cannot take the new widths.
         OriginalFailsError: the original does not run on these inputs.
     """
     model = deps.model
@@ -54,12 +64,28 @@ def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | N
         values = materialize(deps.inputs, seed=None if is_meta else 0)
     arguments = named_values(deps.graph_module, values)
     labels = deps.trace.labels.copy()
-    twin = clone_tree(model, lambda tensor: tensor.detach().clone())
+    twin = clone_tree(model, own_object)
     with torch.no_grad():
-        run = MaskedModel(deps, layout, labels)(twin, arguments, values=False)
+        run = MaskedModel(deps, layout, labels)(twin, arguments)
     small = _sliced(deps, layout)
     _align(small, layout.under(labels), run.calls)
+    _try(small, arguments)
     return small
+
+
+def _try(small: nn.Module, arguments: Mapping[str, Any]) -> None:
+    """Run the result once: a forward with sizes of its own may not take the new ones."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            run_model(RESULT, with_own_buffers(small), arguments, QuietMode(), without_axes)
+    except ResultFailsError as error:
+        raise RewriteError(
+            f"forward cannot take the new widths: {error.what}",
+            where=error.where,
+            why=error.why,
+            hint="register what follows from them with @fxprune.fixer, or leave these channels"
+            " alone (ignore=, heads=False)",
+        ) from error
 
 
 def _check_names(deps: DependencyGraph, layout: Layout) -> None:

@@ -69,7 +69,9 @@ class MaskedModel:
     labels: LabelAlgebra
     widening: Widening | None = None
 
-    def __call__(self, model: nn.Module, arguments: Mapping[str, Any], *, values: bool) -> Run:
+    def __call__(
+        self, model: nn.Module, arguments: Mapping[str, Any], *, values: bool = False
+    ) -> Run:
         """Run `model`, a copy of the original.
 
         Args:
@@ -114,7 +116,7 @@ def run_model(
     mode: Any,
     part: Callable[[torch.Tensor, torch.Tensor | None], Part],
     *,
-    values: bool,
+    values: bool = False,
 ) -> Run:
     """Run a model under a mode, and note what each of its modules took and returned.
 

@@ -113,6 +113,12 @@ def as_parameter(new: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return new
 
 
+def own_object(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor object to put labels on: parameters share their data, for forward writes to none."""
+    own = tensor.detach()
+    return as_parameter(own if isinstance(tensor, nn.Parameter) else own.clone(), tensor)
+
+
 def to_meta(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor of the same shape, dtype and strides without data."""
     return as_parameter(torch.empty_like(tensor, device="meta", requires_grad=False), tensor)

@@ -29,7 +29,7 @@ from fxprune.interpretation import (
     snapshot,
 )
 from fxprune.labels import LabelAlgebra
-from fxprune.module_trees import as_parameter, clone_tree, named_state, named_tensors, restore_root
+from fxprune.module_trees import clone_tree, named_state, named_tensors, own_object, restore_root
 from fxprune.rules import Call, Rule, axes_of, locate, value_of
 from fxprune.tracing import packed, unpack, user_frames
 from fxprune.values import copied, tensors
@@ -71,7 +71,7 @@ def record(model: nn.Module, arguments: Mapping[str, Any]) -> Recording:
     Raises:
         AnalysisError: there is no data to run the model on, or it fails.
     """
-    twin = clone_tree(model, _own)
+    twin = clone_tree(model, own_object)
     state = named_tensors(twin)
     given = [*state.values(), *tensors(dict(arguments))]
     if any(tensor.device.type == "meta" for tensor in given):
@@ -101,12 +101,6 @@ def record(model: nn.Module, arguments: Mapping[str, Any]) -> Recording:
                 hint="check that the model runs on these inputs",
             ) from error
     return recorder.finish(model, out)
-
-
-def _own(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor object of our own, to put labels on; buffers are copied, for forward may update."""
-    own = tensor.detach()
-    return as_parameter(own if isinstance(tensor, nn.Parameter) else own.clone(), tensor)
 
 
 class _Recorder(LabelMode):

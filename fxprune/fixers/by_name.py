@@ -42,12 +42,21 @@ def _followed(name: str, old: int, widths: Widths) -> int:
     try:
         if _HEADS.search(name):
             return widths.count(old, "heads")
-        if _HEAD_DIMS.search(name):
-            return widths.count(old, "head_dims")
+        if _HEAD_DIMS.search(name) and not _INNER.search(name):
+            new = widths.count(old, "head_dims")
+            if new != old:
+                return new
     except RewriteError:
         return old
-    if not _WIDTHS.search(name) or _OTHER_SIZES.search(name):
-        return old
+    return _width(name, old, widths) if _is_width(name) else old
+
+
+def _is_width(name: str) -> bool:
+    return bool(_WIDTHS.search(name)) and not _OTHER_SIZES.search(name)
+
+
+def _width(name: str, old: int, widths: Widths) -> int:
+    """What became of all axes that were as long, if they agree; those of heads go by themselves."""
     heads = {
         (member.parameter, member.dim)
         for kind in _HEAD_KINDS
