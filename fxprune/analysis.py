@@ -6,13 +6,17 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from numbers import Real
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import networkx as nx
 import numpy as np
+from torch import nn
+from torch.export import ExportedProgram
 
 from fxprune.capture import Captured, Rung, capture_with, fixed_flags, recorded
-from fxprune.errors import AnalysisError, Diagnostic, PlanError
+from fxprune.errors import AnalysisError, Diagnostic, InputError, PlanError
+from fxprune.exporting import program_module
 from fxprune.groups import Group, build_groups, parameter_axes, traced_tensors
 from fxprune.inputs import bind, describe
 from fxprune.interpretation import Trace, interpret
@@ -23,7 +27,7 @@ from fxprune.suggestions import nearest
 
 if TYPE_CHECKING:
     import torch
-    from torch import fx, nn
+    from torch import fx
 
     from fxprune.explanations import Explanation
 
@@ -184,7 +188,10 @@ class DependencyGraph:
         return "\n".join(lines)
 
 
-def analyze(model: nn.Module | DependencyGraph, example_inputs: Any) -> DependencyGraph:
+Model: TypeAlias = nn.Module | ExportedProgram | DependencyGraph
+
+
+def analyze(model: Model, example_inputs: Any) -> DependencyGraph:
     """Find out which channels of a model live and die together.
 
     The model is captured with `torch.fx` and interpreted once on meta tensors: no data is touched,
@@ -192,7 +199,8 @@ def analyze(model: nn.Module | DependencyGraph, example_inputs: Any) -> Dependen
     example inputs instead.
 
     Args:
-        model: the model, or a GraphModule; a DependencyGraph is returned as it is.
+        model: the model, a GraphModule, or an `ExportedProgram` of torch.export; a DependencyGraph
+            is returned as it is.
         example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments. Only shapes
             and dtypes matter (and the values of integers), unless the model has to be run.
 
@@ -205,7 +213,13 @@ def analyze(model: nn.Module | DependencyGraph, example_inputs: Any) -> Dependen
         AnalysisError: the graph cannot be interpreted.
     """
     if isinstance(model, DependencyGraph):
+        if isinstance(example_inputs, Real):
+            raise InputError(
+                f"example_inputs is {example_inputs!r}", hint="pass a ratio by keyword: ratio="
+            )
         return model
+    if isinstance(model, ExportedProgram):
+        model = program_module(model)
     captured, trace = _interpreted(model, example_inputs)
     graph_module = captured.graph_module
     return DependencyGraph(

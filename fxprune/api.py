@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, overload
 
 from torch import fx, nn
 
-from fxprune.analysis import DependencyGraph
+from fxprune.analysis import DependencyGraph, Model
 from fxprune.cost import cost_of
 from fxprune.emission import emit_module, put_report, refuse_decisions
 from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
@@ -28,7 +28,7 @@ Emit: TypeAlias = Literal["graph", "module", "auto"]
 
 @overload
 def shrink(
-    model: nn.Module | DependencyGraph,
+    model: Model,
     plan: Plan | str | os.PathLike[str] | Removal,
     example_inputs: Any = None,
     *,
@@ -39,7 +39,7 @@ def shrink(
 
 @overload
 def shrink(
-    model: nn.Module | DependencyGraph,
+    model: Model,
     plan: Plan | str | os.PathLike[str] | Removal,
     example_inputs: Any = None,
     *,
@@ -49,7 +49,7 @@ def shrink(
 
 
 def shrink(
-    model: nn.Module | DependencyGraph,
+    model: Model,
     plan: Plan | str | os.PathLike[str] | Removal,
     example_inputs: Any = None,
     *,
@@ -149,7 +149,7 @@ def _first_possible(attempt: _Attempt, kinds: Sequence[Literal["graph", "module"
     raise errors[0]
 
 
-def _as_plan(model: nn.Module | DependencyGraph, given: Any, example_inputs: Any) -> Plan:
+def _as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:
     if not isinstance(given, Mapping):
         return Plan.of(given)
     if example_inputs is None and not isinstance(model, DependencyGraph):

@@ -55,10 +55,16 @@ def exported(model: nn.Module, arguments: Mapping[str, Any]) -> fx.GraphModule:
         for name, value in arguments.items()
     }
     program = _dynamic(model, values) or _program(model, values, None)
+    return _with_signature(model, program_module(program), arguments)
+
+
+def program_module(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    """The graph of an exported program as a module that takes the same arguments."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module: Any = program.module(check_guards=False)
-    return _with_signature(model, module, arguments)
+    graph_module: fx.GraphModule = module
+    return graph_module
 
 
 def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:

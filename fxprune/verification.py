@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from fxprune.analysis import DependencyGraph
+from fxprune.analysis import DependencyGraph, Model
 from fxprune.comparison import Verification
 from fxprune.errors import InputError, VerificationError
 from fxprune.graph_verification import GraphComparison, has_same_nodes
@@ -30,7 +30,7 @@ _LARGEST_DOUBLE = 2 << 30
 
 
 def verify(
-    model: nn.Module | DependencyGraph,
+    model: Model,
     small: nn.Module,
     plan: Plan | str | os.PathLike[str],
     example_inputs: Any = None,

@@ -103,3 +103,18 @@ def test_parts_without_gradients_are_part_of_the_graph() -> None:
 def test_the_fixed_mode_is_told() -> None:
     deps = fxprune.analyze(BranchesOnShape().eval(), IMAGES)
     assert any("eval mode, whatever mode it is put into" in d.what for d in deps.diagnostics)
+
+
+def test_an_exported_program_is_a_model() -> None:
+    model = randomize(BranchesOnShape()).eval()
+    program = torch.export.export(model, (IMAGES,), strict=False)
+    plan = fxprune.plan(program, IMAGES, ratio=0.5)
+    small = fxprune.shrink(program, plan, IMAGES)
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
+    assert fxprune.verify(program, small, plan, IMAGES).relative < 1e-9
+
+
+def test_a_ratio_in_the_place_of_inputs_is_refused() -> None:
+    deps = fxprune.analyze(BranchesOnShape().eval(), IMAGES)
+    with pytest.raises(fxprune.InputError, match=r"example_inputs is 0\.5"):
+        fxprune.plan(deps, 0.5)

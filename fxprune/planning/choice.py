@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fxprune.analysis import DependencyGraph, analyze
+from fxprune.analysis import DependencyGraph, Model, analyze
 from fxprune.errors import InputError, PlanError
 from fxprune.planning.criteria import Criterion, scores
 from fxprune.planning.layout import Layout, all_axes
@@ -21,14 +21,12 @@ from fxprune.planning.plan_data import GroupPlan, Plan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import nn
-
     from fxprune.groups import Group
     from fxprune.labels import Ids
 
 
 def plan(
-    model: nn.Module | DependencyGraph,
+    model: Model,
     example_inputs: Any = None,
     ratio: float = 0.0,
     *,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fxprune.analysis import DependencyGraph, analyze
+from fxprune.analysis import DependencyGraph, Model, analyze
 from fxprune.errors import FxPruneError, InputError, PlanError
 from fxprune.files import write_atomically
 from fxprune.inputs import InputSpec
@@ -155,7 +155,7 @@ class Plan:
             hint="pass a Plan, the path of one, or {module: ratio or channels} to shrink",
         )
 
-    def analyze(self, model: nn.Module | DependencyGraph, inputs: Any) -> DependencyGraph:
+    def analyze(self, model: Model, inputs: Any) -> DependencyGraph:
         """`fxprune.analyze`; where that fails, a plan for another model is named as the cause.
 
         Raises:
