@@ -65,19 +65,18 @@ def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | N
     arguments = named_values(deps.graph_module, values)
     labels = deps.trace.labels.copy()
     twin = clone_tree(model, own_object)
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         run = MaskedModel(deps, layout, labels)(twin, arguments)
-    small = _sliced(deps, layout)
-    _align(small, layout.under(labels), run.calls)
-    _try(small, arguments)
+        small = _sliced(deps, layout)
+        _align(small, layout.under(labels), run.calls)
+        _try(small, arguments)
     return small
 
 
 def _try(small: nn.Module, arguments: Mapping[str, Any]) -> None:
     """Run the result once: a forward with sizes of its own may not take the new ones."""
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            run_model(RESULT, with_own_buffers(small), arguments, QuietMode(), without_axes)
+        run_model(RESULT, with_own_buffers(small), arguments, QuietMode(), without_axes)
     except ResultFailsError as error:
         raise RewriteError(
             f"forward cannot take the new widths: {error.what}",

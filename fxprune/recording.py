@@ -87,8 +87,9 @@ def record(model: nn.Module, arguments: Mapping[str, Any]) -> Recording:
     for name, value in values.items():
         recorder.place_input(name, value)
     args, kwargs = arguments_of_call(twin, values)
-    torch.manual_seed(0)
-    with decomposed_attention(), torch.no_grad(), recorder.modules_noted(twin), recorder:
+    attention, no_chance = decomposed_attention(), torch.random.fork_rng(devices=[])
+    with attention, no_chance, torch.no_grad(), recorder.modules_noted(twin), recorder:
+        torch.manual_seed(0)
         try:
             out = twin(*args, **kwargs)
         except AnalysisError:

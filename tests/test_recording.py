@@ -113,6 +113,16 @@ def test_recording_leaves_the_model_as_it_was() -> None:
     assert not any("_fxprune" in name for p in model.parameters() for name in vars(p))
 
 
+def test_chance_goes_on_as_if_nothing_had_been_recorded() -> None:
+    model = randomize(BranchesOnValue()).eval()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    deps = fxprune.analyze(model, IMAGES)
+    fxprune.shrink(deps, fxprune.plan(deps, ratio=0.5), IMAGES, emit="module")
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_nodes_know_module_and_line() -> None:
     model = randomize(BranchesOnValue()).eval()
     graph = record(model, given_arguments(model, IMAGES)).graph_module.graph
