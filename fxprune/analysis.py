@@ -19,11 +19,12 @@ from fxprune.errors import AnalysisError, Diagnostic, InputError, PlanError
 from fxprune.exporting import program_module
 from fxprune.groups import Group, build_groups, parameter_axes, traced_tensors
 from fxprune.inputs import bind, describe
-from fxprune.interpretation import Trace, interpret
+from fxprune.interpretation import interpret
 from fxprune.module_trees import named_state
 from fxprune.reasons import explain
 from fxprune.shares import Share, by_module, prunable_counts
 from fxprune.suggestions import nearest
+from fxprune.traces import Trace
 
 if TYPE_CHECKING:
     import torch

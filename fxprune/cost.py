@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from fxprune.interpretation import Trace, TracedTensor
+    from fxprune.traces import Trace, TracedTensor
 
 
 @dataclass(frozen=True)

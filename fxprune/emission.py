@@ -10,7 +10,6 @@ from torch import fx, nn
 from fxprune.errors import InputError, RewriteError, first_line
 from fxprune.fixers import Widths, by_name, fixer_of
 from fxprune.inputs import materialize, named_values
-from fxprune.interpretation import TracedTensor
 from fxprune.module_runs import (
     MaskedModel,
     ModuleCall,
@@ -25,6 +24,7 @@ from fxprune.passes.slice_state import sliced
 from fxprune.real_calls import with_own_buffers
 from fxprune.reference import QuietMode
 from fxprune.stepping import RESULT, ResultFailsError
+from fxprune.traces import TracedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

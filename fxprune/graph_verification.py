@@ -11,12 +11,12 @@ from torch.utils import _pytree as pytree
 
 from fxprune.comparison import Comparison, alike
 from fxprune.errors import VerificationError
-from fxprune.interpretation import TracedTensor
 from fxprune.module_trees import eval_clone, named_state
 from fxprune.real_calls import RealCalls, as_captured, copies, with_own_buffers
 from fxprune.reference import MaskedMode, QuietMode
 from fxprune.rules import axes_of, locate, put_axes
 from fxprune.stepping import RESULT, Stepper
+from fxprune.traces import TracedTensor
 from fxprune.values import plain, tensors
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
-from fxprune.interpretation import Trace, TracedTensor
 from fxprune.labels import Axis, Ids, LabelAlgebra
 from fxprune.rules import as_diagnostic
 from fxprune.rules.convolution import KERNEL_AXIS
 from fxprune.rules.place import Place, module_path
+from fxprune.traces import Trace, TracedTensor
 
 if TYPE_CHECKING:
     from torch import fx

@@ -17,13 +17,14 @@ from torch.utils import _pytree as pytree
 
 from fxprune.dynamic_sizes import Record, Spot, formulas, write
 from fxprune.errors import FxPruneError, RewriteError, first_line
-from fxprune.interpretation import Trace, TracedTensor, decomposed_attention, replay
+from fxprune.interpretation import decomposed_attention, replay
 from fxprune.labels import Axis
 from fxprune.module_trees import clone_tree, to_meta
 from fxprune.recorded_graphs import add_numbers, guard, make_alike
 from fxprune.rules import axes_of, locate, put_axes, put_value
 from fxprune.sampling import Sample, Samples, samples
 from fxprune.signatures import signature
+from fxprune.traces import Trace, TracedTensor
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph

@@ -18,19 +18,12 @@ from torch import fx, nn
 
 from fxprune.errors import AnalysisError, Diagnostic, first_line
 from fxprune.inputs import arguments_of_call
-from fxprune.interpretation import (
-    LabelMode,
-    Trace,
-    decomposed_attention,
-    forget_values,
-    label_input,
-    label_state,
-    pin_output,
-    snapshot,
-)
+from fxprune.interpretation import decomposed_attention
+from fxprune.label_mode import LabelMode, forget_values
 from fxprune.labels import LabelAlgebra
 from fxprune.module_trees import clone_tree, named_state, named_tensors, own_object, restore_root
 from fxprune.rules import Call, Rule, axes_of, locate, value_of
+from fxprune.traces import Trace, label_input, label_state, pin_output, snapshot
 from fxprune.tracing import packed, unpack, user_frames
 from fxprune.values import copied, tensors
 

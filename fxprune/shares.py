@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from fxprune.groups import Group
-    from fxprune.interpretation import Trace
+    from fxprune.traces import Trace
 
 
 @dataclass(frozen=True)

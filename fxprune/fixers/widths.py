@@ -12,8 +12,8 @@ from fxprune.errors import RewriteError
 
 if TYPE_CHECKING:
     from fxprune.groups import Group, Kind
-    from fxprune.interpretation import TracedTensor
     from fxprune.planning import Layout
+    from fxprune.traces import TracedTensor
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from fxprune.interpretation import TracedTensor
+from fxprune.traces import TracedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

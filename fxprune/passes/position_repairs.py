@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import fx
 
-from fxprune.interpretation import TracedTensor
 from fxprune.passes.repair import Repair, operation
+from fxprune.traces import TracedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

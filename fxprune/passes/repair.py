@@ -11,8 +11,8 @@ import torch
 from torch import fx
 
 from fxprune.errors import RewriteError
-from fxprune.interpretation import TracedTensor
 from fxprune.rules import locate
+from fxprune.traces import TracedTensor
 from fxprune.tracing import IN_PLACE
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxprune.interpretation import TracedTensor
 from fxprune.passes.repair import Change, Repair, operation
+from fxprune.traces import TracedTensor
 
 
 def sizes(first: int) -> Change:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fxprune.analysis import DependencyGraph
-    from fxprune.interpretation import TracedTensor
     from fxprune.labels import Axis, Ids, LabelAlgebra
+    from fxprune.traces import TracedTensor
 
 
 class Layout:

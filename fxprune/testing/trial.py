@@ -12,12 +12,13 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from fxprune.errors import FxPruneError
-from fxprune.interpretation import LabelMode, Trace
+from fxprune.label_mode import LabelMode
 from fxprune.labels import Axis, LabelAlgebra
 from fxprune.labels.masks import Mask, free_ids, mask
 from fxprune.reference import MaskedMode
 from fxprune.rules import Call, Place, Rule, axes_of, lookup, put_axes
 from fxprune.testing.samples import Kept, Positions, Sample, is_operand
+from fxprune.traces import Trace
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload

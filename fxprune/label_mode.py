@@ -1,0 +1,216 @@
+"""The dispatch mode that applies the label rule of every operator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import flop_registry
+
+from fxprune.decompositions import decomposed
+from fxprune.errors import AnalysisError
+from fxprune.meta_kernels import DispatchMode, run_on_meta
+from fxprune.rules import Call, Place, Rule, locate, lookup, put_axes, put_value, value_of
+from fxprune.traces import GROUPED, STATE_NAME, Renormalization, Trace, Work, snapshot
+from fxprune.values import tensors
+
+if TYPE_CHECKING:
+    from torch import fx
+    from torch._ops import OpOverload
+
+    from fxprune.labels import Axis
+
+aten = torch.ops.aten
+LARGEST_KNOWN = 1 << 20
+"""Larger integer tensors do not keep their values."""
+
+
+class LabelMode(DispatchMode):
+    """Applies the rule of every ATen operator that comes by.
+
+    Integer tensors keep their values as long as these follow from constants, so that indexing with
+    a permutation buffer moves labels instead of pinning them.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+        self.labels = trace.labels
+        self.node: fx.Node | None = None
+        self.read: list[Axis] = []
+        self.moved: dict[str, Place] = {}
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run one operator and its rule."""
+        call = Call(self.labels, func, args, kwargs or {})
+        rule = lookup(func)
+        if rule is None:
+            with self:
+                out = decomposed(call)
+            if out is not NotImplemented:
+                return out
+        self.begin(call)
+        if self.node is not None:
+            self.labels.place = Place(self.node, func)
+        call.out = self.execute(call, rule)
+        self.account(call, rule)
+        if rule is not None:
+            rule.propagate(call)
+        elif call.outputs():
+            self.pin_everything(call)
+        self.end(call)
+        return call.out
+
+    def begin(self, call: Call) -> None:
+        """An operator is about to run."""
+
+    def end(self, call: Call) -> None:
+        """An operator has run, and its outputs are labelled."""
+
+    def execute(self, call: Call, rule: Rule | None) -> Any:
+        """Run the operator on meta tensors, and for real where all its inputs are known."""
+        if call.op is aten._local_scalar_dense.default:
+            return self.number(call)
+        args, kwargs = tuple(call.args), dict(call.kwargs)
+        if not all(operand.is_meta for operand in call.tensors()):
+            args, kwargs = pytree.tree_map(on_meta, (args, kwargs))
+        call.args, call.kwargs = args, kwargs
+        known = self.known(call)
+        if known is not None and torch.Tag.dynamic_output_shape in call.op.tags:
+            return pytree.tree_map(on_meta, known)
+        out = run_on_meta(call.op, args, kwargs)
+        if known is not None:
+            for tensor, value in zip(tensors(out), tensors(known), strict=False):
+                put_value(tensor, value)
+        elif call.op._schema.is_mutable:
+            forget_values(out)
+        return out
+
+    def is_known(self, call: Call) -> bool:
+        """Whether the operands are integers that follow from constants."""
+        operands = call.tensors()
+        if any(t.is_floating_point() for t in operands) or (
+            torch.Tag.nondeterministic_seeded in call.op.tags
+        ):
+            return False
+        if not operands and call.has("dtype") and call.arg("dtype") not in (None, *_INTEGERS):
+            return False
+        return all(t.numel() <= LARGEST_KNOWN and value_of(t) is not None for t in operands)
+
+    def known(self, call: Call) -> Any:
+        """The output's value if it consists of integers that follow from constants."""
+        if not self.is_known(call):
+            return None
+        kwargs = dict(call.kwargs)
+        if "device" in kwargs:
+            kwargs["device"] = torch.device("cpu")
+        real = pytree.tree_map(
+            lambda v: value_of(v) if isinstance(v, torch.Tensor) else v, (call.args, kwargs)
+        )
+        with torch.utils._python_dispatch._disable_current_modes():
+            out = call.op(*real[0], **real[1])
+        if any(t.is_floating_point() or t.numel() > LARGEST_KNOWN for t in tensors(out)):
+            return None
+        return out
+
+    def number(self, call: Call) -> Any:
+        """A Python number out of a tensor, if it is known."""
+        value = value_of(call.tensors()[0])
+        if value is None:
+            raise AnalysisError(
+                "a tensor's value is read as a Python number",
+                where=locate(self.node) if self.node is not None else "",
+                why="the model is interpreted without data, so the number is not known",
+                hint="take sizes from .shape, or move the value out of forward",
+            )
+        return value.item()
+
+    def account(self, call: Call, rule: Rule | None) -> None:
+        """Note MACs, state tensors that are read, and axes that are looked across."""
+        trace, node = self.trace, self.node.name if self.node is not None else ""
+        if call.op._overloadpacket in flop_registry or call.op._schema.name in GROUPED:
+            args, out = snapshot(list(call.args), self.labels), snapshot(call.out, self.labels)
+            kwargs = {name: snapshot(v, self.labels) for name, v in call.kwargs.items()}
+            trace.work.append(Work(node, call.op, args, kwargs, out))
+        self.note_reads(call, rule)
+        if rule is not None:
+            for operand_name, dim in rule.normalizes(call):
+                axis = call.axes(operand_name)[dim]
+                if self.labels.leaves(axis):
+                    trace.renormalized.append(Renormalization(self.labels.place, axis))
+
+    def note_reads(self, call: Call, rule: Rule | None) -> None:
+        """Note which positions of state tensors meet anything else, be it by way of slices.
+
+        What is computed of state tensors alone stands for them, but for axes that are summed over.
+        """
+        operands = call.tensors()
+        names = [getattr(operand, STATE_NAME, None) for operand in operands]
+        self.trace.touched.update(name for name in names if name is not None)
+        is_state = None not in names and rule is not None
+        for operand, name in zip(operands, names, strict=True):
+            if name is not None and is_state:
+                self.moved.setdefault(name, self.labels.place)
+            elif name is not None:
+                self.read += call.axes(operand)
+        if is_state and names and rule is not None:
+            across = [*rule.sums(call), *rule.normalizes(call)]
+            self.read += [call.axes(name)[dim] for name, dim in across if call.axes(name)]
+            for out in call.outputs():
+                setattr(out, STATE_NAME, names[0])
+
+    def pin_unread(self) -> None:
+        """Keep what a slice of a state tensor leaves out: inputs of other sizes can read it.
+
+        `positions[: x.shape[1]]` reads as much of a table as the example inputs are long.
+        """
+        if not self.moved:
+            return
+        labels = self.labels
+        is_read = np.zeros(len(labels), dtype=np.bool_)
+        read = [vector for axis in self.read for vector in axis.vectors]
+        for vector in labels.expand(read and [np.concatenate(read)]):
+            is_read[vector] = True
+        for name, place in self.moved.items():
+            reason = place.because("not read with example inputs of this size")
+            for vector in labels.expand([v for a in self.trace.axes[name] for v in a.vectors]):
+                labels.pin(vector[~is_read[vector]], reason)
+
+    def pin_everything(self, call: Call) -> None:
+        """An operator that nobody wrote a rule for: nothing that it touches can be removed."""
+        for operand in call.tensors():
+            for axis in call.axes(operand):
+                if self.labels.leaves(axis):
+                    self.trace.unknown.setdefault(call.op, self.labels.place)
+                    call.pin(
+                        [axis],
+                        f"operator {call.op} has no label rule",
+                        f"register one with @fxprune.rule(torch.ops.{call.op})",
+                    )
+        for out in call.outputs():
+            put_axes(out, [call.pinned(size, f"made by {call.op}") for size in out.shape])
+
+
+_INTEGERS = (torch.int64, torch.int32, torch.bool, torch.int16, torch.int8, torch.uint8)
+
+
+def forget_values(out: Any) -> None:
+    """What an operator computed of data is unknown, even if it wrote into what was known."""
+    for tensor in tensors(out):
+        if not tensor.is_floating_point():
+            put_value(tensor, None)
+
+
+def on_meta(value: Any) -> Any:
+    """A tensor of the same shape and type without data, which knows its value if it is integers."""
+    if not isinstance(value, torch.Tensor) or value.device.type == "meta":
+        return value
+    with torch.utils._python_dispatch._disable_current_modes():
+        shadow = torch.empty_like(value, device="meta")
+        if not value.is_floating_point() and value.numel() <= LARGEST_KNOWN:
+            put_value(shadow, value.clone())
+    return shadow

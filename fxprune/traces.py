@@ -1,0 +1,142 @@
+"""What an interpretation finds out: shapes, axes and work, node by node."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import flop_registry
+
+from fxprune.labels import Axis, LabelAlgebra
+from fxprune.rules import Place, axes_of, put_axes, value_of
+from fxprune.values import plain, tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import fx
+    from torch._ops import OpOverload
+
+STATE_NAME = "_fxprune_state"
+"""The attribute by which state tensors, and what is computed of these alone, know their name."""
+GROUPED = frozenset({"aten::_grouped_mm", "transformers::grouped_mm_fallback"})
+"""Products of several sizes in one, which `torch.utils.flop_counter` may lack."""
+
+
+@dataclass(frozen=True)
+class TracedTensor:
+    """What the interpretation knows of a tensor: shape, axes, type, and the value if known."""
+
+    shape: tuple[int, ...]
+    axes: tuple[Axis, ...]
+    value: torch.Tensor | None = None
+    dtype: torch.dtype | None = None
+
+
+@dataclass(frozen=True)
+class Renormalization:
+    """An axis that an op looks across in another way than summing over it."""
+
+    place: Place
+    axis: Axis
+
+
+def grouped_flops(a: Sequence[int], b: Sequence[int], *rest: Any, **options: Any) -> int:
+    """A grouped product: every row (or column) that is cut meets one matrix, as in one product."""
+    return 2 * math.prod(a) * b[-1] if len(a) == 2 or len(b) == 3 else 2 * math.prod(a[1:]) * b[-1]
+
+
+@dataclass(frozen=True)
+class Work:
+    """An operator that multiplies and adds, with TracedTensors for its tensors."""
+
+    node: str
+    op: OpOverload
+    args: list[Any]
+    kwargs: dict[str, Any]
+    out: Any
+
+    def macs(self, shape: Callable[[TracedTensor], Sequence[int]]) -> int:
+        """Multiply-accumulate operations if every tensor has the shape that `shape` tells."""
+
+        def shapes(value: Any) -> Any:
+            """Sizes are torch.Size, which the formulas take as one value, not one by one."""
+            if isinstance(value, TracedTensor):
+                return torch.Size(shape(value))
+            if isinstance(value, (list, tuple)):
+                is_size = all(type(v) is int for v in value)
+                return torch.Size(value) if is_size else [shapes(v) for v in value]
+            return value
+
+        args, out = shapes(self.args), shapes(self.out)
+        kwargs = {name: shapes(value) for name, value in self.kwargs.items()}
+        count = flop_registry.get(self.op._overloadpacket, grouped_flops)
+        return int(count(*args, **kwargs, out_val=out)) // 2
+
+
+@dataclass
+class Trace:
+    """The outcome of an interpretation.
+
+    `values` holds, for each node, its value with every tensor replaced by a TracedTensor; `axes`
+    the axes of every state tensor; `tied` the first name of every state tensor; `touched` the
+    first names of those that some op read.
+    """
+
+    labels: LabelAlgebra
+    axes: dict[str, tuple[Axis, ...]] = field(default_factory=dict)
+    tied: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    work: list[Work] = field(default_factory=list)
+    touched: set[str] = field(default_factory=set)
+    unknown: dict[OpOverload, Place] = field(default_factory=dict)
+    renormalized: list[Renormalization] = field(default_factory=list)
+
+
+def snapshot(value: Any, labels: LabelAlgebra) -> Any:
+    """A value with every tensor replaced by what is known of it; containers become plain ones."""
+    if isinstance(value, torch.Tensor):
+        axes = tuple(axes_of(value, labels))
+        return TracedTensor(tuple(value.shape), axes, value_of(value), value.dtype)
+    if type(value) in (list, tuple):
+        return type(value)(snapshot(v, labels) for v in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return pytree.tree_map(
+        lambda v: snapshot(v, labels) if isinstance(v, torch.Tensor) else v, plain(value)
+    )
+
+
+def label_state(trace: Trace, state: Mapping[str, torch.Tensor]) -> None:
+    """Give every axis of every parameter and floating-point buffer labels of its own."""
+    labels = trace.labels
+    for name, tensor in state.items():
+        if not hasattr(tensor, STATE_NAME):
+            movable = tensor.is_floating_point() or tensor.is_complex()
+            axes = [
+                labels.fresh_axis(size) if movable else labels.pinned_axis(size, "integers")
+                for size in tensor.shape
+            ]
+            put_axes(tensor, axes)
+            setattr(tensor, STATE_NAME, name)
+        trace.axes[name] = tuple(axes_of(tensor, labels))
+        trace.tied[name] = getattr(tensor, STATE_NAME)
+
+
+def label_input(trace: Trace, node: fx.Node, value: Any) -> None:
+    """Pin the axes of an argument of the model, and note it."""
+    reason = Place(node, None, f"input {node.name} of the model")
+    for tensor in tensors(value):
+        put_axes(tensor, [trace.labels.pinned_axis(size, reason) for size in tensor.shape])
+    trace.values[node.name] = snapshot(value, trace.labels)
+
+
+def pin_output(trace: Trace, node: fx.Node, out: Any) -> None:
+    """Pin the axes of what the model returns."""
+    for tensor in tensors(out):
+        reason = trace.labels.place = Place(node, None, "output of the model")
+        for axis in axes_of(tensor, trace.labels):
+            trace.labels.pin_axis(axis, reason)
