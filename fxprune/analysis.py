@@ -245,8 +245,6 @@ def _interpreted(model: nn.Module, example_inputs: Any) -> tuple[Captured, Trace
     try:
         return captured, interpret(captured.graph_module, values)
     except AnalysisError as error:
-        if captured.rung == "given":
-            raise
         try:
             captured = recorded(model, example_inputs)
         except AnalysisError:

@@ -53,7 +53,7 @@ class RealCalls:
         """For each model that has a graph: its name, what the graph yields, what a call returns."""
         if isinstance(self.small, fx.GraphModule):
             yield RESULT, self._stepped(RESULT, self.small, values), self.result(values)
-        if not isinstance(self.model, fx.GraphModule):
+        if self.deps.captured_by != "given":
             stepped = self._stepped("the captured graph", self.original, values)
             yield "the model", stepped, self._called("the model", self.model, values)
 

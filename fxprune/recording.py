@@ -186,6 +186,9 @@ class _Recorder(LabelMode):
     def end(self, call: Call) -> None:
         """Note what an operator returned."""
         assert self.node is not None
+        if call.op is aten._local_scalar_dense.default and self.is_known(call):
+            self.graph.erase_node(self.node)  # a constant, and nobody's operand
+            return
         self._note(self.node, call.out)
         if isinstance(call.out, (list, tuple)):
             for k, item in enumerate(call.out):

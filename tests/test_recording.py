@@ -204,3 +204,39 @@ def test_an_index_that_follows_from_data_moves_no_labels() -> None:
     deps = fxprune.analyze(randomize(Sorts()).eval(), torch.randn(3, 6))
     assert deps.captured_by == "record"
     assert all(g.pinned for g in deps.groups if "first" in g.name)
+
+
+class SlicesByNumpy(nn.Module):
+    """As converters from other formats write it: positions are tensors that are read in numpy."""
+
+    def forward(self, x: Tensor, stop: Tensor) -> Tensor:
+        """(N, C, ...) -> (N, stop, ...)."""
+        return x[:, : int(stop.numpy()[0])]
+
+
+class LeafTracer(torch.fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SlicesByNumpy) or super().is_leaf_module(m, module_qualified_name)
+
+
+class Converted(nn.Module):
+    """A network with such a part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.slice, self.last = nn.Conv2d(3, 8, 1), SlicesByNumpy(), nn.Conv2d(6, 2, 1)
+        self.register_buffer("stop", torch.tensor([6]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 2, H, W)."""
+        return self.last(self.slice(self.conv(x), self.stop))
+
+
+def test_a_graph_that_needs_data_is_recorded_too() -> None:
+    model = randomize(Converted()).eval()
+    graph_module = torch.fx.GraphModule(model, LeafTracer().trace(model))
+    deps = fxprune.analyze(graph_module, IMAGES)
+    assert deps.captured_by == "record"
+    assert not deps.decisions
+    small = fxprune.shrink(deps, fxprune.plan(deps, ratio=0.5), IMAGES)
+    assert small.get_parameter("last.weight").shape == (2, 3, 1, 1)
