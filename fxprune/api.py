@@ -133,6 +133,7 @@ class _Attempt:
             ),
             renormalized=_renormalized(deps, layout),
             emit=emit,
+            captured_by=deps.captured_by,
         )
         put_report(small, report)
         return small

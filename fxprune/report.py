@@ -29,6 +29,7 @@ class ShrinkReport:
         diagnostics: why channels are pinned.
         renormalized: places whose statistics run over the kept channels only (`norm="kept"`).
         emit: the kind of result, "graph" or "module".
+        captured_by: how the graph that was analyzed was made (see `DependencyGraph.captured_by`).
     """
 
     before: Cost
@@ -38,6 +39,7 @@ class ShrinkReport:
     diagnostics: tuple[Diagnostic, ...]
     renormalized: tuple[Diagnostic, ...]
     emit: str = "graph"
+    captured_by: str = "symbolic_trace"
 
     @property
     def changed(self) -> bool:
@@ -66,7 +68,7 @@ class ShrinkReport:
 
     def notes(self) -> list[str]:
         """The remarks below the tables, one sentence each."""
-        notes = []
+        notes = [f"captured by {self.captured_by}, emitted as a {self.emit}"]
         if not self.groups:
             notes.append("nothing to prune: every channel is an input, an output, or pinned")
         elif not self.changed:

@@ -147,6 +147,7 @@ def test_the_module_itself_shrinks(emit: str) -> None:
     assert type(small) is BranchesOnValue
     assert small.conv.weight.shape == (4, 3, 3, 3)
     assert small.meta["fxprune"].emit == "module"
+    assert "captured by record, emitted as a module" in str(small.meta["fxprune"])
     assert small.meta["fxprune"].verification.compared == "every module"
 
 
