@@ -70,8 +70,8 @@ class Verification:
     def __str__(self) -> str:
         scope = "outputs" if self.compared == "outputs" else f"values, {self.compared}"
         measured = (
-            f" ({self.rounded} values beyond it are rounding: the original itself changes by "
-            f"{self.noise:.1e} there with the last bits of its weights)"
+            f" (exceeded {self.rounded} times by rounding: the last bits of its weights change the "
+            f"original itself by {self.noise:.1e} there)"
         )
         return (
             f"verified: {self.nodes} {scope}, inputs {', '.join(self.inputs)}; worst relative "
@@ -189,8 +189,8 @@ class Comparison:
                 self.result = replace(self.result, rounded=self.result.rounded + 1)
                 return
             why += (
-                f"; the original itself changes by {self.rounding.at(key):.1e} there with the last "
-                "bits of its weights"
+                "; the last bits of its weights change the original itself by "
+                f"{self.rounding.at(key):.1e} there"
             )
         raise VerificationError(
             f"{key[0]} differs from the original by {relative:.2e} of its largest "
