@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from fxprune.differences import difference, first_difference
 from fxprune.errors import Location, VerificationError
-from fxprune.rounding import CAP, Key, Rounding
+from fxprune.rounding import CAP, CHAOS, Key, Rounding
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -26,6 +26,10 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, tor
 _DEFECT = (
     "if this model was shrunk from exactly this original (the same weights), it is a defect of"
     " fxprune or of a custom rule: please report it"
+)
+_AMPLIFIED = (
+    f"rounding alone does this, but more than {CAP:.0e} is never taken for it: the model is too"
+    " ill-conditioned for a proof with these weights; check whether they are trained ones"
 )
 
 
@@ -184,7 +188,8 @@ class Comparison:
 
     def _judge(self, key: Key, where: Location | str, relative: float, why: str) -> None:
         """Count a difference above the tolerance as rounding, or refuse it."""
-        if relative <= CAP:
+        hint = _DEFECT
+        if self.result.tolerance < CAP and relative <= CHAOS:  # only float64 is held to so little
             if self.rounding.explains(key, relative):
                 self.result = replace(self.result, rounded=self.result.rounded + 1)
                 return
@@ -192,10 +197,11 @@ class Comparison:
                 "; the last bits of its weights change the original itself by "
                 f"{self.rounding.at(key):.1e} there"
             )
+            hint = _AMPLIFIED if self.rounding.is_amplified(key, relative) else _DEFECT
         raise VerificationError(
             f"{key[0]} differs from the original by {relative:.2e} of its largest "
             f"value, more than {self.result.tolerance:.0e} ({self.result.dtype})",
             where=where,
             why=why,
-            hint=_DEFECT,
+            hint=hint,
         )

@@ -90,11 +90,12 @@ def test_behind_amplified_rounding_no_wrong_weight_is_hidden(
         fxprune.verify(model, small, plan, X.double())
 
 
-def test_beyond_the_largest_rounding_nothing_is_verified() -> None:
-    model, plan, small = made(1e12)
+def test_rounding_beyond_the_cap_is_no_proof_and_the_model_is_told_to_be_the_cause() -> None:
+    model, plan, small = made(1e10)
     with pytest.raises(VerificationError, match="node softmax differs") as caught:
         fxprune.verify(model, small, plan, X.double())
-    assert "last bits" not in caught.value.why
+    assert "; the last bits of its weights change the original itself by " in caught.value.why
+    assert "too ill-conditioned for a proof" in caught.value.hint
 
 
 def test_an_error_tells_what_rounding_does_there() -> None:
@@ -104,6 +105,7 @@ def test_an_error_tells_what_rounding_does_there() -> None:
     with pytest.raises(VerificationError, match="node head differs") as caught:
         fxprune.verify(model, small, plan, X.double())
     assert "; the last bits of its weights change the original itself by " in caught.value.why
+    assert "please report it" in caught.value.hint
 
 
 def test_where_nothing_exceeds_the_tolerance_nothing_is_measured(
