@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from fxprune.differences import difference, first_difference
 from fxprune.errors import Location, VerificationError
-from fxprune.values import plain
+from fxprune.rounding import CAP, CHAOS, Key, Rounding
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -24,6 +26,10 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, tor
 _DEFECT = (
     "if this model was shrunk from exactly this original (the same weights), it is a defect of"
     " fxprune or of a custom rule: please report it"
+)
+_AMPLIFIED = (
+    f"rounding alone does this, but more than {CAP:.0e} is never taken for it: the model is too"
+    " ill-conditioned for a proof with these weights; check whether they are trained ones"
 )
 
 
@@ -39,7 +45,11 @@ class Verification:
         absolute: the largest absolute difference.
         relative: the largest difference relative to the largest value of the tensor.
         where: the node with the largest relative difference.
-        tolerance: the relative difference that is still rounding for `dtype`.
+        tolerance: the relative difference that is still rounding for `dtype` in most models.
+        rounded: how many values differ by more, and yet by no more than rounding does in this
+            model, which was measured there (`fxprune.rounding`).
+        noise: what was measured at `where`, if that is such a value: how far the original is from
+            itself when its weights and inputs change in the last bit.
         dtype: the precision that both models were run in.
         seconds: wall-clock time.
     """
@@ -51,6 +61,8 @@ class Verification:
     relative: float = 0.0
     where: str = ""
     tolerance: float = 0.0
+    rounded: int = 0
+    noise: float = 0.0
     dtype: str = ""
     seconds: float = 0.0
 
@@ -61,62 +73,16 @@ class Verification:
 
     def __str__(self) -> str:
         scope = "outputs" if self.compared == "outputs" else f"values, {self.compared}"
+        measured = (
+            f" (exceeded {self.rounded} times by rounding: the last bits of its weights change the "
+            f"original itself by {self.noise:.1e} there)"
+        )
         return (
             f"verified: {self.nodes} {scope}, inputs {', '.join(self.inputs)}; worst relative "
             f"error {self.relative:.1e} (absolute {self.absolute:.1e}) at {self.where or '-'}, "
-            f"tolerance {self.tolerance:.0e} in {self.dtype}; {self.seconds:.2f} s"
+            f"tolerance {self.tolerance:.0e} in {self.dtype}"
+            f"{measured if self.rounded else ''}; {self.seconds:.2f} s"
         )
-
-
-def alike(expected: Any, got: Any) -> bool:
-    """Whether two outputs have the same structure and the same values beside their tensors."""
-    expected, got = plain(expected), plain(got)
-    if isinstance(expected, Mapping):
-        return (
-            isinstance(got, Mapping)
-            and expected.keys() == got.keys()
-            and all(alike(expected[key], got[key]) for key in expected)
-        )
-    if isinstance(expected, (list, tuple)):
-        return (
-            isinstance(got, (list, tuple))
-            and len(expected) == len(got)
-            and all(map(alike, expected, got))
-        )
-    if isinstance(expected, torch.Tensor):
-        return isinstance(got, torch.Tensor)
-    return expected is got or bool(expected == got)
-
-
-def difference(expected: torch.Tensor, got: torch.Tensor) -> tuple[float, float]:
-    """The largest absolute difference, and that in units of the largest finite value.
-
-    Infinite and NaN values have to be the same in both, as do integers.
-    """
-    same = (expected == got) | (expected.isnan() & got.isnan())
-    if bool(same.all()):
-        return 0.0, 0.0
-    finite = torch.isfinite(expected) & torch.isfinite(got)
-    if not bool((same | finite).all()) or not (
-        expected.is_floating_point() or expected.is_complex()
-    ):
-        return float("inf"), float("inf")
-    absolute = float(torch.where(finite, expected - got, 0).abs().max())
-    scale = float(torch.where(finite, expected, 0).abs().max())
-    return absolute, absolute / scale if scale > 0 else absolute
-
-
-def first_difference(expected: torch.Tensor, got: torch.Tensor) -> str:
-    """The place and the values of the largest difference, in words."""
-    same = (expected == got) | (expected.isnan() & got.isnan())
-    exact = torch.complex128 if expected.is_complex() else torch.float64
-    distance = (expected.to(exact) - got.to(exact)).abs().nan_to_num(torch.inf)
-    index = int(torch.argmax(torch.where(same, -1, distance)))
-    place = tuple(int(i) for i in np.unravel_index(index, expected.shape))
-    return (
-        f"at kept position {place}: expected {expected.flatten()[index].item():.6g}, "
-        f"got {got.flatten()[index].item():.6g}"
-    )
 
 
 class Comparison:
@@ -127,7 +93,10 @@ class Comparison:
         labels: a copy of the analysis' labels.
         precision: what both are run in.
         result: what was found so far.
+        rounding: what rounding does to the original on the inputs that are being compared.
     """
+
+    rounding: Rounding
 
     def __init__(
         self, deps: DependencyGraph, layout: Layout, precision: Precision, compared: Compared
@@ -146,12 +115,29 @@ class Comparison:
     def run_on(self, sets: Mapping[str, tuple[Any, ...]]) -> None:
         """Run both models on sets of inputs and compare."""
         for name, values in sets.items():
-            self.run(pytree.tree_map(self.precision.cast, values))
+            self.rounding = Rounding(partial(self._expected_again, values))
+            self.run(self.cast(values))
             self.result = replace(self.result, inputs=(*self.result.inputs, name))
 
     def run(self, values: tuple[Any, ...]) -> None:
         """Run both models on one set of inputs, one value for each placeholder, and compare."""
         raise NotImplementedError
+
+    def cast(self, values: Any) -> Any:
+        """Inputs in the precision of the comparison."""
+        return pytree.tree_map(self.precision.cast, values)
+
+    def again(self, precision: Precision) -> Comparison:
+        """The same comparison from the start, in another precision."""
+        raise NotImplementedError
+
+    def expected(self, values: tuple[Any, ...]) -> Iterator[tuple[Key, torch.Tensor]]:
+        """What the original alone yields for the values that `run` compares."""
+        raise NotImplementedError
+
+    def _expected_again(self, values: Any, seed: int | None) -> Iterator[tuple[Key, torch.Tensor]]:
+        again = self.again(replace(self.precision, seed=seed))
+        return again.expected(again.cast(values))
 
     def removed(self, axis: Any) -> Any:
         """The mask of removed positions of an axis."""
@@ -167,9 +153,10 @@ class Comparison:
         return tensor
 
     def compare_tensor(
-        self, name: str, where: Location | str, expected: torch.Tensor, got: torch.Tensor
+        self, key: Key, where: Location | str, expected: torch.Tensor, got: torch.Tensor
     ) -> None:
-        """Compare what a node or module, which `name` tells, yields in both models."""
+        """Compare what a node or module, which `key` tells, yields in both models."""
+        name = key[0]
         if expected.shape != got.shape:
             raise VerificationError(
                 f"{name} has shape {tuple(got.shape)} instead of {tuple(expected.shape)}",
@@ -192,13 +179,29 @@ class Comparison:
             self.result = replace(self.result, tolerance=tolerance)
         self.result = replace(self.result, nodes=self.result.nodes + 1)
         if not relative <= self.result.tolerance:
-            raise VerificationError(
-                f"{name} differs from the original by {relative:.2e} of its largest "
-                f"value, more than {self.result.tolerance:.0e} ({self.result.dtype})",
-                where=where,
-                why=first_difference(expected, got),
-                hint=_DEFECT,
-            )
+            self._judge(key, where, relative, first_difference(expected, got))
         if relative > self.result.relative or not self.result.where:
-            self.result = replace(self.result, relative=relative, where=name.removeprefix("node "))
+            noise = self.rounding.at(key) if relative > self.result.tolerance else 0.0
+            where_worst = name.removeprefix("node ")
+            self.result = replace(self.result, relative=relative, where=where_worst, noise=noise)
         self.result = replace(self.result, absolute=max(absolute, self.result.absolute))
+
+    def _judge(self, key: Key, where: Location | str, relative: float, why: str) -> None:
+        """Count a difference above the tolerance as rounding, or refuse it."""
+        hint = _DEFECT
+        if self.result.tolerance < CAP and relative <= CHAOS:  # only float64 is held to so little
+            if self.rounding.explains(key, relative):
+                self.result = replace(self.result, rounded=self.result.rounded + 1)
+                return
+            why += (
+                "; the last bits of its weights change the original itself by "
+                f"{self.rounding.at(key):.1e} there"
+            )
+            hint = _AMPLIFIED if self.rounding.is_amplified(key, relative) else _DEFECT
+        raise VerificationError(
+            f"{key[0]} differs from the original by {relative:.2e} of its largest "
+            f"value, more than {self.result.tolerance:.0e} ({self.result.dtype})",
+            where=where,
+            why=why,
+            hint=hint,
+        )

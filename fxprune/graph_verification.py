@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from fxprune.comparison import Comparison, alike
+from fxprune.comparison import Comparison
+from fxprune.differences import alike
 from fxprune.errors import VerificationError
 from fxprune.module_trees import eval_clone, named_state
 from fxprune.real_calls import RealCalls, as_captured, copies, with_own_buffers
 from fxprune.reference import MaskedMode, QuietMode
+from fxprune.rounding import Key, Rounding
 from fxprune.rules import axes_of, locate, put_axes
 from fxprune.stepping import RESULT, Stepper
 from fxprune.traces import TracedTensor
 from fxprune.values import plain, tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fxprune.analysis import DependencyGraph
     from fxprune.planning import Layout
     from fxprune.precision import Precision
@@ -70,16 +75,22 @@ class GraphComparison(Comparison):
         assert isinstance(self.small, fx.GraphModule)
         twin = Stepper(RESULT, self.small, copies(values), self._quiet())
         for node, value in self._reference(values):
-            self._relabel(node, value)
             other = twin.advance_to(node.name)
             if other is not None and _has_value(node):
                 self.compare(node, value, other[0])
 
     def check_calls(self, values: tuple[Any, ...]) -> None:
         """Compare graphs that were run node by node with real calls of the models."""
-        given = pytree.tree_map(self.precision.cast, values)
-        for name, stepped, called in self.calls.pairs(given):
+        for name, stepped, called in self.calls.pairs(self.cast(values)):
+            self.rounding = Rounding(partial(self._stepped_again, values, name))
             self._compare_call(stepped, called, name)
+
+    def _stepped_again(
+        self, values: Any, name: str, seed: int | None
+    ) -> Iterator[tuple[Key, torch.Tensor]]:
+        again = self.again(replace(self.precision, seed=seed))
+        stepped = tensors(again.calls.stepped(name, again.cast(values)))
+        return ((("node output", number), tensor) for number, tensor in enumerate(stepped))
 
     def _compare_call(self, stepped: Any, called: Any, name: str) -> None:
         output = next(n for n in reversed(self.deps.graph_module.graph.nodes) if n.op == "output")
@@ -88,8 +99,8 @@ class GraphComparison(Comparison):
             left, right = tensors(stepped), tensors(called)
             if len(left) != len(right):
                 raise VerificationError(f"{len(left)} tensors instead of {len(right)}")
-            for expected, got in zip(right, left, strict=True):
-                self.compare_tensor("node output", locate(output), expected, got)
+            for number, (expected, got) in enumerate(zip(right, left, strict=True)):
+                self.compare_tensor(_key(output, number), locate(output), expected, got)
         except VerificationError as error:
             raise VerificationError(
                 f"the graph of {name} does not compute what a call of it computes",
@@ -100,14 +111,27 @@ class GraphComparison(Comparison):
             ) from error
         self.result = replace(self.result, nodes=nodes)  # these are no values of the graph
 
-    def _reference(self, values: tuple[Any, ...]) -> Stepper:
+    def again(self, precision: Precision) -> GraphComparison:
+        """The same comparison from the start, in another precision."""
+        known_parts = self.result.compared == "every node"
+        return GraphComparison(self.deps, self.layout, self.small, precision, known_parts)
+
+    def expected(self, values: tuple[Any, ...]) -> Iterator[tuple[Key, torch.Tensor]]:
+        """The kept positions of every node of the original."""
+        for node, value in self._reference(values):
+            if _has_value(node):
+                for number, tensor in enumerate(tensors(value)):
+                    yield _key(node, number), self.kept(tensor, axes_of(tensor, self.labels))
+
+    def _reference(self, values: tuple[Any, ...]) -> Iterator[tuple[fx.Node, Any]]:
         mode = MaskedMode(self.labels, self.removed, self.precision.widening())
-        return Stepper("the original", self.original, copies(values), mode)
+        for node, value in Stepper("the original", self.original, copies(values), mode):
+            self._relabel(node, value)
+            yield node, value
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
         out = self.calls.result(values)
         for node, value in self._reference(values):
-            self._relabel(node, value)
             if node.op == "output":
                 self.compare(node, value, out)
 
@@ -133,9 +157,13 @@ class GraphComparison(Comparison):
                 else "the output has another structure or other values beside its tensors",
                 where=locate(node),
             )
-        for reference, tensor in zip(left, right, strict=True):
+        for number, (reference, tensor) in enumerate(zip(left, right, strict=True)):
             kept = self.kept(reference, axes_of(reference, self.labels))
-            self.compare_tensor(f"node {node.name}", locate(node), kept, tensor)
+            self.compare_tensor(_key(node, number), locate(node), kept, tensor)
+
+
+def _key(node: fx.Node, number: int) -> Key:
+    return f"node {node.name}", number
 
 
 def _has_value(node: fx.Node) -> bool:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fxprune.comparison import Comparison, alike
+from fxprune.comparison import Comparison
+from fxprune.differences import alike
 from fxprune.errors import VerificationError
 from fxprune.inputs import named_values
-from fxprune.module_runs import MaskedModel, Run, run_model, without_axes
+from fxprune.module_runs import MaskedModel, ModuleCall, Part, Run, run_model, without_axes
 from fxprune.module_trees import eval_clone
 from fxprune.reference import QuietMode
 from fxprune.rules import axes_of
@@ -17,11 +18,17 @@ from fxprune.stepping import RESULT
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
     from torch import nn
 
     from fxprune.analysis import DependencyGraph
     from fxprune.planning import Layout
     from fxprune.precision import Precision
+    from fxprune.rounding import Key
+
+_OUTPUT = "output"
 
 
 class ModuleComparison(Comparison):
@@ -40,26 +47,52 @@ class ModuleComparison(Comparison):
 
     def run(self, values: tuple[Any, ...]) -> None:
         """Call both modules on one set of inputs and compare."""
-        inputs = named_values(self.deps.graph_module, values)
-        every_module = self.result.compared == "every module"
-        widening = self.precision.widening
-        masked = MaskedModel(self.deps, self.layout, self.labels, widening())
-        original = eval_clone(self.deps.model, self.precision.cast)
-        expected = masked(original, inputs, values=every_module)
+        expected = self._masked(values)
         self._refuse_other_couplings()
         small = eval_clone(self.small, self.precision.cast)
-        got = run_model(
-            RESULT, small, inputs, QuietMode(widening()), without_axes, values=every_module
-        )
-        if every_module:
-            self._compare_calls(expected, got)
+        inputs = named_values(self.deps.graph_module, values)
+        mode = QuietMode(self.precision.widening())
+        got = run_model(RESULT, small, inputs, mode, without_axes, values=self._every_module)
+        if self._every_module:
+            self._refuse_other_calls(expected, got)
         if not alike(expected.output, got.output):
             raise VerificationError(
                 "the output has another structure or other values beside its tensors"
             )
-        for reference, tensor in zip(tensors(expected.output), tensors(got.output), strict=True):
-            kept = self.kept(reference, axes_of(reference, self.labels))
-            self.compare_tensor("output", "", kept, tensor)
+        for (key, ours), (_, theirs) in zip(self._parts(expected), self._parts(got), strict=True):
+            if ours.value is not None and theirs.value is not None:
+                where = "" if key[0] == _OUTPUT else key[0]
+                self.compare_tensor(key, where, self.kept(ours.value, ours.axes), theirs.value)
+
+    def again(self, precision: Precision) -> ModuleComparison:
+        """The same comparison from the start, in another precision."""
+        return ModuleComparison(self.deps, self.layout, self.small, precision, self._every_module)
+
+    def expected(self, values: tuple[Any, ...]) -> Iterator[tuple[Key, torch.Tensor]]:
+        """The kept positions of what the modules of the original return."""
+        for key, part in self._parts(self._masked(values)):
+            if part.value is not None:
+                yield key, self.kept(part.value, part.axes)
+
+    @property
+    def _every_module(self) -> bool:
+        return self.result.compared == "every module"
+
+    def _masked(self, values: tuple[Any, ...]) -> Run:
+        """A run of the original without the removed positions."""
+        masked = MaskedModel(self.deps, self.layout, self.labels, self.precision.widening())
+        original = eval_clone(self.deps.model, self.precision.cast)
+        inputs = named_values(self.deps.graph_module, values)
+        return masked(original, inputs, values=self._every_module)
+
+    def _parts(self, run: Run) -> list[tuple[Key, Part]]:
+        """What modules returned, if they are compared, and the output of the model."""
+        calls = run.calls if self._every_module else []
+        parts = [(_told(call), part) for call in calls for part in call.outputs]
+        for tensor in tensors(run.output):
+            axes = tuple(axes_of(tensor, self.labels))
+            parts.append((_OUTPUT, Part(tuple(tensor.shape), axes, tensor)))
+        return [((name, number), part) for number, (name, part) in enumerate(parts)]
 
     def _refuse_other_couplings(self) -> None:
         """These inputs may take another path than the analysed one, where more is coupled."""
@@ -77,17 +110,15 @@ class ModuleComparison(Comparison):
                 hint="analyze on inputs that take this path",
             )
 
-    def _compare_calls(self, expected: Run, got: Run) -> None:
+    def _refuse_other_calls(self, expected: Run, got: Run) -> None:
         paths, others = [[call.path for call in run.calls] for run in (expected, got)]
         if paths != others:
             first = next((a for a, b in zip(paths, others, strict=False) if a != b), "the last")
             raise VerificationError(f"other modules are called, from {first} on")
         for ours, theirs in zip(expected.calls, got.calls, strict=True):
-            where = f"module {ours.path}" if ours.path else "the model"
             if len(ours.outputs) != len(theirs.outputs):
-                raise VerificationError(f"{where} returns another number of tensors")
-            for left, right in zip(ours.outputs, theirs.outputs, strict=True):
-                if left.value is None or right.value is None:
-                    continue
-                kept = self.kept(left.value, left.axes)
-                self.compare_tensor(where, where, kept, right.value)
+                raise VerificationError(f"{_told(ours)} returns another number of tensors")
+
+
+def _told(call: ModuleCall) -> str:
+    return f"module {call.path}" if call.path else "the model"

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from fxprune.errors import InputError
 from fxprune.module_trees import as_parameter
+from fxprune.rounding import nudged
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
@@ -52,12 +53,14 @@ class Precision:
         home: the only such type of state and inputs, if there is only one.
         dtype: the type that they are cast to, or None: everything runs in the types that it has.
         throughout: whether types that the models name themselves become that type, too.
+        seed: of random changes of the last bit of what is cast, or None.
     """
 
     types: frozenset[torch.dtype]
     home: torch.dtype | None
     dtype: torch.dtype | None = None
     throughout: bool = False
+    seed: int | None = None
 
     @classmethod
     def of(cls, state: Iterable[Tensor], inputs: Iterable[Tensor]) -> Precision:
@@ -86,7 +89,8 @@ class Precision:
             dtype = self.dtype
         elif self.dtype is torch.float64 and value.is_complex():
             dtype = torch.complex128
-        return as_parameter(value.detach().to(dtype, copy=True), value)
+        copy = value.detach().to(dtype, copy=True)
+        return as_parameter(copy if self.seed is None else nudged(copy, self.seed), value)
 
     def widening(self) -> Widening | None:
         """What a run under this precision does about types that operators name."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fxprune.reference import QuietMode
 
 
+MODEL = "the model"
+
+
 @dataclass(frozen=True)
 class RealCalls:
     """What calls of the models return, for comparison with their graphs.
@@ -52,13 +55,17 @@ class RealCalls:
     def pairs(self, values: Sequence[Any]) -> Iterator[tuple[str, Any, Any]]:
         """For each model that has a graph: its name, what the graph yields, what a call returns."""
         if isinstance(self.small, fx.GraphModule):
-            yield RESULT, self._stepped(RESULT, self.small, values), self.result(values)
+            yield RESULT, self.stepped(RESULT, values), self.result(values)
         if self.deps.captured_by != "given":
-            stepped = self._stepped("the captured graph", self.original, values)
-            yield "the model", stepped, self._called("the model", self.model, values)
+            stepped = self.stepped(MODEL, values)
+            yield MODEL, stepped, self._called(MODEL, self.model, values)
 
-    def _stepped(self, name: str, module: fx.GraphModule, values: Sequence[Any]) -> Any:
-        return Stepper(name, with_own_buffers(module), copies(values), self.quiet()).run()
+    def stepped(self, name: str, values: Sequence[Any]) -> Any:
+        """What the graph of one of the models yields."""
+        graph = self.small if name == RESULT else self.original
+        assert isinstance(graph, fx.GraphModule)
+        told = RESULT if name == RESULT else "the captured graph"
+        return Stepper(told, with_own_buffers(graph), copies(values), self.quiet()).run()
 
     def _called(self, name: str, model: nn.Module, values: Sequence[Any]) -> Any:
         args, kwargs = call_arguments(self.deps.graph_module, model, copies(values))

@@ -42,9 +42,9 @@ LAYERS = (
     {"cost", "importance", "planning"},
     {"fixers", "passes"},
     {
-        *("comparison", "drawing", "emission", "graph_verification", "module_runs"),
-        *("module_verification", "precision"),
-        *("real_calls", "reference", "report", "stepping", "testing", "verification"),
+        *("comparison", "differences", "drawing", "emission", "graph_verification", "module_runs"),
+        *("module_verification", "precision", "real_calls", "reference", "report", "rounding"),
+        *("stepping", "testing", "verification"),
     },
     {"api"},
     {"__init__"},

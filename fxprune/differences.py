@@ -1,0 +1,62 @@
+"""How far two values are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from fxprune.values import plain
+
+
+def alike(expected: Any, got: Any) -> bool:
+    """Whether two outputs have the same structure and the same values beside their tensors."""
+    expected, got = plain(expected), plain(got)
+    if isinstance(expected, Mapping):
+        return (
+            isinstance(got, Mapping)
+            and expected.keys() == got.keys()
+            and all(alike(expected[key], got[key]) for key in expected)
+        )
+    if isinstance(expected, (list, tuple)):
+        return (
+            isinstance(got, (list, tuple))
+            and len(expected) == len(got)
+            and all(map(alike, expected, got))
+        )
+    if isinstance(expected, torch.Tensor):
+        return isinstance(got, torch.Tensor)
+    return expected is got or bool(expected == got)
+
+
+def difference(expected: torch.Tensor, got: torch.Tensor) -> tuple[float, float]:
+    """The largest absolute difference, and that in units of the largest finite value.
+
+    Infinite and NaN values have to be the same in both, as do integers.
+    """
+    same = (expected == got) | (expected.isnan() & got.isnan())
+    if bool(same.all()):
+        return 0.0, 0.0
+    finite = torch.isfinite(expected) & torch.isfinite(got)
+    if not bool((same | finite).all()) or not (
+        expected.is_floating_point() or expected.is_complex()
+    ):
+        return float("inf"), float("inf")
+    absolute = float(torch.where(finite, expected - got, 0).abs().max())
+    scale = float(torch.where(finite, expected, 0).abs().max())
+    return absolute, absolute / scale if scale > 0 else absolute
+
+
+def first_difference(expected: torch.Tensor, got: torch.Tensor) -> str:
+    """The place and the values of the largest difference, in words."""
+    same = (expected == got) | (expected.isnan() & got.isnan())
+    exact = torch.complex128 if expected.is_complex() else torch.float64
+    distance = (expected.to(exact) - got.to(exact)).abs().nan_to_num(torch.inf)
+    index = int(torch.argmax(torch.where(same, -1, distance)))
+    place = tuple(int(i) for i in np.unravel_index(index, expected.shape))
+    return (
+        f"at kept position {place}: expected {expected.flatten()[index].item():.6g}, "
+        f"got {got.flatten()[index].item():.6g}"
+    )
