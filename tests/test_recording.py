@@ -194,3 +194,13 @@ def test_an_index_that_follows_from_data_moves_no_labels() -> None:
     deps = fxprune.analyze(randomize(Sorts()).eval(), torch.randn(3, 6))
     assert deps.captured_by == "record"
     assert all(g.pinned for g in deps.groups if "first" in g.name)
+
+
+def test_a_plan_is_verified_on_the_inputs_that_are_given() -> None:
+    model = randomize(BranchesOnValue()).eval()
+    plan = fxprune.plan(model, IMAGES, ratio=0.5)
+    small = fxprune.shrink(model, plan, IMAGES, emit="module")
+    assert fxprune.verify(model, small, plan, IMAGES[:1]).compared == "every module"
+    with pytest.raises(fxprune.CaptureError, match="traced symbolically") as caught:
+        fxprune.verify(model, small, plan)
+    assert caught.value.hint == "pass example inputs with data"
