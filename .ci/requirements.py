@@ -1,7 +1,7 @@
 """Print what `pyproject.toml` requires for development and the sweep, one requirement a line.
 
-With `--lowest`: the lowest allowed version of every run-time dependency, and no model libraries: the
-one supported release of torchvision needs a newer torch, and timm needs torchvision.
+With `--lowest`: the lowest allowed version of every run-time dependency, and no model libraries,
+for the one supported release of torchvision needs a newer torch, and timm needs torchvision.
 """
 
 import re

@@ -135,8 +135,8 @@ def plan(source: ModelSource, removal: dict[str, Any], path: Path, as_json: bool
     type=click.Choice(("graph", "module", "auto")),
     default="graph",
     show_default=True,
-    help="A torch.fx.GraphModule; or MODEL's own class with its forward and its methods; or of these"
-    " what can be made and proved.",
+    help="A torch.fx.GraphModule; MODEL's own class with its forward and methods; or what of these"
+    " can be made and proved.",
 )
 @click.option("--no-verify", is_flag=True, help="Do not prove the result.")
 @output_option("The shrunk model's file.")
