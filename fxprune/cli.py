@@ -178,7 +178,8 @@ def shrink(
         output.show_json({"output": str(path), **output.report_document(report)})
     else:
         output.show_report(report)
-        click.echo(f"wrote {path}, a {type(small).__name__}")
+        own_class = f", a {type(small).__name__}" if report.emit == "module" else ""
+        click.echo(f"wrote {path}{own_class}")
 
 
 @main.command(
