@@ -1,7 +1,7 @@
-"""Print what `pyproject.toml` requires for development, one requirement a line.
+"""Print what `pyproject.toml` requires for development and the sweep, one requirement a line.
 
-With `--lowest`: the lowest allowed version of every run-time dependency, and no torchvision, whose
-one supported release needs a newer torch.
+With `--lowest`: the lowest allowed version of every run-time dependency, and no model libraries,
+for the one supported release of torchvision needs a newer torch, and timm needs torchvision.
 """
 
 import re
@@ -23,10 +23,11 @@ def lowest(requirement: str) -> str:
 def main(arguments: list[str]) -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     runtime = project["dependencies"]
-    development = project["optional-dependencies"]["dev"]
+    extras = project["optional-dependencies"]
+    development = extras["dev"] + extras["sweep"]
     if "--lowest" in arguments:
         runtime = [lowest(requirement) for requirement in runtime]
-        development = [line for line in development if not line.startswith("torchvision")]
+        development = [line for line in extras["dev"] if not line.startswith("torchvision")]
     print(*runtime, *development, sep="\n")
 
 

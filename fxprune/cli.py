@@ -9,6 +9,7 @@ import click
 
 import fxprune
 from fxprune import cli_output as output
+from fxprune.api import Emit
 from fxprune.cli_options import FILE, check_removal, model_options, output_option, removal_options
 from fxprune.cli_output import stage
 from fxprune.errors import FxPruneError, VerificationError
@@ -123,11 +124,20 @@ def plan(source: ModelSource, removal: dict[str, Any], path: Path, as_json: bool
     epilog=_examples(
         "shrink torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o small.pt",
         "shrink torchvision.models:resnet18 --plan plan.json -o small.pt",
+        "shrink zoo:language_model --ratio 0.5 --emit module -o small.pt",
     ),
 )
 @model_options
 @removal_options
 @click.option("--plan", "plan_path", type=FILE, help="A plan, instead of the options of a new one.")
+@click.option(
+    "--emit",
+    type=click.Choice(("graph", "module", "auto")),
+    default="graph",
+    show_default=True,
+    help="A torch.fx.GraphModule; MODEL's own class with its forward and methods; or what of these"
+    " can be made and proved.",
+)
 @click.option("--no-verify", is_flag=True, help="Do not prove the result.")
 @output_option("The shrunk model's file.")
 def shrink(
@@ -135,6 +145,7 @@ def shrink(
     source: ModelSource,
     removal: dict[str, Any],
     plan_path: Path | None,
+    emit: Emit,
     no_verify: bool,
     path: Path,
     as_json: bool,
@@ -143,8 +154,9 @@ def shrink(
 
     What to remove is said by --plan, or else by --ratio, --ratios or --channels.
 
-    The file holds a torch.fx.GraphModule. torch.load(file, weights_only=False) reads it, without
-    fxprune, and can run any code in it: load only files you trust.
+    The file holds the model. torch.load(file, weights_only=False) reads it, without fxprune (but
+    with the Python module of its class, if that was kept), and can run any code in it: load only
+    files you trust.
     """
     if plan_path is None:
         check_removal(removal, "--plan, ")
@@ -158,7 +170,7 @@ def shrink(
         with stage("Planning"):
             made = fxprune.plan(model, inputs, **removal)
     with stage("Shrinking" if no_verify else "Shrinking and verifying"):
-        small = fxprune.shrink(model, made, inputs, verify=not no_verify)
+        small: Any = fxprune.shrink(model, made, inputs, emit=emit, verify=not no_verify)
     report: fxprune.ShrinkReport = small.meta["fxprune"]
     with stage("Writing"):
         save_model(small, path)
@@ -166,7 +178,8 @@ def shrink(
         output.show_json({"output": str(path), **output.report_document(report)})
     else:
         output.show_report(report)
-        click.echo(f"wrote {path}")
+        own_class = f", a {type(small).__name__}" if report.emit == "module" else ""
+        click.echo(f"wrote {path}{own_class}")
 
 
 @main.command(

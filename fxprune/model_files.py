@@ -12,17 +12,18 @@ from fxprune.errors import InputError, in_one_line
 from fxprune.files import write_atomically
 
 
-def save_model(small: fx.GraphModule, path: Path) -> None:
+def save_model(small: nn.Module, path: Path) -> None:
     """Write a shrunk model, without its report, with `torch.save`.
 
     `torch.load(path, weights_only=False)` needs torch and the Python modules whose classes and
-    functions the graph calls, but not fxprune.
+    functions the graph calls, or of the class that was kept, but not fxprune.
 
     Raises:
         FxPruneError: the model cannot be pickled, or the file cannot be written.
     """
     plain = copy.copy(small)
-    plain.meta = {}
+    kept = {} if isinstance(small, fx.GraphModule) else vars(small)["meta"]
+    vars(plain)["meta"] = {name: value for name, value in kept.items() if name != "fxprune"}
     write_atomically(path, lambda draft: torch.save(plain, draft))
 
 

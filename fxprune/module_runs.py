@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from fxprune.precision import Widening
 
 _LARGEST = 1 << 30
+_REMEDY = (
+    "; if forward reads its sizes from attributes, tell with @fxprune.fixer how they follow the"
+    ' widths, or pass emit="graph"'
+)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,9 @@ def run_model(
         place = f"module {running[-1]}" if running and running[-1] else ""
         what = f"{name} fails{' in ' + place if place else ''}: {first_line(error)}"
         of_result = name != "the original"
-        raise run_error(what, of_result=of_result, where=place, cause=error) from error
+        raise run_error(
+            what, of_result=of_result, where=place, cause=error, remedy=_REMEDY
+        ) from error
     return run
 
 

@@ -33,11 +33,11 @@ class ResultFailsError(VerificationError):
 
 
 def run_error(
-    what: str, *, of_result: bool, where: Location | str, cause: Exception
+    what: str, *, of_result: bool, where: Location | str, cause: Exception, remedy: str = ""
 ) -> FxPruneError:
-    """The error for a model that raised something."""
+    """The error for a model that raised something; `remedy` is what else may help a result."""
     if of_result:
-        hint = "pass the model that was shrunk from this original by this plan"
+        hint = f"pass the model that was shrunk from this original by this plan{remedy}"
         return ResultFailsError(what, where=where, why=type(cause).__name__, hint=hint)
     hint = "check that the model runs on these inputs in eval mode"
     return OriginalFailsError(what, where=where, why=type(cause).__name__, hint=hint)

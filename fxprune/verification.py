@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph, Model
 from fxprune.comparison import Verification
-from fxprune.errors import InputError, VerificationError
+from fxprune.errors import CaptureError, InputError, VerificationError
 from fxprune.graph_verification import GraphComparison, has_same_nodes
 from fxprune.inputs import bind, materialize
 from fxprune.module_verification import ModuleComparison
@@ -63,11 +63,27 @@ def verify(
             hint="pass what fxprune.shrink returned",
         )
     plan = Plan.of(plan)
-    deps = plan.analyze(model, materialize(plan.inputs, seed=None))
+    deps = _analyzed(model, plan, example_inputs)
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
     known = "fxprune" in getattr(small, "meta", {})
     return verify_layout(deps, plan.layout(deps), small, example_inputs, known_parts=known)
+
+
+def _analyzed(
+    model: nn.Module | DependencyGraph, plan: Plan, example_inputs: Any
+) -> DependencyGraph:
+    """The analysis on inputs of the plan's shapes; a model that has to be run gets the given ones.
+
+    Raises:
+        CaptureError: it has to be run, and no inputs are given.
+    """
+    try:
+        return plan.analyze(model, materialize(plan.inputs, seed=None))
+    except CaptureError:
+        if example_inputs is None:
+            raise
+        return plan.analyze(model, example_inputs)
 
 
 def verify_layout(

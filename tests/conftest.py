@@ -17,6 +17,7 @@ hypothesis.settings.load_profile("fxprune")
 
 
 def pytest_configure() -> None:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests that need a network are no tests
     if "PYTEST_XDIST_WORKER" in os.environ:
         # Each worker would otherwise start one thread per core.
         torch.set_num_threads(1)

@@ -74,8 +74,22 @@ class Words(nn.Module):
         return self.head(self.hidden(self.embedding(words)).relu())
 
 
+class Deciding(Net):
+    # No tracer takes it.
+    def forward(self, x):
+        x = self.norm(self.stem(x)).relu()
+        return self.head(self.body(x if x.sum().item() > 0 else -x).mean((2, 3)))
+
+
 def example_inputs():
     return torch.randn(1, 3, 8, 8)
+
+
+def local():
+    class Local(Net):
+        pass
+
+    return Local()
 
 
 def noisy():
@@ -331,6 +345,49 @@ def test_the_shrunk_model_can_be_loaded_without_fxprune() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "Conv2d torch.Size([2, 4]) False\n", done.stderr
+
+
+@pytest.mark.parametrize("model", ["Net", "Deciding"])
+def test_the_users_own_class_is_written_read_back_and_verified(model: str) -> None:
+    process("plan", f"nets:{model}", "--ratio", 0.5, "-o", "plan.json")
+    command = ("shrink", f"nets:{model}", "--plan", "plan.json", "--emit", "module")
+    assert f"wrote small.pt, a {model}" in process(*command, "-o", "small.pt").stdout
+    done = process("verify", f"nets:{model}", "small.pt", "--plan", "plan.json", "--json")
+    verification = json.loads(done.stdout)
+    assert verification["compared"] == "outputs"
+    assert verification["relative"] < 1e-9
+
+
+def test_a_module_that_was_tampered_with_is_refuted() -> None:
+    run("plan", "nets:Net", "--ratio", 0.5, "-o", "plan.json")
+    command = ("nets:Net", "--plan", "plan.json")
+    run("shrink", *command, "--emit", "module", "-o", "small.pt")
+    small = torch.load("small.pt", weights_only=False)
+    assert small.body.out_channels == 3
+    assert small.meta == {}
+    with torch.no_grad():
+        small.body.bias[0] += 0.1
+    torch.save(small, "small.pt")
+    assert "output differs" in fail("verify", "nets:Net", "small.pt", *command[1:], code=3)
+
+
+@pytest.mark.parametrize(("model", "kind"), [("Net", "graph"), ("Deciding", "module")])
+def test_emit_auto_tells_what_it_took(model: str, kind: str) -> None:
+    command = ("shrink", f"nets:{model}", "--ratio", 0.5, "--emit", "auto", "-o", "small.pt")
+    assert document(*command)["emit"] == kind
+
+
+def test_a_graph_of_one_decision_is_refused_with_the_option_that_helps() -> None:
+    message = fail("shrink", "nets:Deciding", "--ratio", 0.5, "-o", "small.pt")
+    assert "the graph holds for these example inputs only" in message
+    assert 'pass emit="module"' in message
+
+
+def test_a_class_that_no_file_can_name_is_refused(app: Path) -> None:
+    command = ("shrink", "nets:local", "--ratio", 0.5, "-o", "small.pt")
+    assert "small.pt cannot be written" in fail(*command, "--emit", "module")
+    assert files(app) == set()
+    run(*command)
 
 
 def test_shrink_shows_widths_cost_and_proof() -> None:

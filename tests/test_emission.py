@@ -139,8 +139,9 @@ def test_a_module_that_fails_is_named() -> None:
     plan = fxprune.plan(model, SEQUENCES, ratio=0.5)
     small = fxprune.shrink(model, plan, SEQUENCES, emit="module")
     small.attention.num_heads = 3
-    with pytest.raises(fxprune.VerificationError, match="fails in module attention"):
+    with pytest.raises(fxprune.VerificationError, match="fails in module attention") as caught:
         fxprune.verify(model, small, plan, SEQUENCES)
+    assert "@fxprune.fixer" in caught.value.hint
 
 
 def test_a_module_shrunk_by_hand_is_compared_by_its_outputs() -> None:

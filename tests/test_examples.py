@@ -4,25 +4,28 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
-EXAMPLE = (CHECKOUT / "examples" / "custom_operator.py").read_text(encoding="utf-8")
+EXAMPLES = ("custom_operator", "custom_fixer")
+CODE = [(CHECKOUT / "examples" / f"{n}.py").read_text(encoding="utf-8") for n in EXAMPLES]
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 PAGE = (CHECKOUT / "docs" / "custom_rules.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced code of the page in one language."""
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    """The fenced code of a page in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def output() -> str:
-    """What the example prints, in a process of its own, with warnings as errors."""
+@cache
+def output(example: str) -> str:
+    """What an example prints, in a process of its own, with warnings as errors."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "examples.custom_operator"],
+        [sys.executable, "-W", "error", "-m", f"examples.{example}"],
         cwd=CHECKOUT,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -33,8 +36,9 @@ def output() -> str:
     return done.stdout
 
 
-def test_a_custom_operator_pins_without_a_rule_and_shrinks_with_one(output: str) -> None:
-    without, with_rule = output.split("The rule is right, and pins nothing without need.")
+def test_a_custom_operator_pins_without_a_rule_and_shrinks_with_one() -> None:
+    printed = output("custom_operator")
+    without, with_rule = printed.split("The rule is right, and pins nothing without need.")
     assert "has no label rule" in without
     assert "prunable share of the parameters: 0.0%" in without
     assert "0.bias[0]: can be pruned" in with_rule
@@ -42,11 +46,35 @@ def test_a_custom_operator_pins_without_a_rule_and_shrinks_with_one(output: str)
     assert "the gates of the shrunk model: (12,)" in with_rule
 
 
-def test_the_page_shows_what_the_example_prints(output: str) -> None:
-    (text,) = blocks("text")
-    assert text in output
+def test_a_custom_module_is_refuted_without_a_fixer_and_proved_with_one() -> None:
+    without, with_fixer = output("custom_fixer").split("With one, it is a Classifier")
+    assert "fails in module blocks.0" in without
+    assert "verified: " in with_fixer
+    assert "every module" in with_fixer
+
+
+@pytest.mark.parametrize("text", blocks("text"))
+def test_the_page_shows_what_the_examples_print(text: str) -> None:
+    assert any(text in output(example) for example in EXAMPLES)
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_the_code_of_the_page_is_that_of_the_example(code: str) -> None:
-    assert code in EXAMPLE
+def test_the_code_of_the_page_is_that_of_the_examples(code: str) -> None:
+    assert any(code in example for example in CODE)
+
+
+@pytest.mark.parametrize("code", blocks("python", README), ids=["torchvision", "own class"])
+def test_the_code_of_the_readme_runs(code: str, tmp_path: Path) -> None:
+    if "torchvision" in code:
+        pytest.importorskip("torchvision")
+    (tmp_path / "code.py").write_text(code, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "code.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

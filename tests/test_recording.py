@@ -241,3 +241,13 @@ def test_a_graph_that_needs_data_is_recorded_too() -> None:
     assert not deps.decisions
     small = fxprune.shrink(deps, fxprune.plan(deps, ratio=0.5), IMAGES)
     assert small.get_parameter("last.weight").shape == (2, 3, 1, 1)
+
+
+def test_a_plan_is_verified_on_the_inputs_that_are_given() -> None:
+    model = randomize(BranchesOnValue()).eval()
+    plan = fxprune.plan(model, IMAGES, ratio=0.5)
+    small = fxprune.shrink(model, plan, IMAGES, emit="module")
+    assert fxprune.verify(model, small, plan, IMAGES[:1]).compared == "every module"
+    with pytest.raises(fxprune.CaptureError, match="traced symbolically") as caught:
+        fxprune.verify(model, small, plan)
+    assert caught.value.hint == "pass example inputs with data"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fxprune.fixers.widths import Widths
     from fxprune.groups import Kind
 
+_SHARED = re.compile(r"key_value_groups$")
 _HEADS = re.compile(r"(^|_)n?heads?$|^num_.*heads$|^n_.*heads?$")
 _HEAD_DIMS = re.compile(r"head_(dim|size|width|channels)$|(^|_)(dim_head|d_head|d_kv)$|_proj_dim$")
 _INNER = re.compile(r"all_head|inner|^attn_dim$|head.*total")
@@ -40,6 +41,8 @@ def _followed(name: str, old: int, widths: Widths) -> int:
     if name.startswith("_") or old < 1:
         return old
     try:
+        if _SHARED.search(name):
+            return widths.shared(old)
         if _HEADS.search(name):
             return widths.count(old, "heads")
         if _HEAD_DIMS.search(name) and not _INNER.search(name):

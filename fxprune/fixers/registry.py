@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Fix: TypeAlias = Callable[[Any, "Widths"], dict[str, Any]]
 _FIXERS: dict[type[nn.Module], Fix] = {}
+_NAMED: dict[str, Fix] = {}
+"""Fixers of classes whose library need not be there: `module.Class` -> fixer."""
 
 
 def fixer(*classes: type[nn.Module]) -> Callable[[Fix], Fix]:
@@ -53,6 +55,24 @@ def fixer(*classes: type[nn.Module]) -> Callable[[Fix], Fix]:
     return register
 
 
+def fixer_by_name(*names: str) -> Callable[[Fix], Fix]:
+    """As `fixer`, for built-in fixers of a library that may not be installed.
+
+    Args:
+        names: where classes are defined, such as `transformers.pytorch_utils.Conv1D`.
+    """
+
+    def register(fix: Fix) -> Fix:
+        _NAMED.update(dict.fromkeys(names, fix))
+        return fix
+
+    return register
+
+
 def fixer_of(module: nn.Module) -> Fix | None:
     """The fixer of a module's class, or of the nearest class that it derives from."""
-    return next((_FIXERS[kind] for kind in type(module).__mro__ if kind in _FIXERS), None)
+    for kind in type(module).__mro__:
+        found = _FIXERS.get(kind) or _NAMED.get(f"{kind.__module__}.{kind.__qualname__}")
+        if found is not None:
+            return found
+    return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,6 +63,29 @@ class Widths:
             if group.kind == kind and any(m.parameter.startswith(prefix) for m in group.members):
                 yield group, int((~self.layout.is_removed(group.ids)).sum())
 
+    def products(self, kind: Kind) -> dict[frozenset[str], tuple[int, int]]:
+        """Sets of groups of a kind that share positions of a parameter, by the groups' names.
+
+        Their sizes multiply: with key and value heads that serve several query heads each, queries
+        have two groups of heads, keys and values one. The numbers are those before and after.
+        """
+        prefix = f"{self.path}." if self.path else ""
+        sizes = {group.name: (group.size, left) for group, left in self.groups(kind)}
+        axes: dict[tuple[str, int], dict[str, Any]] = {}
+        for group, _ in self.groups(kind):
+            for member in group.members:
+                if member.parameter.startswith(prefix):
+                    masks = axes.setdefault((member.parameter, member.dim), {})
+                    masks[group.name] = member.channels >= 0
+        found = {}
+        for masks in axes.values():
+            for row in np.unique(np.stack(list(masks.values())), axis=1).T:
+                names = frozenset(name for name, is_on in zip(masks, row, strict=True) if is_on)
+                if names:
+                    pairs = [sizes[name] for name in names]
+                    found[names] = math.prod(p[0] for p in pairs), math.prod(p[1] for p in pairs)
+        return found
+
     def count(self, old: int, kind: Kind) -> int:
         """What a number of heads (head dims ...) becomes, if it was `old`.
 
@@ -71,10 +95,9 @@ class Widths:
         Raises:
             RewriteError: groups of that number do not agree.
         """
-        found = {
-            old // group.size * left
-            for group, left in self.groups(kind)
-            if left != group.size and old % group.size == 0
+        changed = [(was, now) for was, now in self.products(kind).values() if was != now]
+        found = {now for was, now in changed if was == old} or {
+            old // was * now for was, now in changed if old % was == 0
         }
         if len(found) > 1:
             raise RewriteError(
@@ -83,6 +106,17 @@ class Widths:
                 hint="give these groups the same ratio",
             )
         return found.pop() if found else old
+
+    def shared(self, old: int) -> int:
+        """What a number of query heads becomes that share a key and value head, if it was `old`."""
+        known = self.products("heads")
+        pairs = [(large, small) for large in known for small in known if small < large]
+        found = {
+            known[large][1] // known[small][1]
+            for large, small in pairs
+            if known[large][0] == old * known[small][0]
+        }
+        return found.pop() if len(found) == 1 else old
 
     def kept_groups(self, parameter: str, dim: int, groups: int) -> int:
         """How many of the groups of consecutive channels keep any.

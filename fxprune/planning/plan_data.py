@@ -166,13 +166,14 @@ class Plan:
             return analyze(model, inputs)
         except FxPruneError as error:
             state = model.state_dict() if isinstance(model, nn.Module) else {}
-            wrong = [n for n, t in state.items() if tuple(t.shape) != self.shapes.get(n, ())]
+            both = [name for name in state if name in self.shapes]
+            wrong = [n for n in both if tuple(state[n].shape) != tuple(self.shapes[n])]
             if not wrong:
                 raise
             raise PlanError(
                 "the plan belongs to another model",
                 why=f"{wrong[0]} has shape {list(state[wrong[0]].shape)}, in the plan "
-                f"{list(self.shapes.get(wrong[0], ())) or 'it does not exist'}",
+                f"{list(self.shapes[wrong[0]])}",
                 hint="make a plan for this model",
             ) from error
 

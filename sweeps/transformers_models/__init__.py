@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sweeps.entry import SweepModel
+from sweeps.transformers_models.architecture import Architecture
 from sweeps.transformers_models.audio import AUDIO
 from sweeps.transformers_models.decoders import DECODERS
 from sweeps.transformers_models.encoder_decoders import ENCODER_DECODERS
@@ -24,6 +25,11 @@ _FAMILIES = {
     "multimodal": MULTIMODAL,
     "state space": STATE_SPACE,
 }
+
+
+def architectures() -> dict[str, Architecture]:
+    """All of them by model type."""
+    return {each.model_type: each for family in _FAMILIES.values() for each in family}
 
 
 def entries() -> Iterable[SweepModel]:
