@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph
 from fxprune.comparison import Verification
-from fxprune.errors import InputError, VerificationError
+from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
 from fxprune.graph_verification import GraphComparison, has_same_nodes
 from fxprune.inputs import bind, materialize
 from fxprune.module_verification import ModuleComparison
@@ -52,6 +52,8 @@ def verify(
         small: the shrunk model.
         plan: what was removed: a Plan, or the path of one.
         example_inputs: a tensor, a tuple or a dict; by default random ones of the plan's shapes.
+            A model that is run on data to be analyzed needs them, unless its DependencyGraph is
+            passed.
 
     Raises:
         VerificationError: names the first node that differs, its source line, and by how much.
@@ -63,11 +65,23 @@ def verify(
             hint="pass what fxprune.shrink returned",
         )
     plan = Plan.of(plan)
-    deps = plan.analyze(model, materialize(plan.inputs, seed=None))
+    deps = _analyzed(plan, model, example_inputs)
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
     known = "fxprune" in getattr(small, "meta", {})
     return verify_layout(deps, plan.layout(deps), small, example_inputs, known_parts=known)
+
+
+def _analyzed(
+    plan: Plan, model: nn.Module | DependencyGraph, example_inputs: Any
+) -> DependencyGraph:
+    """The analysis for the plan's shapes; on the inputs themselves if the model has to be run."""
+    try:
+        return plan.analyze(model, materialize(plan.inputs, seed=None))
+    except (AnalysisError, CaptureError):
+        if example_inputs is None:
+            raise
+        return plan.analyze(model, example_inputs)
 
 
 def verify_layout(

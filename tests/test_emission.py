@@ -221,3 +221,38 @@ def test_zoo_models_shrink_as_modules(name: str) -> None:
     for path, module in small.named_modules():
         if path in theirs and not list(module.children()):
             assert repr(module) == repr(theirs[path])
+
+
+class ReturnsFeatures(nn.Module):
+    """Returns what it computes early if that is large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread = nn.Linear(3, 3)
+        self.first, self.second = nn.Linear(12, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 12) -> (N, 2), or (N, 8)."""
+        x = self.first(x)
+        if x.abs().max().item() > 1e3:
+            return x
+        return self.second(x.relu())
+
+
+def test_an_output_that_lost_channels_on_another_path_is_refuted() -> None:
+    model = randomize(ReturnsFeatures()).eval()
+    deps = fxprune.analyze(model, X)
+    plan = fxprune.plan(deps, ratio=0.5)
+    small = fxprune.shrink(deps, plan, X, emit="module")
+    assert model(X * 1e6).shape == (3, 8)
+    with pytest.raises(fxprune.VerificationError, match="output has shape"):
+        fxprune.verify(deps, small, plan, X * 1e6)
+
+
+def test_a_model_that_has_to_be_run_is_verified_on_the_given_inputs() -> None:
+    model = randomize(ReturnsFeatures()).eval()
+    plan = fxprune.plan(model, X, ratio=0.5)
+    small = fxprune.shrink(model, plan, X, emit="module")
+    assert fxprune.verify(model, small, plan, X).compared == "every module"
+    with pytest.raises(fxprune.CaptureError, match="traced symbolically"):
+        fxprune.verify(model, small, plan)
