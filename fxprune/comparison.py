@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
 
 from fxprune.errors import Location, VerificationError
-from fxprune.values import plain
+from fxprune.values import mapped, plain
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -85,7 +84,7 @@ def alike(expected: Any, got: Any) -> bool:
         )
     if isinstance(expected, torch.Tensor):
         return isinstance(got, torch.Tensor)
-    return expected is got or bool(expected == got)
+    return expected is got or bool(np.all(expected == got))  # they may be arrays
 
 
 def difference(expected: torch.Tensor, got: torch.Tensor) -> tuple[float, float]:
@@ -146,7 +145,7 @@ class Comparison:
     def run_on(self, sets: Mapping[str, tuple[Any, ...]]) -> None:
         """Run both models on sets of inputs and compare."""
         for name, values in sets.items():
-            self.run(pytree.tree_map(self.precision.cast, values))
+            self.run(mapped(self.precision.cast, values))
             self.result = replace(self.result, inputs=(*self.result.inputs, name))
 
     def run(self, values: tuple[Any, ...]) -> None:

@@ -17,7 +17,7 @@ from fxprune.real_calls import RealCalls, as_captured, copies, with_own_buffers
 from fxprune.reference import MaskedMode, QuietMode
 from fxprune.rules import axes_of, locate, put_axes
 from fxprune.stepping import RESULT, Stepper
-from fxprune.values import plain, tensors
+from fxprune.values import mapped, plain, tensors
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -77,7 +77,7 @@ class GraphComparison(Comparison):
 
     def check_calls(self, values: tuple[Any, ...]) -> None:
         """Compare graphs that were run node by node with real calls of the models."""
-        given = pytree.tree_map(self.precision.cast, values)
+        given = mapped(self.precision.cast, values)
         for name, stepped, called in self.calls.pairs(given):
             self._compare_call(stepped, called, name)
 

@@ -33,7 +33,7 @@ from fxprune.rules import (
     put_value,
     value_of,
 )
-from fxprune.values import plain, tensors
+from fxprune.values import mapped, plain, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -152,7 +152,7 @@ class LabelMode(DispatchMode):
         self.account(call, rule)
         if rule is not None:
             rule.propagate(call)
-        elif call.outputs():
+        elif call.outputs() or torch.Tag.data_dependent_output in func.tags:
             self.pin_everything(call)
         self.end(call)
         return call.out
@@ -383,7 +383,7 @@ def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
     nodes = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     values = []
     for node, value in zip(nodes, inputs, strict=True):
-        values.append(pytree.tree_map(_on_meta_input, value))
+        values.append(mapped(_on_meta_input, value))
         label_input(trace, node, values[-1])
     environment = dict(zip(nodes, values, strict=True))
     with decomposed_attention(), torch.no_grad(), mode:
@@ -458,7 +458,5 @@ def _shadow_state(tensor: torch.Tensor) -> torch.Tensor:
     return shadow
 
 
-def _on_meta_input(value: Any) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
+def _on_meta_input(value: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(value, device="meta", requires_grad=False)

@@ -12,6 +12,7 @@ from fxprune.inputs import named_values
 from fxprune.module_runs import MaskedModel, Run, run_model, without_axes
 from fxprune.module_trees import eval_clone
 from fxprune.reference import QuietMode
+from fxprune.rules import axes_of
 from fxprune.stepping import RESULT
 from fxprune.values import tensors
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
     from fxprune.planning import Layout
     from fxprune.precision import Precision
+
+_OTHER_PATH = {
+    "why": "forward decides by values, and was analyzed on other inputs",
+    "hint": "analyze on inputs that take this path",
+}
 
 
 class ModuleComparison(Comparison):
@@ -57,7 +63,11 @@ class ModuleComparison(Comparison):
                 "the output has another structure or other values beside its tensors"
             )
         for reference, tensor in zip(tensors(expected.output), tensors(got.output), strict=True):
-            self.compare_tensor("output", "", reference, tensor)  # all of it: no output is pruned
+            if any(self.removed(axis).any() for axis in axes_of(reference, self.labels)):
+                raise VerificationError(
+                    "on these inputs the original returns channels that were removed", **_OTHER_PATH
+                )
+            self.compare_tensor("output", "", reference, tensor)
 
     def _refuse_other_couplings(self) -> None:
         """These inputs may take another path than the analysed one, where more is coupled."""
@@ -71,8 +81,7 @@ class ModuleComparison(Comparison):
             raise VerificationError(
                 "on these inputs the original takes a path on which removed channels are coupled"
                 " to others",
-                why="forward decides by values, and was analyzed on other inputs",
-                hint="analyze on inputs that take this path",
+                **_OTHER_PATH,
             )
 
     def _compare_calls(self, expected: Run, got: Run) -> None:

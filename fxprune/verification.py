@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph
 from fxprune.comparison import Verification
@@ -20,7 +19,7 @@ from fxprune.module_verification import ModuleComparison
 from fxprune.planning import Layout, Plan
 from fxprune.precision import Precision
 from fxprune.stepping import OriginalFailsError, ResultFailsError
-from fxprune.values import tensors
+from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +67,7 @@ def verify(
     deps = _analyzed(plan, model, example_inputs)
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
-    known = "fxprune" in getattr(small, "meta", {})
+    known = "fxprune" in (vars(small).get("meta") or {})
     return verify_layout(deps, plan.layout(deps), small, example_inputs, known_parts=known)
 
 
@@ -115,7 +114,7 @@ def verify_layout(
     precisions = [*own.widest(), own] if size * 8 <= _LARGEST_DOUBLE else [own]
     is_graph = isinstance(small, fx.GraphModule) or isinstance(deps.model, fx.GraphModule)
     kind = GraphComparison if is_graph else ModuleComparison
-    sets = {"example": values, "all negative": pytree.tree_map(_negative, values)}
+    sets = {"example": values, "all negative": mapped(_negative, values)}
 
     def compared(precision: Precision) -> GraphComparison | ModuleComparison:
         comparison = kind(deps, layout, small, precision, known_parts)
@@ -126,7 +125,9 @@ def verify_layout(
         assert isinstance(done, GraphComparison)
         same = precision == done.precision
         again = done if same else GraphComparison(deps, layout, small, precision, known_parts)
-        again.check_calls(values)
+        # a recording can hold numbers that it took from the example inputs
+        for given in sets.values() if deps.captured_by == "record" else [values]:
+            again.check_calls(given)
 
     involves_calls = not (is_graph and known_parts and has_same_nodes(small, deps.graph_module))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -160,6 +161,5 @@ def _most_exact(
     return check(precisions[-1])
 
 
-def _negative(value: Any) -> Any:
-    floating = isinstance(value, torch.Tensor) and value.is_floating_point()
-    return -value.abs() if floating else value
+def _negative(value: torch.Tensor) -> torch.Tensor:
+    return -value.abs() if value.is_floating_point() else value

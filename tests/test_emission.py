@@ -245,7 +245,7 @@ def test_an_output_that_lost_channels_on_another_path_is_refuted() -> None:
     plan = fxprune.plan(deps, ratio=0.5)
     small = fxprune.shrink(deps, plan, X, emit="module")
     assert model(X * 1e6).shape == (3, 8)
-    with pytest.raises(fxprune.VerificationError, match="output has shape"):
+    with pytest.raises(fxprune.VerificationError, match="returns channels that were removed"):
         fxprune.verify(deps, small, plan, X * 1e6)
 
 
