@@ -429,13 +429,16 @@ def pin_output(trace: Trace, node: fx.Node, out: Any) -> None:
 
 @contextmanager
 def decomposed_attention() -> Iterator[None]:
-    """Keep torch from fused attention, whose kernels differ from device to device."""
+    """Keep torch from fused attention and layers, whose kernels differ from device to device."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
+    mkldnn = torch._C._get_mkldnn_enabled()  # `torch.backends.mkldnn.flags` warns of other devices
     torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
+        torch._C._set_mkldnn_enabled(mkldnn)
         torch.backends.mha.set_fastpath_enabled(fastpath)
 
 

@@ -132,7 +132,9 @@ def verify_layout(
     involves_calls = not (is_graph and known_parts and has_same_nodes(small, deps.graph_module))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         done = _most_exact(compared, precisions, involves_calls=involves_calls)
-        if is_graph:
+        if isinstance(done, ModuleComparison):
+            done.check_own_types(values)
+        else:
             rest = precisions[precisions.index(done.precision) :]
             _most_exact(called, rest, involves_calls=True)
     return replace(done.result, seconds=time.perf_counter() - start)

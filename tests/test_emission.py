@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -256,3 +258,29 @@ def test_a_model_that_has_to_be_run_is_verified_on_the_given_inputs() -> None:
     assert fxprune.verify(model, small, plan, X).compared == "every module"
     with pytest.raises(fxprune.CaptureError, match="traced symbolically"):
         fxprune.verify(model, small, plan)
+
+
+def test_a_module_that_fails_in_its_own_types_only_is_refused() -> None:
+    class ByType(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(12, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.second(x.view(-1, 8) if x.dtype is torch.float32 else x)
+
+    model = randomize(ByType()).eval()
+    deps = fxprune.analyze(model, X)
+    with pytest.raises(fxprune.VerificationError, match="fails"):
+        fxprune.shrink(deps, fxprune.plan(deps, ratio=0.5), X, emit="module")
+
+
+def test_methods_that_a_module_keeps_are_those_of_the_copy() -> None:
+    model = encoder()
+    model.forward = MethodType(Encoder.forward, model)  # as a patch does
+    model.again = partial(Encoder.forward, model)
+    small = shrunk(model, SEQUENCES)
+    assert small.forward.__self__ is small
+    assert torch.equal(small.again(SEQUENCES), small(SEQUENCES))
+    assert small.stem.out_features == 6

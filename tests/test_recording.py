@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import fxprune
+from fxprune.groups import build_groups
 from fxprune.inputs import given_arguments
 from fxprune.recording import record
-from models_zoo import randomize
+from models_zoo import ZOO, randomize
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -371,3 +372,14 @@ def test_recording_leaves_the_random_state_alone() -> None:
     torch.manual_seed(5)
     fxprune.shrink(model, {"conv": 0.5}, IMAGES, emit="module", verify=False)
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_recurrent_layers_are_recorded_without_their_fused_kernels() -> None:
+    entry = ZOO["recurrent_lstm"]
+    model, inputs = randomize(entry.build()).eval(), entry.example_inputs()
+    recording = record(model, given_arguments(model, inputs))
+    groups = build_groups(recording.graph_module.graph, recording.trace)
+    expected = fxprune.analyze(model, inputs).groups
+    assert [(g.name, g.size) for g in groups if g.prunable] == [
+        (g.name, g.size) for g in expected if g.prunable
+    ]
