@@ -18,9 +18,11 @@ from fxprune.stepping import RESULT
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import nn
 
     from fxprune.analysis import DependencyGraph
+    from fxprune.labels import LabelAlgebra
     from fxprune.planning import Layout
     from fxprune.precision import Precision
 
@@ -80,11 +82,14 @@ class ModuleComparison(Comparison):
         """These inputs may take another path than the analysed one, where more is coupled."""
         known = self.deps.trace.labels
         ids = np.arange(len(known), dtype=np.int64)
-        gone, now = self.layout.is_removed(known.find(ids)), self.labels.find(ids)
-        count = np.bincount(now, minlength=len(self.labels))
-        together = np.bincount(now[gone], minlength=len(self.labels))
-        mixed = (together > 0) & ((together < count) | self.labels.is_pinned(np.arange(len(count))))
-        if mixed.any():
+
+        def removed(labels: LabelAlgebra) -> NDArray[np.bool_]:
+            gone = np.zeros(len(ids), dtype=np.bool_)
+            for vector in labels.expand([ids]):
+                gone |= self.layout.is_removed(vector)
+            return gone
+
+        if (removed(known) != removed(self.labels)).any():
             raise VerificationError(
                 "on these inputs the original takes a path on which removed channels are coupled"
                 " to others",

@@ -284,3 +284,29 @@ def test_methods_that_a_module_keeps_are_those_of_the_copy() -> None:
     assert small.forward.__self__ is small
     assert torch.equal(small.again(SEQUENCES), small(SEQUENCES))
     assert small.stem.out_features == 6
+
+
+@pytest.mark.parametrize("path", ["pairs", "halves", "added"])
+def test_a_path_that_couples_more_than_the_analyzed_one_is_refuted(path: str) -> None:
+    class Paths(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(12, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            if x.abs().max().item() > 1e3:
+                if path == "pairs":
+                    y = y + y.view(-1, 4, 2).flip(1).reshape(-1, 8)
+                elif path == "halves":
+                    y = torch.cat([y[:, :4] + y[:, 4:], y[:, 4:]], 1)
+                else:
+                    y = y + x[:, :8]
+            return self.second(y.relu())
+
+    model = randomize(Paths()).eval()
+    deps = fxprune.analyze(model, X)
+    plan = fxprune.plan(deps, X, channels={"first": [0, 3, 5]})
+    small = fxprune.shrink(deps, plan, X, emit="module")
+    with pytest.raises(fxprune.VerificationError, match="coupled to others"):
+        fxprune.verify(deps, small, plan, X * 1e6)

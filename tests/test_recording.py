@@ -383,3 +383,9 @@ def test_recurrent_layers_are_recorded_without_their_fused_kernels() -> None:
     assert [(g.name, g.size) for g in groups if g.prunable] == [
         (g.name, g.size) for g in expected if g.prunable
     ]
+
+
+def test_modules_of_a_recording_are_named_to_say_which_channels_go() -> None:
+    deps = fxprune.analyze(randomize(ComparesTensors()).eval(), ROWS)
+    plan = fxprune.plan(deps, channels={"first": [1, 2]})
+    assert plan.slices["first.weight"] == {0: (1, 2)}
