@@ -57,10 +57,10 @@ def main() -> None:
     model, example = build(), torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
     plan = fxprune.plan(model, example, ratio=0.5)
 
-    print("Without a fixer, the result is refuted:\n")
+    print("Without a fixer, the result is refused:\n")
     try:
         fxprune.shrink(model, plan, example, emit="module")
-    except fxprune.VerificationError as error:
+    except fxprune.RewriteError as error:
         print(error, "\n")
 
     register()

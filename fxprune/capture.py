@@ -109,6 +109,12 @@ def _check_model(model: nn.Module) -> None:
         raise CaptureError(f"{type(model).__name__} wraps the model", hint="pass model.module")
     if hasattr(model, "_orig_mod"):
         raise CaptureError("torch.compile wraps the model", hint="pass model._orig_mod")
+    if any("meta" in table for table in (model._modules, model._parameters, model._buffers)):
+        raise CaptureError(
+            "the model has a module or a tensor named meta",
+            why="in a torch.fx.GraphModule, model.meta is a dict",
+            hint="rename it",
+        )
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor):
             raise InputError(f"{name} is not initialized", hint="run the model once")

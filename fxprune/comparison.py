@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
 
 from fxprune.differences import difference, first_difference
 from fxprune.errors import Location, VerificationError
 from fxprune.rounding import CAP, CHAOS, Key, Rounding
+from fxprune.values import mapped
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -125,7 +125,7 @@ class Comparison:
 
     def cast(self, values: Any) -> Any:
         """Inputs in the precision of the comparison."""
-        return pytree.tree_map(self.precision.cast, values)
+        return mapped(self.precision.cast, values)
 
     def again(self, precision: Precision) -> Comparison:
         """The same comparison from the start, in another precision."""

@@ -72,10 +72,10 @@ def _gru_cell(
 
 
 def _mkldnn_rnn_layer(x: torch.Tensor, *rest: Any) -> Any:
-    """One layer of an LSTM in one direction; how many the whole has makes no difference."""
+    """One layer of an LSTM in one direction, time first; what the whole is makes no difference."""
     weight_ih, weight_hh, bias_ih, bias_hh, hx, cx, reverse, batch_sizes = rest[:8]
-    mode, _, _, has_biases, _, batch_first, _ = rest[8:]
-    if mode != _MKLDNN_LSTM or batch_sizes or batch_first:
+    mode, _, _, has_biases, *_ = rest[8:]
+    if mode != _MKLDNN_LSTM or batch_sizes:
         return NotImplemented
     state, cell = hx.reshape(hx.shape[-2:]), cx.reshape(cx.shape[-2:])
     states = []

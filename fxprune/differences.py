@@ -28,7 +28,7 @@ def alike(expected: Any, got: Any) -> bool:
         )
     if isinstance(expected, torch.Tensor):
         return isinstance(got, torch.Tensor)
-    return expected is got or bool(expected == got)
+    return expected is got or bool(np.all(expected == got))  # they may be arrays
 
 
 def difference(expected: torch.Tensor, got: torch.Tensor) -> tuple[float, float]:

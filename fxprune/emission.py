@@ -18,7 +18,7 @@ from fxprune.module_runs import (
     tensor_at,
     without_axes,
 )
-from fxprune.module_trees import clone_tree, own_object
+from fxprune.module_trees import clone_tree
 from fxprune.passes.align_attributes import set_attributes
 from fxprune.passes.slice_state import sliced
 from fxprune.real_calls import with_own_buffers
@@ -58,13 +58,14 @@ def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | N
             why="it has no forward but its graph",
             hint='pass emit="graph"',
         )
+    report_of(model)
     _check_names(deps, layout)
     if values is None:
         is_meta = any(t.device.type == "meta" for t in deps.state.values())
         values = materialize(deps.inputs, seed=None if is_meta else 0)
     arguments = named_values(deps.graph_module, values)
     labels = deps.trace.labels.copy()
-    twin = clone_tree(model, own_object)
+    twin = clone_tree(model, lambda tensor: tensor.detach().clone())
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         run = MaskedModel(deps, layout, labels)(twin, arguments)
         small = _sliced(deps, layout)
@@ -82,8 +83,8 @@ def _try(small: nn.Module, arguments: Mapping[str, Any]) -> None:
             f"forward cannot take the new widths: {error.what}",
             where=error.where,
             why=error.why,
-            hint="register what follows from them with @fxprune.fixer, or leave these channels"
-            " alone (ignore=, heads=False)",
+            hint="register what follows from them with @fxprune.fixer, leave these channels alone"
+            ' (ignore=, heads=False), or pass emit="graph"',
         ) from error
 
 
@@ -133,28 +134,37 @@ def _traced(parts: Sequence[Part]) -> TracedTensor | None:
     return TracedTensor(parts[0].shape, parts[0].axes) if parts else None
 
 
-def put_report(model: nn.Module, report: ShrinkReport) -> None:
-    """Put a report where GraphModules have such: `model.meta["fxprune"]`."""
-    meta = vars(model).setdefault("meta", {})
-    if not isinstance(meta, dict):
+def report_of(model: nn.Module) -> dict[str, Any]:
+    """The place for a report where GraphModules have it: `model.meta`.
+
+    Raises:
+        InputError: the model has something else there.
+    """
+    meta = vars(model).get("meta", {})
+    if not isinstance(meta, dict) or getattr(model, "meta", meta) is not meta:
         raise InputError(
             "the model has an attribute `meta` of its own, so the report has no place",
             hint='rename it, or pass emit="graph"',
         )
-    meta["fxprune"] = report
+    return meta
+
+
+def put_report(model: nn.Module, report: ShrinkReport) -> None:
+    """Put a report into `model.meta["fxprune"]`."""
+    vars(model)["meta"] = {**report_of(model), "fxprune": report}
 
 
 def refuse_decisions(deps: DependencyGraph) -> None:
     """A graph of one run is wrong wherever another value leads elsewhere.
 
     Raises:
-        RewriteError: forward decided by the values of tensors while it was recorded.
+        RewriteError: the recording holds for its inputs only.
     """
     if deps.captured_by == "record" and deps.decisions:
         first = deps.decisions[0]
         raise RewriteError(
             "the graph holds for these example inputs only",
             where=first.where,
-            why="forward decides by the values in a tensor there",
+            why=first.what,
             hint='pass emit="module", which keeps forward as it is',
         )

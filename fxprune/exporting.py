@@ -22,7 +22,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from fxprune.module_trees import attribute_at, clone_tree
-from fxprune.tracing import packed, refuse_others, unpack
+from fxprune.tracing import packed, refuse_other_parts, refuse_others, unpack
 
 aten = torch.ops.aten
 _CHECKS = frozenset(
@@ -141,7 +141,8 @@ def _with_signature(
         if name in given:
             default = parameter.default if is_optional else inspect.Parameter.empty
             argument = graph.placeholder(name, default_value=default)
-            unpack(graph, argument, given[name], new.__setitem__)
+            unpack(argument, given[name], new.__setitem__)
+            refuse_other_parts(argument, arguments[name])
         elif parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             is_optional = True
             value = arguments.get(name, parameter.default)

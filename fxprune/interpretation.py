@@ -19,6 +19,7 @@ from fxprune.labels import LabelAlgebra
 from fxprune.module_trees import clone_tree, named_state, to_meta
 from fxprune.rules import Place, locate, put_value
 from fxprune.traces import Trace, label_input, label_state, pin_output, snapshot
+from fxprune.values import mapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +87,7 @@ def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
     nodes = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     values = []
     for node, value in zip(nodes, inputs, strict=True):
-        values.append(pytree.tree_map(_on_meta_input, value))
+        values.append(mapped(_on_meta_input, value))
         label_input(trace, node, values[-1])
     environment = dict(zip(nodes, values, strict=True))
     with decomposed_attention(), torch.no_grad(), mode:
@@ -129,7 +130,5 @@ def _shadow_state(tensor: torch.Tensor) -> torch.Tensor:
     return shadow
 
 
-def _on_meta_input(value: Any) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
+def _on_meta_input(value: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(value, device="meta", requires_grad=False)

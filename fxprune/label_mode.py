@@ -60,7 +60,7 @@ class LabelMode(DispatchMode):
         self.account(call, rule)
         if rule is not None:
             rule.propagate(call)
-        elif call.outputs():
+        elif call.outputs() or torch.Tag.data_dependent_output in func.tags:
             self.pin_everything(call)
         self.end(call)
         return call.out

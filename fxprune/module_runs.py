@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fxprune.precision import Widening
 
 _LARGEST = 1 << 30
+"""How many bytes of what modules return are kept; what is beyond that is not compared."""
 _REMEDY = (
     "; if forward reads its sizes from attributes, tell with @fxprune.fixer how they follow the"
     ' widths, or pass emit="graph"'
@@ -156,7 +157,7 @@ def _noted(
     room = [_LARGEST if values else 0]
 
     def kept(tensor: torch.Tensor) -> torch.Tensor | None:
-        room[0] -= tensor.numel()
+        room[0] -= tensor.numel() * tensor.element_size()
         return tensor.clone() if room[0] >= 0 else None
 
     def enter(path: str, args: Any, kwargs: Any) -> None:
@@ -164,7 +165,8 @@ def _noted(
         taken.append(tuple(part(t, None) for t in tensors([args, kwargs])))
 
     def leave(path: str, out: Any) -> None:
-        running.pop()
+        while running.pop() != path:  # it failed, and forward went on
+            taken.pop()
         with torch.utils._python_dispatch._disable_current_modes():
             outputs = tuple(part(t, kept(t)) for t in tensors(out))
         run.calls.append(ModuleCall(path, taken.pop(), outputs))

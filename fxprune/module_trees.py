@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
+from types import MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -18,10 +20,11 @@ Convert = Callable[[torch.Tensor], torch.Tensor]
 def clone_tree(root: M, convert: Convert) -> M:
     """A copy of a module tree in which every tensor is `convert(tensor)`.
 
-    Module objects are new, hook tables are copied, all other attributes are shared. Each tensor is
-    converted once, so what was tied stays tied; a module that occurs twice is copied once.
+    Module objects are new, hook tables are copied, methods kept as attributes are those of the
+    copy, all other attributes are shared. Each tensor is converted once, so what was tied stays
+    tied; a module that occurs twice is copied once.
     """
-    copy = _Cloner(convert).module(root)
+    copy = _Cloner(convert, {id(module) for module in root.modules()}).module(root)
     assert isinstance(copy, type(root))
     return copy
 
@@ -37,8 +40,9 @@ def eval_clone(module: Any, convert: Convert) -> Any:
 class _Cloner:
     """Copies modules, and remembers what it has copied."""
 
-    def __init__(self, convert: Convert) -> None:
+    def __init__(self, convert: Convert, members: set[int]) -> None:
         self.convert = convert
+        self.members = members
         self.tensors: dict[int, torch.Tensor] = {}
         self.modules: dict[int, nn.Module] = {}
 
@@ -75,6 +79,13 @@ class _Cloner:
             return self.tensor(value)
         if isinstance(value, nn.Module):
             return self.module(value)
+        if isinstance(value, MethodType):
+            owner = value.__self__
+            if isinstance(owner, nn.Module) and id(owner) in self.members:
+                return MethodType(value.__func__, self.module(owner))
+        if type(value) is partial:
+            args, keywords = self.attribute(value.args), self.attribute(value.keywords)
+            return partial(self.attribute(value.func), *args, **keywords)
         if type(value) in (list, tuple, set):
             return type(value)(v if type(v) in _PLAIN else self.attribute(v) for v in value)
         return value

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from fxprune.errors import InputError
 from fxprune.module_trees import as_parameter
 from fxprune.rounding import nudged
+from fxprune.rules import written
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
@@ -157,11 +158,8 @@ class Widening:
         if op is aten.view.dtype:
             raise InputError("bits are read as another type, which float64 has no counterpart of")
         if self._shared and op._schema.is_mutable:
-            schema = op._schema.arguments
-            given = [*zip(schema, args, strict=False)]
-            given += [(a, kwargs[a.name]) for a in schema if a.name in kwargs]
-            written = [v for a, v in given if a.alias_info is not None and a.alias_info.is_write]
-            if any(t.untyped_storage()._cdata in self._shared for t in tensors(written)):
+            targets = written(op, args, kwargs)
+            if any(t.untyped_storage()._cdata in self._shared for t in targets):
                 raise InputError(
                     "a tensor is written into that may be one with a cast of it",
                     why="the model names several floating-point types",

@@ -6,15 +6,18 @@ whatever it decides is decided as for these; what it decides by is noted.
 
 from __future__ import annotations
 
+import inspect
 import operator
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 
 from fxprune.errors import AnalysisError, Diagnostic, first_line
 from fxprune.inputs import arguments_of_call
@@ -22,19 +25,21 @@ from fxprune.interpretation import decomposed_attention
 from fxprune.label_mode import LabelMode, forget_values
 from fxprune.labels import LabelAlgebra
 from fxprune.module_trees import clone_tree, named_state, named_tensors, own_object, restore_root
-from fxprune.rules import Call, Rule, axes_of, locate, value_of
+from fxprune.rules import Call, Place, Rule, axes_of, locate, value_of, written
 from fxprune.traces import Trace, label_input, label_state, pin_output, snapshot
-from fxprune.tracing import packed, unpack, user_frames
-from fxprune.values import copied, tensors
-
-if TYPE_CHECKING:
-    pass
+from fxprune.tracing import packed, refuse_other_parts, unpack, user_frames
+from fxprune.values import copied, plain, tensors
 
 aten = torch.ops.aten
 _NODE = "_fxprune_node"
 _CONSTANT = "_constant"
 _DECISION = "forward goes on by the values in a tensor"
 _DECISION_HINT = "only what the example inputs led to is analyzed; verify on other inputs too"
+_READS = frozenset({Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__})
+"""Methods that hand out data without an operator."""
+_BY_DATA = frozenset({torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output})
+_ARGUMENTS = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, slice, range)
+"""Types of values other than tensors that the code of a graph can hold."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,9 @@ class Recording:
         graph_module: the operators that ran, as a graph that takes forward's arguments. It holds
             for inputs of the same shapes, and for the same decisions.
         trace: the labels of every node and state tensor.
-        decisions: where forward may have decided by the value of a tensor: it was read as a Python
-            number, or told how large another tensor is.
+        decisions: what ties the graph to these inputs. Mostly it is where forward may have decided
+            by the value of a tensor: it was read as a Python number, or told how large another
+            tensor is.
     """
 
     graph_module: fx.GraphModule
@@ -77,24 +83,45 @@ def record(model: nn.Module, arguments: Mapping[str, Any]) -> Recording:
     label_state(trace, state)
     recorder = _Recorder(trace, state)
     values = {name: copied(value) for name, value in arguments.items()}
+    kinds = {n: p.kind for n, p in inspect.signature(model.forward).parameters.items()}
     for name, value in values.items():
-        recorder.place_input(name, value)
+        rest = kinds.get(name) is inspect.Parameter.VAR_POSITIONAL
+        recorder.place_input(name, value, "*" if rest else "")
     args, kwargs = arguments_of_call(twin, values)
-    attention, no_chance = decomposed_attention(), torch.random.fork_rng(devices=[])
-    with attention, no_chance, torch.no_grad(), recorder.modules_noted(twin), recorder:
+    with torch.random.fork_rng(devices=[]), decomposed_attention(), torch.no_grad():
         torch.manual_seed(0)
+        out = _called(twin, args, kwargs, recorder)
+    recorder.check_state(twin)
+    return recorder.finish(model, out)
+
+
+def _called(twin: nn.Module, args: Any, kwargs: Any, recorder: _Recorder) -> Any:
+    with recorder.modules_noted(twin), recorder.parameters_kept(), _Reads(recorder), recorder:
         try:
-            out = twin(*args, **kwargs)
+            return twin(*args, **kwargs)
         except AnalysisError:
             raise
         except Exception as error:
             raise AnalysisError(
-                f"{type(model).__name__} fails while it is recorded: {first_line(error)}",
+                f"{type(twin).__name__} fails while it is recorded: {first_line(error)}",
                 where=locate(recorder.node) if recorder.node is not None else "",
                 why=type(error).__name__,
                 hint="check that the model runs on these inputs",
             ) from error
-    return recorder.finish(model, out)
+
+
+class _Reads(TorchFunctionMode):
+    """Sees data go where no operator tells of it."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function."""
+        if func in _READS:
+            self.recorder.taken_out(args[0])
+        return func(*args, **(kwargs or {}))
 
 
 class _Recorder(LabelMode):
@@ -108,14 +135,22 @@ class _Recorder(LabelMode):
         self.names = {id(tensor): trace.tied[name] for name, tensor in state.items()}
         self.state = state  # keeps the ids from being given to others
         self.path: list[tuple[str, type]] = []
+        self.numbers: list[Diagnostic] = []
+        self.updates_state = False
+        self.saved: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     # -- the parts of a graph ---------------------------------------------------------------
 
-    def place_input(self, name: str, value: Any) -> None:
-        """Add an argument of forward; its sizes are asserted, for they are all over the graph."""
-        node = self.graph.placeholder(name)
+    def place_input(self, name: str, value: Any, prefix: str) -> None:
+        """Add an argument of forward.
+
+        The graph refuses other sizes and other values beside tensors, for these are all over it.
+        """
+        node = self.graph.create_node("placeholder", f"{prefix}{name}")
         label_input(self.trace, node, value)
-        unpack(self.graph, node, value, self._place)
+        unpack(node, value, self._place)
+        for other in refuse_other_parts(node, value):
+            self._decide(f"forward takes a {type(other).__name__}, which no graph can compare")
         env = {node: value}
         for added in list(self.graph.nodes):
             if added.op == "call_function" and added.name not in self.trace.values:
@@ -139,11 +174,23 @@ class _Recorder(LabelMode):
         if node is None or node.graph is not self.graph:
             name = self.names.get(id(value))
             if name is None:
-                name = f"{_CONSTANT}{len(self.constants)}"
+                name = self._new_name()
                 self.constants[name] = value
             node = self.graph.get_attr(name)
             self._note(node, value)
         return node
+
+    def _new_name(self) -> str:
+        taken = {*self.constants, *(name.partition(".")[0] for name in self.trace.axes)}
+        return next(n for k in count() if (n := f"{_CONSTANT}{k}") not in taken)
+
+    def _returned(self, value: Any) -> Any:
+        """As `node_of`; an object that the code of a graph cannot make is told by its parts."""
+        if isinstance(value, (torch.Tensor, *_ARGUMENTS)):
+            return self.node_of(value)
+        self._decide(f"forward returns a {type(value).__name__}, which no graph can make")
+        inner = plain(value)
+        return None if inner is value else packed(self.graph, inner, self._returned, self._note)
 
     def _note(self, node: fx.Node, value: Any) -> None:
         if isinstance(value, torch.Tensor):
@@ -165,23 +212,66 @@ class _Recorder(LabelMode):
         if call.op is aten._local_scalar_dense.default:
             return self.number(call)
         is_known = self.is_known(call)
+        if call.op._schema.is_mutable:
+            self._written(written(call.op, call.args, call.kwargs))
         out = call.op(*call.args, **call.kwargs)
         if not is_known:
             forget_values(out)
-            if torch.Tag.dynamic_output_shape in call.op.tags:
-                self._decide()
+            if not _BY_DATA.isdisjoint(call.op.tags):
+                self._decide(_DECISION)
         return out
+
+    def _written(self, targets: Iterable[torch.Tensor]) -> None:
+        """Parameters are the user's, and get their values back; integers may count the calls."""
+        for target in targets:
+            self.updates_state |= id(target) in self.names and not target.is_floating_point()
+            memory = target.untyped_storage()._cdata
+            for parameter in self.state.values():
+                owns = isinstance(parameter, nn.Parameter) and id(parameter) not in self.saved
+                if owns and parameter.untyped_storage()._cdata == memory:
+                    self.saved[id(parameter)] = parameter, parameter.detach().clone()
+
+    @contextmanager
+    def parameters_kept(self) -> Iterator[None]:
+        """Undo what forward writes into parameters."""
+        try:
+            yield
+        finally:
+            for parameter, value in self.saved.values():
+                parameter.detach().copy_(value)
 
     def number(self, call: Call) -> Any:
         """A Python number out of a tensor; one that depends on the inputs decides something."""
         tensor = call.tensors()[0]
         if value_of(tensor) is None:
-            self._decide()
+            self._decide(_DECISION)
+        else:
+            self.numbers.append(self._diagnostic(_DECISION))
         return call.op(tensor)
 
-    def _decide(self) -> None:
-        place = self.labels.place.because(_DECISION, _DECISION_HINT)
-        self.decisions.append(place.diagnostic())
+    def taken_out(self, tensor: torch.Tensor) -> None:
+        """Data leaves by no operator: all of it matters, and what becomes of it is not seen."""
+        if value_of(tensor) is None:
+            self._decide(_DECISION)
+            for axis in axes_of(tensor, self.labels):
+                self.labels.pin_axis(axis, self.decisions[-1])
+
+    def check_state(self, twin: nn.Module) -> None:
+        """What the next call would find otherwise: integers that were updated, other tensors."""
+        if self.updates_state:
+            self.decisions += self.numbers
+        now = named_tensors(twin)
+        for name in [name for name, tensor in self.state.items() if now.get(name) is not tensor]:
+            self._decide(f"forward puts another tensor in the place of {name}")
+
+    def _decide(self, what: str) -> None:
+        self.decisions.append(self._diagnostic(what))
+
+    def _diagnostic(self, what: str) -> Diagnostic:
+        place = self.labels.place
+        if isinstance(place, Place):
+            return place.because(what, _DECISION_HINT).diagnostic()
+        return Diagnostic(what, hint=_DECISION_HINT)
 
     def end(self, call: Call) -> None:
         """Note what an operator returned."""
@@ -222,7 +312,7 @@ class _Recorder(LabelMode):
     def finish(self, model: nn.Module, out: Any) -> Recording:
         """The graph of all that ran."""
         self.pin_unread()
-        node = self.graph.output(packed(self.graph, out, self.node_of, self._note))
+        node = self.graph.output(packed(self.graph, out, self._returned, self._note))
         pin_output(self.trace, node, out)
         self.trace.values[node.name] = snapshot(out, self.labels)
         for unread in reversed(self.graph.find_nodes(op="call_function", target=operator.getitem)):
@@ -231,7 +321,7 @@ class _Recorder(LabelMode):
                 del self.trace.values[unread.name]
         root = clone_tree(model, lambda tensor: tensor)
         for name, constant in self.constants.items():
-            root.register_buffer(name, constant.detach())
+            root.register_buffer(name, constant.detach(), persistent=False)
             self.trace.axes[name] = tuple(axes_of(constant, self.labels))
             self.trace.tied[name] = name
         graph_module = fx.GraphModule(root, self.graph, type(model).__name__)

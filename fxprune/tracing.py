@@ -9,15 +9,17 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 from torch.fx._symbolic_trace import _assert_is_none
+from torch.utils import _pytree as pytree
 
 from fxprune.errors import CaptureError
+from fxprune.values import parts, plain
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -224,26 +226,67 @@ def same_trace(root: nn.Module, absent: Mapping[str, Any], graph: fx.Graph) -> b
     return not tracer.differs and next(tracer.expected, None) is None
 
 
-def refuse_others(placeholder: fx.Node, value: Any) -> None:
+def refuse_others(node: fx.Node, value: Any) -> None:
     """Let a graph that was captured for one value of an argument raise for all others."""
-    graph = placeholder.graph
-    text = f"the graph was captured for {placeholder.target} = {value!r}"
+    graph = node.graph
+    text = f"the graph was captured for {node.name} = {value!r}"
     if value is None:
-        graph.call_function(_assert_is_none, (placeholder, text))
+        graph.call_function(_assert_is_none, (node, text))
     elif isinstance(value, (bool, int, float, str)):
-        equal = graph.call_function(operator.eq, (placeholder, value))
+        equal = graph.call_function(operator.eq, (node, value))
         graph.call_function(torch._assert, (equal, text))
 
 
-def unpack(
-    graph: fx.Graph, node: fx.Node, value: Any, found: Callable[[Any, fx.Node], None]
-) -> None:
-    """Read the leaves of an argument from where they are in it, and tell them with their nodes."""
+def refuse_other_parts(node: fx.Node, value: Any) -> list[Any]:
+    """As `refuse_others` for whatever an argument holds beside tensors, and for how much it holds.
+
+    Returns:
+        What it holds and cannot be compared so.
+    """
+    graph = node.graph
+    if isinstance(value, (Mapping, list, tuple)):
+        count = graph.call_function(len, (node,))
+        equal = graph.call_function(operator.eq, (count, len(value)))
+        text = f"the graph was captured for {len(value)} values in {node.name}"
+        graph.call_function(torch._assert, (equal, text))
+    others: list[Any] = []
+    for read, item in _parts_of(node, value):
+        if not isinstance(item, torch.Tensor):
+            others += refuse_other_parts(read(), item)
+    is_leaf = not isinstance(value, (Mapping, list, tuple)) and parts(value) is None
+    if is_leaf and not isinstance(value, torch.Tensor):
+        refuse_others(node, value)
+        others += [] if value is None or type(value) in _NUMBERS else [value]
+    return others
+
+
+def _parts_of(node: fx.Node, value: Any) -> Iterator[tuple[Callable[[], fx.Node], Any]]:
+    """What makes a node that reads a part of a value, and that part, for each of them."""
+    graph = node.graph
+    if isinstance(value, (torch.Tensor, fx.Node)):
+        return
+    if isinstance(value, (Mapping, list, tuple)):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield partial(graph.call_function, operator.getitem, (node, key)), item
+    else:
+        for name, item in (parts(value) or {}).items():
+            yield partial(graph.call_function, getattr, (node, name)), item
+
+
+def unpack(node: fx.Node, value: Any, found: Callable[[Any, fx.Node], None]) -> None:
+    """Read the tensors of an argument from where they are in it, and tell them with their nodes.
+
+    Args:
+        node: reads the argument.
+        value: the argument, with tensors or nodes as its leaves.
+        found: told each of them, and the node that reads it.
+    """
     if isinstance(value, (torch.Tensor, fx.Node)):
         found(value, node)
-    elif isinstance(value, (Mapping, list, tuple)):
-        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            unpack(graph, graph.call_function(operator.getitem, (node, key)), item, found)
+    for read, item in _parts_of(node, value):
+        leaves = pytree.tree_leaves(plain(item))
+        if any(isinstance(leaf, (torch.Tensor, fx.Node)) for leaf in leaves):
+            unpack(read(), item, found)
 
 
 def packed(
@@ -264,12 +307,12 @@ def packed(
         return {key: packed(graph, item, node_of, made) for key, item in value.items()}
     if type(value) in (list, tuple):
         return type(value)(packed(graph, item, node_of, made) for item in value)
-    parts = value if isinstance(value, Mapping) else None
-    if dataclasses.is_dataclass(value) and not isinstance(value, type) and parts is None:
-        parts = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if parts is None:
+    held = value if isinstance(value, Mapping) else None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and held is None:
+        held = parts(value)
+    if held is None:
         return node_of(value)
-    items = {key: packed(graph, item, node_of, made) for key, item in parts.items()}
+    items = {key: packed(graph, item, node_of, made) for key, item in held.items()}
     node = graph.call_function(type(value), (), items)
     made(node, value)
     return node

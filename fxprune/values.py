@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
+from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+_NOT_DATA = (bool, int, float, str, type(None), type, torch.Tensor, nn.Module, fx.Node)
+_DEPTH = 6
+"""How deep in objects of unknown types tensors are looked for."""
+_ROOM = 24
+"""How deep values are read, for such objects may hold one another."""
 
-def plain(value: Any) -> Any:
+
+def plain(value: Any, room: int = _ROOM) -> Any:
     """A value with every mapping, sequence and dataclass as a dict, list or tuple.
 
     >>> from collections import OrderedDict
     >>> plain([OrderedDict(a=1)])
     [{'a': 1}]
     """
+    if not room:
+        return value
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: plain(item, room - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [plain(item, room - 1) for item in value]
     if isinstance(value, tuple):
-        return tuple(plain(item) for item in value)
+        return tuple(plain(item, room - 1) for item in value)
+    attributes = parts(value)
+    if attributes is None:
+        return value
+    return {name: plain(item, room - 1) for name, item in attributes.items()}
+
+
+def parts(value: Any) -> dict[str, Any] | None:
+    """The attributes of a dataclass, or of any other object that holds tensors; None of others."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    return value
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, _NOT_DATA) or callable(value):
+        return None
+    attributes: dict[str, Any] = getattr(value, "__dict__", {})
+    return dict(attributes) if _holds_tensors(attributes, _DEPTH) else None
+
+
+def _holds_tensors(value: Any, depth: int) -> bool:
+    if isinstance(value, torch.Tensor) or not depth:
+        return isinstance(value, torch.Tensor)
+    if isinstance(value, Mapping):
+        return any(_holds_tensors(item, depth - 1) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_holds_tensors(item, depth - 1) for item in value)
+    if isinstance(value, _NOT_DATA) or callable(value):
+        return False
+    return _holds_tensors(getattr(value, "__dict__", None) or 0, depth - 1)
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
@@ -35,4 +68,21 @@ def tensors(value: Any) -> list[torch.Tensor]:
 
 def copied(value: Any) -> Any:
     """A value with copies of its tensors, for a model that may write into them."""
-    return pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, value)
+    return mapped(lambda tensor: tensor.clone(), value)
+
+
+def mapped(function: Callable[[torch.Tensor], Any], value: Any, room: int = _ROOM) -> Any:
+    """A value with every tensor replaced by what a function makes of it."""
+
+    def replaced(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return function(leaf)
+        attributes = parts(leaf) if room else None
+        if attributes is None:
+            return leaf
+        twin = copy.copy(leaf)
+        for name, item in attributes.items():
+            object.__setattr__(twin, name, mapped(function, item, room - 1))
+        return twin
+
+    return pytree.tree_map(replaced, value)

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from fxprune.analysis import DependencyGraph, Model
 from fxprune.comparison import Verification
-from fxprune.errors import CaptureError, InputError, VerificationError
+from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
 from fxprune.graph_verification import GraphComparison, has_same_nodes
 from fxprune.inputs import bind, materialize
 from fxprune.module_verification import ModuleComparison
 from fxprune.planning import Layout, Plan
 from fxprune.precision import Precision
 from fxprune.stepping import OriginalFailsError, ResultFailsError
-from fxprune.values import tensors
+from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,6 +51,8 @@ def verify(
         small: the shrunk model.
         plan: what was removed: a Plan, or the path of one.
         example_inputs: a tensor, a tuple or a dict; by default random ones of the plan's shapes.
+            A model that is run on data to be analyzed needs them, unless its DependencyGraph is
+            passed.
 
     Raises:
         VerificationError: names the first node that differs, its source line, and by how much.
@@ -63,24 +64,18 @@ def verify(
             hint="pass what fxprune.shrink returned",
         )
     plan = Plan.of(plan)
-    deps = _analyzed(model, plan, example_inputs)
+    deps = _analyzed(plan, model, example_inputs)
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
-    known = "fxprune" in getattr(small, "meta", {})
+    known = "fxprune" in (vars(small).get("meta") or {})
     return verify_layout(deps, plan.layout(deps), small, example_inputs, known_parts=known)
 
 
-def _analyzed(
-    model: nn.Module | DependencyGraph, plan: Plan, example_inputs: Any
-) -> DependencyGraph:
-    """The analysis on inputs of the plan's shapes; a model that has to be run gets the given ones.
-
-    Raises:
-        CaptureError: it has to be run, and no inputs are given.
-    """
+def _analyzed(plan: Plan, model: Model, example_inputs: Any) -> DependencyGraph:
+    """The analysis for the plan's shapes; on the inputs themselves if the model has to be run."""
     try:
         return plan.analyze(model, materialize(plan.inputs, seed=None))
-    except CaptureError:
+    except (AnalysisError, CaptureError):
         if example_inputs is None:
             raise
         return plan.analyze(model, example_inputs)
@@ -117,7 +112,7 @@ def verify_layout(
     precisions = [*own.widest(), own] if size * 8 <= _LARGEST_DOUBLE else [own]
     is_graph = isinstance(small, fx.GraphModule) or isinstance(deps.model, fx.GraphModule)
     kind = GraphComparison if is_graph else ModuleComparison
-    sets = {"example": values, "all negative": pytree.tree_map(_negative, values)}
+    sets = {"example": values, "all negative": mapped(_negative, values)}
 
     def compared(precision: Precision) -> GraphComparison | ModuleComparison:
         comparison = kind(deps, layout, small, precision, known_parts)
@@ -128,12 +123,16 @@ def verify_layout(
         assert isinstance(done, GraphComparison)
         same = precision == done.precision
         again = done if same else GraphComparison(deps, layout, small, precision, known_parts)
-        again.check_calls(values)
+        # a recording can hold numbers that it took from the example inputs
+        for given in sets.values() if deps.captured_by == "record" else [values]:
+            again.check_calls(given)
 
     involves_calls = not (is_graph and known_parts and has_same_nodes(small, deps.graph_module))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         done = _most_exact(compared, precisions, involves_calls=involves_calls)
-        if is_graph:
+        if isinstance(done, ModuleComparison):
+            done.check_own_types(values)
+        else:
             rest = precisions[precisions.index(done.precision) :]
             _most_exact(called, rest, involves_calls=True)
     return replace(done.result, seconds=time.perf_counter() - start)
@@ -162,6 +161,5 @@ def _most_exact(
     return check(precisions[-1])
 
 
-def _negative(value: Any) -> Any:
-    floating = isinstance(value, torch.Tensor) and value.is_floating_point()
-    return -value.abs() if floating else value
+def _negative(value: torch.Tensor) -> torch.Tensor:
+    return -value.abs() if value.is_floating_point() else value

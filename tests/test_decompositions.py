@@ -28,7 +28,7 @@ def test_a_layer_of_an_lstm_is_what_the_kernel_computes(
     torch.manual_seed(0)
     biases = (torch.randn(16), torch.randn(16)) if has_biases else (torch.zeros(16, 5),) * 2
     weights = (torch.randn(16, 5), torch.randn(16, 4), *biases)
-    tail = (reverse, [], 2, 4, layers, has_biases, layers > 1, False, False)
+    tail = (reverse, [], 2, 4, layers, has_biases, layers > 1, layers > 1, False)
     states = [torch.randn((1, 2, 4)[-rank:]) for _ in range(2)]
     args = (torch.randn(3, 2, 5), *weights, *states, *tail)
     op = aten.mkldnn_rnn_layer.default

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -223,3 +225,90 @@ def test_zoo_models_shrink_as_modules(name: str) -> None:
     for path, module in small.named_modules():
         if path in theirs and not list(module.children()):
             assert repr(module) == repr(theirs[path])
+
+
+class ReturnsFeatures(nn.Module):
+    """Returns what it computes early if that is large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread = nn.Linear(3, 3)
+        self.first, self.second = nn.Linear(12, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 12) -> (N, 2), or (N, 8)."""
+        x = self.first(x)
+        if x.abs().max().item() > 1e3:
+            return x
+        return self.second(x.relu())
+
+
+def test_an_output_that_lost_channels_on_another_path_is_refuted() -> None:
+    model = randomize(ReturnsFeatures()).eval()
+    deps = fxprune.analyze(model, X)
+    plan = fxprune.plan(deps, ratio=0.5)
+    small = fxprune.shrink(deps, plan, X, emit="module")
+    assert model(X * 1e6).shape == (3, 8)
+    with pytest.raises(fxprune.VerificationError, match="returns channels that were removed"):
+        fxprune.verify(deps, small, plan, X * 1e6)
+
+
+def test_a_model_that_has_to_be_run_is_verified_on_the_given_inputs() -> None:
+    model = randomize(ReturnsFeatures()).eval()
+    plan = fxprune.plan(model, X, ratio=0.5)
+    small = fxprune.shrink(model, plan, X, emit="module")
+    assert fxprune.verify(model, small, plan, X).compared == "every module"
+    with pytest.raises(fxprune.CaptureError, match="traced symbolically"):
+        fxprune.verify(model, small, plan)
+
+
+def test_a_module_that_fails_in_its_own_types_only_is_refused() -> None:
+    class ByType(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(12, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.second(x.view(-1, 8) if x.dtype is torch.float32 else x)
+
+    model = randomize(ByType()).eval()
+    deps = fxprune.analyze(model, X)
+    with pytest.raises(fxprune.RewriteError, match="cannot take the new widths"):
+        fxprune.shrink(deps, fxprune.plan(deps, ratio=0.5), X, emit="module")
+
+
+def test_methods_that_a_module_keeps_are_those_of_the_copy() -> None:
+    model = encoder()
+    model.forward = MethodType(Encoder.forward, model)  # as a patch does
+    model.again = partial(Encoder.forward, model)
+    small = shrunk(model, SEQUENCES)
+    assert small.forward.__self__ is small
+    assert torch.equal(small.again(SEQUENCES), small(SEQUENCES))
+    assert small.stem.out_features == 6
+
+
+@pytest.mark.parametrize("path", ["pairs", "halves", "added"])
+def test_a_path_that_couples_more_than_the_analyzed_one_is_refuted(path: str) -> None:
+    class Paths(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(12, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            if x.abs().max().item() > 1e3:
+                if path == "pairs":
+                    y = y + y.view(-1, 4, 2).flip(1).reshape(-1, 8)
+                elif path == "halves":
+                    y = torch.cat([y[:, :4] + y[:, 4:], y[:, 4:]], 1)
+                else:
+                    y = y + x[:, :8]
+            return self.second(y.relu())
+
+    model = randomize(Paths()).eval()
+    deps = fxprune.analyze(model, X)
+    plan = fxprune.plan(deps, X, channels={"first": [0, 3, 5]})
+    small = fxprune.shrink(deps, plan, X, emit="module")
+    with pytest.raises(fxprune.VerificationError, match="coupled to others"):
+        fxprune.verify(deps, small, plan, X * 1e6)

@@ -46,7 +46,7 @@ def test_a_custom_operator_pins_without_a_rule_and_shrinks_with_one() -> None:
     assert "the gates of the shrunk model: (12,)" in with_rule
 
 
-def test_a_custom_module_is_refuted_without_a_fixer_and_proved_with_one() -> None:
+def test_a_custom_module_is_refused_without_a_fixer_and_proved_with_one() -> None:
     without, with_fixer = output("custom_fixer").split("With one, it is a Classifier")
     assert "fails in module blocks.0" in without
     assert "verified: " in with_fixer

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import fxprune
+from fxprune.groups import build_groups
 from fxprune.inputs import given_arguments
 from fxprune.recording import record
-from models_zoo import randomize
+from models_zoo import ZOO, randomize
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -251,3 +253,196 @@ def test_a_plan_is_verified_on_the_inputs_that_are_given() -> None:
     with pytest.raises(fxprune.CaptureError, match="traced symbolically") as caught:
         fxprune.verify(model, small, plan)
     assert caught.value.hint == "pass example inputs with data"
+
+
+class Layers(nn.Module):
+    """Two layers, for the models below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 4)
+
+
+ROWS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+
+
+@dataclass
+class Pair:
+    """Two tensors and a number."""
+
+    left: Tensor
+    right: Tensor
+    scale: float = 2.0
+
+
+class Box:
+    """An object that torch knows nothing about."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+
+class ReadsPair(Layers):
+    """Takes a dataclass, and a number out of numpy's hands."""
+
+    def forward(self, pair: Pair, power: float) -> Tensor:
+        """A Pair of (N, 6) -> (N, 4)."""
+        scale = float(np.float64(pair.scale)) * float(np.float64(power))
+        return self.second(self.first(pair.left + pair.right).relu()) * scale
+
+
+class TakesList(Layers):
+    """Sums whatever it is given."""
+
+    def forward(self, *rows: Tensor) -> Tensor:
+        """(N, 6), ... -> (N, 4)."""
+        return self.second(torch.stack([self.first(x) for x in rows]).sum(0).relu())
+
+
+class ReadsInNumpy(Layers):
+    """Goes through numpy, with inputs and with channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 6) -> (N, 4)."""
+        y = self.first(x).relu()
+        bound = torch.from_numpy(np.tanh(y.numpy(force=True)).sum(1, keepdims=True))
+        return self.second(y) + bound.to(y.dtype) + max(x.tolist()[0])
+
+
+class ComparesTensors(Layers):
+    """Asks whether two tensors are equal."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 6) -> (N, 4)."""
+        x = x * 2 if torch.equal(x, x.abs()) else x
+        return self.second(self.first(x).relu())
+
+
+class KeepsAverage(Layers):
+    """Puts a new tensor in the place of a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("average", torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 6) -> (N, 4)."""
+        x = self.first(x).relu()
+        self.average = self.average * 0.5 + x.mean(0)
+        return self.second(x + self.average)
+
+
+class CountsCalls(Layers):
+    """Does something else from the second call on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 6) -> (N, 4)."""
+        self.calls += 1
+        x = x * 2 if self.calls.item() > 1 else x
+        return self.second(self.first(x).relu())
+
+
+class ReturnsBox(Layers):
+    """Returns channels in an object of its own."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Box]:
+        """(N, 6) -> (N, 4) and (N, 8)."""
+        x = self.first(x).relu()
+        return self.second(x), Box(x)
+
+
+class ClipsWeights(Layers):
+    """Writes into its weights, and has a buffer with an awkward name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("_constant0", torch.ones(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 6) -> (N, 4)."""
+        self.first.weight.data.clamp_(-0.1, 0.1)
+        x = self.first(x) * self._constant0 + torch.tensor([1.0] * 8)
+        return self.second(x * 2 if x.sum() > 1e6 else x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (ReadsInNumpy, "by the values in a tensor"),
+        (ComparesTensors, "by the values in a tensor"),
+        (KeepsAverage, "another tensor in the place of average"),
+        (CountsCalls, "by the values in a tensor"),
+        (ReturnsBox, "returns a Box"),
+    ],
+)
+def test_whatever_ties_a_graph_to_one_call_is_seen(kind: type[nn.Module], reason: str) -> None:
+    model = randomize(kind()).eval()
+    plan = fxprune.plan(model, ROWS, ratio=0.5)
+    with pytest.raises(fxprune.RewriteError, match="these example inputs only") as caught:
+        fxprune.shrink(model, plan, ROWS)
+    assert reason in caught.value.why
+    small = fxprune.shrink(model, plan, ROWS, emit="auto")
+    assert small.meta["fxprune"].emit == "module"
+
+
+@pytest.mark.parametrize("kind", [ReadsInNumpy, ReturnsBox])
+def test_channels_that_leave_the_graph_stay(kind: type[nn.Module]) -> None:
+    deps = fxprune.analyze(randomize(kind()).eval(), ROWS)
+    assert all(group.pinned is not None for group in deps.groups)
+
+
+def test_a_recorded_graph_reads_dataclasses_and_refuses_other_numbers() -> None:
+    model = randomize(ReadsPair()).eval()
+    graph = record(model, {"pair": Pair(ROWS, ROWS + 1), "power": 3.0}).graph_module
+    other = Pair(ROWS * 2, ROWS)
+    torch.testing.assert_close(graph(other, 3.0), model(other, 3.0))
+    for pair, power in ((Pair(ROWS, ROWS, 1.0), 3.0), (other, 2.0)):
+        with pytest.raises(AssertionError, match="the graph was captured for"):
+            graph(pair, power)
+
+
+def test_a_recorded_graph_refuses_another_number_of_tensors() -> None:
+    model = randomize(TakesList()).eval()
+    graph = record(model, given_arguments(model, (ROWS, ROWS * 2))).graph_module
+    torch.testing.assert_close(graph(ROWS, ROWS), model(ROWS, ROWS))
+    with pytest.raises(AssertionError, match="2 values"):
+        graph(ROWS, ROWS, ROWS)
+
+
+def test_what_forward_writes_into_parameters_is_undone() -> None:
+    model = randomize(ClipsWeights()).eval()
+    before = model.first.weight.clone()
+    recording = record(model, {"x": ROWS})
+    assert torch.equal(model.first.weight, before)
+    assert recording.graph_module._constant0.eq(1).all()
+    assert recording.graph_module.state_dict().keys() == model.state_dict().keys()
+
+
+def test_recording_leaves_the_random_state_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    model = randomize(BranchesOnValue()).eval()
+    torch.manual_seed(5)
+    fxprune.shrink(model, {"conv": 0.5}, IMAGES, emit="module", verify=False)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_fused_kernels_of_recurrent_layers_are_recorded_as_what_they_compute() -> None:
+    entry = ZOO["recurrent_lstm"]
+    model, inputs = randomize(entry.build()).eval(), entry.example_inputs()
+    recording = record(model, given_arguments(model, inputs))
+    groups = build_groups(recording.graph_module.graph, recording.trace)
+    expected = fxprune.analyze(model, inputs).groups
+    assert [(g.name, g.size) for g in groups if g.prunable] == [
+        (g.name, g.size) for g in expected if g.prunable
+    ]
+
+
+def test_modules_of_a_recording_are_named_to_say_which_channels_go() -> None:
+    deps = fxprune.analyze(randomize(ComparesTensors()).eval(), ROWS)
+    plan = fxprune.plan(deps, channels={"first": [1, 2]})
+    assert plan.slices["first.weight"] == {0: (1, 2)}

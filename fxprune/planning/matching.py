@@ -17,6 +17,8 @@ from fxprune.suggestions import nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import fx
+
     from fxprune.analysis import DependencyGraph
     from fxprune.groups import Group
     from fxprune.labels import Axis, Ids
@@ -27,11 +29,7 @@ class ModuleMatcher:
 
     def __init__(self, deps: DependencyGraph) -> None:
         self.deps = deps
-        self._outputs: dict[str, list[Axis]] = defaultdict(list)
-        for node in deps.graph_module.graph.nodes:
-            for tensor in traced_tensors(deps.trace.values[node.name]):
-                if node.op.startswith("call"):
-                    self._outputs[module_path(node)] += tensor.axes
+        self._outputs = _outputs(deps)
         self._own: dict[str, list[Axis]] = defaultdict(list)
         for name, axes in deps.trace.axes.items():
             if deps.trace.tied[name] in deps.trace.touched:
@@ -152,3 +150,19 @@ def _check_channel(channel: Any, module: str, size: int) -> None:
         raise PlanError(
             f"channel {channel} of {module} is out of range", why=f"it has {size} output channels"
         )
+
+
+def _outputs(deps: DependencyGraph) -> dict[str, list[Axis]]:
+    """What each module computes. A weight that it only transposes is nothing that it produces."""
+    found: dict[str, list[Axis]] = defaultdict(list)
+    of_state: dict[str, list[Axis]] = defaultdict(list)
+    from_state: set[fx.Node] = set()
+    for node in deps.graph_module.graph.nodes:
+        sources = node.all_input_nodes
+        if node.op == "get_attr" or (sources and from_state.issuperset(sources)):
+            from_state.add(node)
+        for tensor in traced_tensors(deps.trace.values[node.name]):
+            if node.op.startswith("call"):
+                of = of_state if node in from_state else found
+                of[module_path(node)] += tensor.axes
+    return defaultdict(list, {**of_state, **found})

@@ -166,8 +166,8 @@ class Plan:
             return analyze(model, inputs)
         except FxPruneError as error:
             state = model.state_dict() if isinstance(model, nn.Module) else {}
-            both = [name for name in state if name in self.shapes]
-            wrong = [n for n in both if tuple(state[n].shape) != tuple(self.shapes[n])]
+            known = [n for n in state if n in self.shapes] or list(state)  # some may be unread
+            wrong = [n for n in known if tuple(state[n].shape) != self.shapes.get(n, ())]
             if not wrong:
                 raise
             raise PlanError(
@@ -235,9 +235,11 @@ class Plan:
         more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
         why = "; ".join(differences[:5]) + more
         why = why or "its channels couple otherwise, or its tensors have another dtype"
-        raise PlanError(
-            "the plan belongs to another model", why=why, hint="make a plan for this model"
-        )
+        hint = "make a plan for this model"
+        if deps.decisions:
+            hint += ", or pass the DependencyGraph that it was made of: on other inputs forward may"
+            hint += " go another way"
+        raise PlanError("the plan belongs to another model", why=why, hint=hint)
 
     def __str__(self) -> str:
         rows = [f"  {name}: {g.size} -> {g.width} {g.kind}" for name, g in self.groups.items()]

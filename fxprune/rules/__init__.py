@@ -20,7 +20,7 @@ from fxprune.rules import (
     spectral,
     windows,
 )
-from fxprune.rules.call import Call, axes_of, put_axes, put_value, value_of
+from fxprune.rules.call import Call, axes_of, put_axes, put_value, value_of, written
 from fxprune.rules.place import Place, as_diagnostic, locate
 from fxprune.rules.registry import Rule, lookup, registered, rule
 
@@ -55,4 +55,5 @@ __all__ = [
     "spectral",
     "value_of",
     "windows",
+    "written",
 ]

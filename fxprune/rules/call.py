@@ -50,6 +50,16 @@ def put_value(tensor: torch.Tensor, value: torch.Tensor | None) -> None:
     setattr(tensor, _VALUE, value)
 
 
+def written(op: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The tensors that an operator writes into."""
+    targets = []
+    for position, argument in enumerate(op._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            is_given = position < len(args)
+            targets.append(args[position] if is_given else kwargs.get(argument.name))
+    return _tensors_in(targets)
+
+
 @cache
 def _signature(op: OpOverload) -> dict[str, tuple[int, Any]]:
     return {
