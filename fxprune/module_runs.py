@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fxprune.errors import first_line
+from fxprune.errors import FxPruneError, first_line
 from fxprune.inputs import arguments_of_call
 from fxprune.interpretation import decomposed_attention
 from fxprune.module_trees import attribute_at
-from fxprune.reference import MaskedMode
+from fxprune.reference import MaskedMode, QuietMode
 from fxprune.rules import axes_of, put_axes
 from fxprune.stepping import run_error
 from fxprune.values import copied, tensors
@@ -129,19 +129,38 @@ def run_model(
         OriginalFailsError, ResultFailsError: the model fails; says in which module.
     """
     run, running = Run(), list[str]()
+    try:
+        with _noted(model, run, running, part, values), decomposed_attention():
+            run.output = _called(model, arguments, mode)
+    except Exception as error:
+        raise _failure(name, error, running[-1] if running else "") from error
+    return run
+
+
+def call_model(name: str, model: nn.Module, arguments: Mapping[str, Any]) -> Any:
+    """What a plain call returns, without chance.
+
+    Raises:
+        OriginalFailsError, ResultFailsError: the model fails.
+    """
+    try:
+        return _called(model, arguments, QuietMode())
+    except Exception as error:
+        raise _failure(name, error, "") from error
+
+
+def _called(model: nn.Module, arguments: Mapping[str, Any], mode: Any) -> Any:
     args, kwargs = arguments_of_call(model, {n: copied(v) for n, v in arguments.items()})
     torch.manual_seed(0)
-    try:
-        with _noted(model, run, running, part, values), decomposed_attention(), mode:
-            run.output = model(*args, **kwargs)
-    except Exception as error:
-        place = f"module {running[-1]}" if running and running[-1] else ""
-        what = f"{name} fails{' in ' + place if place else ''}: {first_line(error)}"
-        of_result = name != "the original"
-        raise run_error(
-            what, of_result=of_result, where=place, cause=error, remedy=_REMEDY
-        ) from error
-    return run
+    with mode:
+        return model(*args, **kwargs)
+
+
+def _failure(name: str, error: Exception, path: str) -> FxPruneError:
+    place = f"module {path}" if path else ""
+    what = f"{name} fails{' in ' + place if place else ''}: {first_line(error)}"
+    of_result = name != "the original"
+    return run_error(what, of_result=of_result, where=place, cause=error, remedy=_REMEDY)
 
 
 @contextmanager

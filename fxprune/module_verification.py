@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,15 +12,23 @@ from fxprune.comparison import Comparison
 from fxprune.differences import alike
 from fxprune.errors import VerificationError
 from fxprune.inputs import named_values
-from fxprune.module_runs import MaskedModel, ModuleCall, Part, Run, run_model, without_axes
+from fxprune.module_runs import (
+    MaskedModel,
+    ModuleCall,
+    Part,
+    Run,
+    call_model,
+    run_model,
+    without_axes,
+)
 from fxprune.module_trees import eval_clone
 from fxprune.reference import QuietMode
 from fxprune.rules import axes_of
-from fxprune.stepping import RESULT
-from fxprune.values import tensors
+from fxprune.stepping import RESULT, OriginalFailsError
+from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
     from torch import nn
@@ -51,6 +60,17 @@ class ModuleComparison(Comparison):
     ) -> None:
         super().__init__(deps, layout, precision, "every module" if known_parts else "outputs")
         self.small = small
+
+    def run_on(self, sets: Mapping[str, tuple[Any, ...]]) -> None:
+        """Run both models on sets of inputs, and on twice the batch if the original takes that.
+
+        At the batch of the example, a number that should not have changed can happen to fit.
+        """
+        super().run_on(sets)
+        twice = None if self.deps.decisions else _twice(next(iter(sets.values())))
+        if twice is not None:
+            with suppress(OriginalFailsError):
+                super().run_on({"twice the batch": twice})
 
     def run(self, values: tuple[Any, ...]) -> None:
         """Call both modules on one set of inputs and compare."""
@@ -106,11 +126,22 @@ class ModuleComparison(Comparison):
             parts.append((_OUTPUT, Part(tuple(tensor.shape), axes, tensor)))
         return [((name, number), part) for number, (name, part) in enumerate(parts)]
 
-    def check_own_types(self, values: tuple[Any, ...]) -> None:
-        """Run the emitted module as it is: forward may go by types, and was compared in others."""
-        small = eval_clone(self.small, torch.clone)
+    def check_own_types(self, values: tuple[Any, ...], own: Precision) -> None:
+        """Call the emitted module as a user does: in its own types, by the kernels that torch picks.
+
+        Forward may go by types, and fused kernels may read attributes that the others do not. What
+        comes out is compared with a run by simple kernels, unless rounding may decide what forward
+        does.
+        """
         inputs = named_values(self.deps.graph_module, values)
-        run_model(RESULT, small, inputs, QuietMode(), without_axes, values=False)
+        small = eval_clone(self.small, torch.clone)
+        run = run_model(RESULT, small, inputs, QuietMode(), without_axes)
+        called = call_model(RESULT, eval_clone(self.small, torch.clone), inputs)
+        if not self.deps.decisions:
+            again = self.again(own)
+            pairs = zip(tensors(run.output), tensors(called), strict=True)
+            for number, (expected, got) in enumerate(pairs):
+                again.compare_tensor((_OUTPUT, number), "", expected, got)
 
     def _refuse_other_couplings(self) -> None:
         """These inputs may take another path than the analysed one, where more is coupled."""
@@ -142,3 +173,11 @@ class ModuleComparison(Comparison):
 
 def _told(call: ModuleCall) -> str:
     return f"module {call.path}" if call.path else "the model"
+
+
+def _twice(values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Inputs with dim 0 doubled; None if it is not the same size in all of them."""
+    if len({tensor.shape[:1] for tensor in tensors(list(values))}) != 1:
+        return None
+    doubled: tuple[Any, ...] = mapped(lambda t: torch.cat([t, t]) if t.dim() else t, values)
+    return doubled

@@ -131,7 +131,7 @@ def verify_layout(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         done = _most_exact(compared, precisions, involves_calls=involves_calls)
         if isinstance(done, ModuleComparison):
-            done.check_own_types(values)
+            done.check_own_types(values, own)
         else:
             rest = precisions[precisions.index(done.precision) :]
             _most_exact(called, rest, involves_calls=True)

@@ -312,3 +312,32 @@ def test_a_path_that_couples_more_than_the_analyzed_one_is_refuted(path: str) ->
     small = fxprune.shrink(deps, plan, X, emit="module")
     with pytest.raises(fxprune.VerificationError, match="coupled to others"):
         fxprune.verify(deps, small, plan, X * 1e6)
+
+
+def test_a_number_that_only_happens_to_fit_is_refuted() -> None:
+    class Cuts(nn.Module):
+        """Has a number that is no width, though it is called one."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden_size = 8
+            self.first, self.second = nn.Linear(12, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x[: self.hidden_size]))
+
+    model, x = randomize(Cuts()).eval(), torch.randn(4, 12)
+    plan = fxprune.plan(model, x, ratio=0.5)
+    with pytest.raises(fxprune.VerificationError, match="has shape"):
+        fxprune.shrink(model, plan, x, emit="module")
+
+
+def test_fused_layers_compute_what_the_simple_ones_do() -> None:
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    model = randomize(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)).eval()
+    net = nn.Sequential(nn.Linear(6, 16), model, nn.Linear(16, 3)).eval()
+    small = shrunk(net, SEQUENCES)
+    with torch.no_grad():
+        fused = small(SEQUENCES)
+    torch.testing.assert_close(fused, small(SEQUENCES).detach())
+    assert small.meta["fxprune"].verification.inputs[-1] == "twice the batch"

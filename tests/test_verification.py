@@ -367,7 +367,7 @@ def test_of_a_plain_module_the_outputs_are_compared() -> None:
     model, plan, small = made()
     result = fxprune.verify(model, Outside(small), plan, X)
     assert not result.every_node
-    assert result.nodes == 2  # one output, two sets of inputs
+    assert result.nodes == 3  # one output, three sets of inputs
     assert "outputs" in str(result)
 
 
