@@ -127,7 +127,7 @@ class ModuleComparison(Comparison):
         return [((name, number), part) for number, (name, part) in enumerate(parts)]
 
     def check_own_types(self, values: tuple[Any, ...], own: Precision) -> None:
-        """Call the emitted module as a user does: in its own types, by the kernels that torch picks.
+        """Call the emitted module as a user does: in its own types, by kernels of torch's choice.
 
         Forward may go by types, and fused kernels may read attributes that the others do not. What
         comes out is compared with a run by simple kernels, unless rounding may decide what forward
