@@ -326,6 +326,7 @@ class _Recorder(LabelMode):
             self.trace.tied[name] = name
         graph_module = fx.GraphModule(root, self.graph, type(model).__name__)
         restore_root(graph_module, model)
+        graph_module._non_persistent_buffers_set |= self.constants.keys()  # as in the root
         known = named_state(graph_module)
         for name in [name for name in self.trace.axes if name not in known]:
             del self.trace.axes[name], self.trace.tied[name]
