@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import fxprune
-from fxprune import interpretation
+from fxprune import label_mode
 from fxprune.rules import Rule, lookup, registered, registry
 from models_zoo import ZOO, randomize
 from sweeps.catalogue import catalogue
@@ -94,5 +94,5 @@ def touched_rules() -> Iterator[set[str]]:
         return rule
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(interpretation, "lookup", noted)
+        patch.setattr(label_mode, "lookup", noted)
         yield touched
