@@ -137,11 +137,15 @@ class ModuleComparison(Comparison):
         small = eval_clone(self.small, torch.clone)
         run = run_model(RESULT, small, inputs, QuietMode(), without_axes)
         called = call_model(RESULT, eval_clone(self.small, torch.clone), inputs)
-        if not self.deps.decisions:
-            again = self.again(own)
-            pairs = zip(tensors(run.output), tensors(called), strict=True)
-            for number, (expected, got) in enumerate(pairs):
-                again.compare_tensor((_OUTPUT, number), "", expected, got)
+        if self.deps.decisions:
+            return
+        again, simple, plain = self.again(own), tensors(run.output), tensors(called)
+        if len(simple) != len(plain):
+            raise VerificationError(
+                f"a plain call returns {len(plain)} tensors instead of {len(simple)}"
+            )
+        for number, (expected, got) in enumerate(zip(simple, plain, strict=True)):
+            again.compare_tensor((_OUTPUT, number), "", expected, got)
 
     def _refuse_other_couplings(self) -> None:
         """These inputs may take another path than the analysed one, where more is coupled."""

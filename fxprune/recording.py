@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import operator
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,6 +139,10 @@ class _Recorder(LabelMode):
         self.numbers: list[Diagnostic] = []
         self.updates_state = False
         self.saved: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.in_memory: dict[int, list[nn.Parameter]] = defaultdict(list)
+        for tensor in state.values():
+            if isinstance(tensor, nn.Parameter):
+                self.in_memory[tensor.untyped_storage()._cdata].append(tensor)
 
     # -- the parts of a graph ---------------------------------------------------------------
 
@@ -225,10 +230,8 @@ class _Recorder(LabelMode):
         """Parameters are the user's, and get their values back; integers may count the calls."""
         for target in targets:
             self.updates_state |= id(target) in self.names and not target.is_floating_point()
-            memory = target.untyped_storage()._cdata
-            for parameter in self.state.values():
-                owns = isinstance(parameter, nn.Parameter) and id(parameter) not in self.saved
-                if owns and parameter.untyped_storage()._cdata == memory:
+            for parameter in self.in_memory.get(target.untyped_storage()._cdata, ()):
+                if id(parameter) not in self.saved:
                     self.saved[id(parameter)] = parameter, parameter.detach().clone()
 
     @contextmanager

@@ -341,3 +341,20 @@ def test_fused_layers_compute_what_the_simple_ones_do() -> None:
         fused = small(SEQUENCES)
     torch.testing.assert_close(fused, small(SEQUENCES).detach())
     assert small.meta["fxprune"].verification.inputs[-1] == "twice the batch"
+
+
+def test_a_plain_call_that_differs_is_refuted_in_float64_too() -> None:
+    class Noticed(nn.Module):
+        """Does something else when it is not watched."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(12, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x)) + (0.0 if self._forward_hooks else 1e-5)
+
+    model, x = randomize(Noticed()).double().eval(), X.double()
+    plan = fxprune.plan(model, x, ratio=0.5)
+    with pytest.raises(fxprune.VerificationError, match="output differs"):
+        fxprune.shrink(model, plan, x, emit="module")
