@@ -126,6 +126,11 @@ class Comparison:
         """Inputs in the precision of the comparison."""
         return mapped(self.precision.cast, values)
 
+    @property
+    def remedy(self) -> str:
+        """What to do about a difference."""
+        return _DEFECT
+
     def again(self, precision: Precision) -> Comparison:
         """The same comparison from the start, in another precision."""
         raise NotImplementedError
@@ -160,7 +165,7 @@ class Comparison:
             raise VerificationError(
                 f"{name} has shape {tuple(got.shape)} instead of {tuple(expected.shape)}",
                 where=where,
-                hint=_DEFECT,
+                hint=self.remedy,
             )
         if not expected.numel():
             return
@@ -187,7 +192,7 @@ class Comparison:
 
     def _judge(self, key: Key, where: Location | str, relative: float, why: str) -> None:
         """Count a difference above the tolerance as rounding, or refuse it."""
-        hint = _DEFECT
+        hint = self.remedy
         if self.result.tolerance < CAP and relative <= CHAOS:  # only float64 is held to so little
             if self.rounding.explains(key, relative):
                 self.result = replace(self.result, rounded=self.result.rounded + 1)
@@ -196,7 +201,7 @@ class Comparison:
                 "; the last bits of its weights change the original itself by "
                 f"{self.rounding.at(key):.1e} there"
             )
-            hint = _AMPLIFIED if self.rounding.is_amplified(key, relative) else _DEFECT
+            hint = _AMPLIFIED if self.rounding.is_amplified(key, relative) else self.remedy
         raise VerificationError(
             f"{key[0]} differs from the original by {relative:.2e} of its largest "
             f"value, more than {self.result.tolerance:.0e} ({self.result.dtype})",

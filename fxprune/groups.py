@@ -127,9 +127,10 @@ class Group:
 def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
     """All groups of a traced model, in the order in which the graph produces them.
 
-    Two channels are in one group if they occur on the same parameter axes, are of one kind, and
-    are both free or pinned for the same reason. So every parameter axis is a union of whole groups,
-    and a ratio for each group is the ratio of every axis.
+    Two channels are in one group if they occur on the same parameter axes, are of one kind, are
+    both free or pinned for the same reason, and are no two labels of one position. So every
+    parameter axis is a union of whole groups, and a ratio for each group is the ratio of every
+    axis.
     """
     labels = trace.labels
     occurrences = [
@@ -147,9 +148,9 @@ def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
     kinds = _kinds(labels, occurrences)
     kinds[_copies(labels, appearance, producers, kinds)] = _KINDS.index("copies")
     keys = np.stack([signature[ids], labels.pins(ids).astype(np.uint64), kinds[ids]])
-    _, family = np.unique(keys, axis=1, return_inverse=True)
-    order = np.lexsort((ids, appearance[ids], family.ravel()))
-    starts = np.flatnonzero(np.diff(family.ravel()[order]))
+    family = _told_apart(_numbered(keys), ids, occurrences, len(labels))
+    order = np.lexsort((ids, appearance[ids], family))
+    starts = np.flatnonzero(np.diff(family[order]))
     families = np.split(ids[order], starts + 1) if ids.size else []
     families.sort(key=lambda members: (appearance[members[0]], members[0]))
     where = _occurrences_of(families, occurrences, len(labels))
@@ -166,6 +167,37 @@ def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
         name = _name(nodes.get(producer.node) if producer else None, kind, occurs[0][0])
         groups.append(Group(name, kind, pinned, members, producer, occurs))
     return _with_unique_names(groups)
+
+
+def _numbered(keys: NDArray[np.uint64]) -> Ids:
+    """For each column the number of its family: equal columns have one."""
+    _, family = np.unique(keys, axis=1, return_inverse=True)
+    numbers: Ids = family.ravel()
+    return numbers
+
+
+def _told_apart(
+    family: Ids, ids: Ids, occurrences: Sequence[Occurrence], count: int
+) -> NDArray[np.int64]:
+    """Families without ids that meet at a position: they divide by the vectors that they are in.
+
+    Key heads and the query heads of each occur on the same axes of a fused projection.
+    """
+    family_of = np.full(count, -1, dtype=np.int64)
+    family_of[ids] = family
+    vectors_of = np.zeros(count, dtype=np.uint64)
+    weights = np.random.default_rng(1)
+    meeting = np.zeros(len(ids) + 1, dtype=np.bool_)
+    for _, _, vectors in occurrences:
+        if len(vectors) == 1:
+            continue
+        for k, vector in enumerate(vectors):
+            for other in vectors[:k]:
+                same = (family_of[vector] == family_of[other]) & (vector != other)
+                meeting[family_of[vector[same]]] = True
+            vectors_of[np.unique(vector)] += weights.integers(1, 2**63, dtype=np.uint64)
+    apart = np.where(meeting[family], vectors_of[ids], np.uint64(0))
+    return _numbered(np.stack([family.astype(np.uint64), apart]))
 
 
 def parameter_axes(trace: Trace) -> Iterator[tuple[str, int, Axis]]:
@@ -212,19 +244,22 @@ def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[n
     Rows of a refinement that became a batch axis of a contraction are heads, their columns head
     dims. Otherwise the columns are channels, taken equally from each row, and the rows are groups;
     unless all columns are pinned, or are the pieces of a view that only the rows come out of (a
-    maxout), then the rows are the channels.
+    maxout), then the rows are the channels. What meets heads at a position of a parameter, such as
+    the values of a key head that all heads share, are head dims too.
     """
     kinds = np.zeros(len(labels), dtype=np.uint64)
     batch = np.zeros(len(labels), dtype=np.bool_)
-    for leaf in labels.expand(labels.batch_ids and [np.concatenate(labels.batch_ids)]):
+    of_batch = labels.batch_ids and [np.concatenate(labels.batch_ids)]
+    for leaf in labels.expand(of_batch, keep_pinned=True):
         batch[leaf] = True
     batch[0] = False
     heads = []
     for refinement in labels.refinements:
         rows = np.concatenate([[0], *labels.expand([refinement.rows])])
         columns = np.concatenate([[0], *labels.expand([refinement.columns])])
-        if batch[rows].any():
-            heads.append((rows, columns))
+        all_rows = np.concatenate([[0], *labels.expand([refinement.rows], keep_pinned=True)])
+        if batch[all_rows].any():
+            heads.append((all_rows, columns))
         elif rows.any() and (
             refinement.prefer_rows
             or (_is_view(refinement.place) and _ends_before(columns, rows, occurrences))
@@ -235,7 +270,20 @@ def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[n
     for rows, columns in heads:
         kinds[rows] = _KINDS.index("heads")
         kinds[columns] = _KINDS.index("head_dims")
+    beside = _beside_heads(kinds, occurrences)
+    kinds[beside[~labels.is_pinned(beside)]] = _KINDS.index("head_dims")
     return kinds
+
+
+def _beside_heads(kinds: NDArray[np.uint64], occurrences: Sequence[Occurrence]) -> Ids:
+    """The ids that share a position of a parameter with heads and are none themselves."""
+    found = [np.zeros(0, dtype=np.int64)]
+    for _, _, vectors in occurrences:
+        if len(vectors) > 1:
+            ids = np.stack(vectors)
+            is_head = (kinds[ids] == _KINDS.index("heads")) & (ids != 0)
+            found.append(ids[is_head.any(axis=0) & ~is_head & (ids != 0)])
+    return np.unique(np.concatenate(found))
 
 
 def _copies(

@@ -146,9 +146,10 @@ class LabelMode(DispatchMode):
     def note_reads(self, call: Call, rule: Rule | None) -> None:
         """Note which positions of state tensors meet anything else, be it by way of slices.
 
-        What is computed of state tensors alone stands for them, but for axes that are summed over.
+        What is computed of state tensors and known positions alone stands for them, but for axes
+        that are summed over.
         """
-        operands = call.tensors()
+        operands = [t for t in call.tensors() if hasattr(t, STATE_NAME) or value_of(t) is None]
         names = [getattr(operand, STATE_NAME, None) for operand in operands]
         self.trace.touched.update(name for name in names if name is not None)
         is_state = None not in names and rule is not None

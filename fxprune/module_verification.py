@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 
 _OUTPUT = "output"
 
+_OWN_NUMBERS = (
+    "forward may compute with a number that it reads off a width (the scale of attention, a size to"
+    ' split at): pass emit="graph", which keeps the original\'s numbers, leave these channels alone'
+    " (ignore=, heads=False), or set the attribute that it comes from with @fxprune.fixer"
+)
 _OTHER_PATH = {
     "why": "forward decides by values, and was analyzed on other inputs",
     "hint": "analyze on inputs that take this path",
@@ -95,6 +100,11 @@ class ModuleComparison(Comparison):
             if ours.value is not None and theirs.value is not None:
                 where = "" if key[0] == _OUTPUT else key[0]
                 self.compare_tensor(key, where, self.kept(ours.value, ours.axes), theirs.value)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a difference."""
+        return _OWN_NUMBERS
 
     def again(self, precision: Precision) -> ModuleComparison:
         """The same comparison from the start, in another precision."""

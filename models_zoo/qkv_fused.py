@@ -61,6 +61,22 @@ class ByChunk(Fused):
         return self.project(attend(q, k, v))
 
 
+class Grouped(nn.Module):
+    """Six query heads, two key heads and two value heads, cut apart by position (Phi-3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(20, (6 + 2 + 2) * 4)
+        self.project = nn.Linear(6 * 4, 20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, tokens, 20) to the same shape; each key head serves three query heads."""
+        q, k, v = self.qkv(x).split((24, 8, 8), dim=-1)
+        q, k, v = (t.unflatten(-1, (-1, 4)).transpose(1, 2) for t in (q, k, v))
+        k, v = (t.repeat_interleave(3, dim=1) for t in (k, v))
+        return self.project(attend(q, k, v))
+
+
 class BySplit(Fused):
     """Heads first, of three times 6 dims, which are split: heads are outermost (GPT-NeoX)."""
 
@@ -104,6 +120,7 @@ MODELS = (
     _entry("qkv_fused", ByIndex, "reshape-permute, indexed; all sizes are literals"),
     _entry("qkv_fused_unbind", ByUnbind, "reshape-permute, unbound; sdpa's default scale"),
     _entry("qkv_fused_chunk", ByChunk, "three chunks; the dims of v are their own"),
+    _entry("qkv_fused_grouped", Grouped, "key heads and their query heads are on the same axes"),
     _entry("qkv_fused_split", BySplit, "heads outermost, then split"),
     _entry("qkv_fused_split_dim", BySplitOfThree, "the axis of three is split and squeezed"),
     _entry("qkv_fused_einsum", ByEinsum, "slices, and einsum"),

@@ -2,11 +2,13 @@
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fxprune import DependencyGraph, Diagnostic, PlanError, analyze
+from fxprune.groups import parameter_axes
 from models_zoo import ZOO
 
 NAMES = sorted(ZOO)
@@ -52,6 +54,15 @@ def test_every_parameter_axis_is_a_union_of_whole_groups(name: str) -> None:
         for member in group.members:
             present = set(member.channels.tolist()) - {-1}
             assert present == set(range(group.size)), f"{group.name} on {member}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_two_channels_of_a_group_meet_at_a_position(name: str) -> None:
+    deps = analyzed(name)
+    for _, _, axis in parameter_axes(deps.trace):
+        vectors = deps.trace.labels.expand(axis.vectors)
+        for group in deps.groups if len(vectors) > 1 else ():
+            assert np.isin(np.stack(vectors), group.ids).sum(axis=0).max() <= 1, group.name
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -250,6 +250,25 @@ def test_query_heads_that_share_a_key_head_are_counted_anew() -> None:
     assert attention.num_key_value_groups == 2
 
 
+def test_heads_whose_slopes_are_fixed_stay_and_their_dims_stay_head_dims() -> None:
+    kinds = {
+        (group.kind, group.size, group.pinned is None)
+        for group in analyzed("bloom").groups
+        if group.name.startswith("transformer.h.0.self_attention")
+    }
+    assert kinds == {("heads", 4, False), ("channels", 1, False), ("head_dims", 16, True)}
+
+
+@pytest.mark.parametrize("model_type", ["phi3", "falcon"])
+def test_key_heads_and_query_heads_of_a_fused_projection_go_apart(model_type: str) -> None:
+    heads = [g for g in analyzed(model_type).groups if g.kind == "heads" and g.pinned is None]
+    assert {group.size for group in heads} == {2}
+    for number in (0, 1):
+        ratios = {group.name: 0.5 for group in heads if group.name.endswith(f"#{number}")}
+        report = shrunk(model_type, ratios=ratios).meta["fxprune"]
+        assert report.verification.relative < 1e-12
+
+
 # Generating
 
 GREEDY = {
@@ -264,7 +283,11 @@ def inputs_of(model_type: str, **others: torch.Tensor) -> dict[str, torch.Tensor
     return {**architectures()[model_type].inputs(), **others}
 
 
-@pytest.mark.parametrize("model_type", ["llama", "qwen2_moe", "mamba", "gpt2"])
+DECODERS = ["llama", "qwen2_moe", "mamba", "gpt2", "openai-gpt", "gpt_bigcode", "codegen", "phi3"]
+ALIBI_AND_OTHERS = ["bloom", "mpt", "falcon", "olmo", "xglm"]
+
+
+@pytest.mark.parametrize("model_type", [*DECODERS, *ALIBI_AND_OTHERS])
 def test_the_shrunk_decoder_generates_with_and_without_a_cache(model_type: str) -> None:
     small = shrunk(model_type, ratio=0.5)
     inputs = inputs_of(model_type)

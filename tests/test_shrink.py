@@ -230,19 +230,22 @@ def test_every_wrong_input_is_refused_and_changes_nothing(tmp_path: Path) -> Non
 
 
 class Tables(nn.Module):
-    """Adds the first rows of a table, as many as there are tokens, and masks by another table."""
+    """Adds the first rows of two tables, as many as there are tokens, and masks by another."""
 
     mask: Tensor
+    sines: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.embed, self.head = nn.Linear(5, 8), nn.Linear(8, 3)
         self.positions = nn.Parameter(torch.randn(16, 5))
         self.register_buffer("mask", torch.randn(16, 16).tril())
+        self.register_buffer("sines", torch.randn(17, 8))
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.shape[1]
         x = self.embed(x) + self.embed(self.positions * 0.5)[:tokens]
+        x = x + self.sines.index_select(0, torch.arange(tokens) + 1)
         return self.head(self.mask[:tokens, :tokens] @ x)
 
 
@@ -254,6 +257,7 @@ def test_a_table_can_be_read_further_than_with_the_example_inputs(tokens: int) -
     small = fxprune.shrink(model, plan)
     assert small.get_parameter("positions").shape == (16, 5)
     assert small.get_buffer("mask").shape == (16, 16)
+    assert small.get_buffer("sines").shape == (17, 4)
     fxprune.verify(model, small, plan, torch.randn(2, tokens, 5))
 
 

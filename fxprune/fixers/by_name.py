@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 _SHARED = re.compile(r"key_value_groups$")
 _HEADS = re.compile(r"(^|_)n?heads?$|^num_.*heads$|^n_.*heads?$")
 _HEAD_DIMS = re.compile(r"head_(dim|size|width|channels)$|(^|_)(dim_head|d_head|d_kv)$|_proj_dim$")
-_INNER = re.compile(r"all_head|inner|^attn_dim$|head.*total")
+_INNER = re.compile(r"all_head|inner|^attn_dim$|head.*total|^split_size$")
 _WIDTHS = re.compile(r"dim|channel|feature|hidden|embed|width|planes|filters|d_model|_size$|shape$")
 _HEAD_KINDS: tuple[Kind, ...] = ("heads", "head_dims")
 _OTHER_SIZES = re.compile(r"kernel|window|patch|image|img|grid|pool|vocab|max_|batch|chunk|seq")
 
 
 def by_name(module: nn.Module, widths: Widths) -> dict[str, Any]:
-    """Whole numbers of a module (and tuples of one) that follow from the new widths."""
+    """Whole numbers of a module (and tuples of them) that follow from the new widths."""
     found: dict[str, Any] = {}
     for name, value in vars(module).items():
         if type(value) is int:
             found[name] = _followed(name, value, widths)
-        elif type(value) is tuple and len(value) == 1 and type(value[0]) is int:
-            found[name] = (_followed(name, value[0], widths),)
+        elif type(value) is tuple and all(type(part) is int for part in value):
+            found[name] = tuple(_followed(name, part, widths) for part in value)
     return found
 
 
@@ -59,7 +59,10 @@ def _is_width(name: str) -> bool:
 
 
 def _width(name: str, old: int, widths: Widths) -> int:
-    """What became of all axes that were as long, if they agree; those of heads go by themselves."""
+    """What became of all axes that were as long, if they agree; those of heads go by themselves.
+
+    A module that has no such axis is told by what it takes.
+    """
     heads = {
         (member.parameter, member.dim)
         for kind in _HEAD_KINDS
@@ -71,6 +74,7 @@ def _width(name: str, old: int, widths: Widths) -> int:
         for parameter, dim, size, new in widths.parameters()
         if size == old
     ]
+    axes = axes or [(False, new) for size, new in widths.input_sizes() if size == old]
     of_heads = bool(_INNER.search(name))
     found = {new for is_head, new in axes if is_head == of_heads} or {new for _, new in axes}
     return found.pop() if len(found) == 1 else old

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from fxprune.fixers.by_name import by_name
@@ -17,10 +18,33 @@ def conv1d(module: Any, widths: Widths) -> dict[str, Any]:
     return {"nx": module.weight.shape[0], "nf": module.weight.shape[1]}
 
 
-@fixer_by_name("transformers.models.gpt2.modeling_gpt2.GPT2Attention")
-def gpt2_attention(module: Any, widths: Widths) -> dict[str, Any]:
-    """Queries, keys and values are cut apart by the width of each."""
-    return {**by_name(module, widths), "split_size": module.c_proj.weight.shape[0]}
+@fixer_by_name("transformers.models.gpt_bigcode.modeling_gpt_bigcode.GPTBigCodeAttention")
+def gpt_bigcode_attention(module: Any, widths: Widths) -> dict[str, Any]:
+    """Queries, keys and values are cut apart by the width of all heads, and of one."""
+    inner = module.c_proj.weight.shape[1]
+    others = module.c_attn.weight.shape[0] - inner
+    return {**by_name(module, widths), "embed_dim": inner, "kv_dim": others // 2}
+
+
+@fixer_by_name("transformers.models.codegen.modeling_codegen.CodeGenAttention")
+def codegen_attention(module: Any, widths: Widths) -> dict[str, Any]:
+    """Queries, values and keys alternate from shard to shard, each of some heads."""
+    return {
+        **by_name(module, widths),
+        "embed_dim": module.out_proj.weight.shape[1],
+        "mp_num": widths.count(module.mp_num, "heads"),
+    }
+
+
+@fixer_by_name(
+    "transformers.models.phi3.modeling_phi3.Phi3Attention",
+)
+def phi3_attention(module: Any, widths: Widths) -> dict[str, Any]:
+    """Forward reads the number of heads from the configuration, so it gets one of its own."""
+    found = by_name(module, widths)
+    config = copy(module.config)
+    config.num_attention_heads = module.o_proj.weight.shape[1] // found["head_dim"]
+    return {**found, "config": config}
 
 
 @fixer_by_name(

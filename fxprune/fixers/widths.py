@@ -56,6 +56,11 @@ class Widths:
                 for dim, axis in enumerate(axes):
                     yield name, dim, axis.size, self.layout.size(axis)
 
+    def input_sizes(self) -> Iterator[tuple[int, int]]:
+        """Old and new size of every axis of the first input; none if there is none."""
+        if self.first_input is not None:
+            yield from zip(self.first_input.shape, self.input, strict=True)
+
     def groups(self, kind: Kind) -> Iterator[tuple[Group, int]]:
         """Groups of a kind on the module's parameters, and how many channels of each stay."""
         prefix = f"{self.path}." if self.path else ""

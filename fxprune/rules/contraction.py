@@ -57,9 +57,10 @@ def baddbmm(call: Call) -> None:
 
 
 def _batched(call: Call, a: list[Axis], b: list[Axis]) -> None:
+    for axis in (a[0], b[0]):  # before one pins the other: pinned heads are heads, too
+        call.labels.mark_batch(axis)
     call.labels.unify(a[0], b[0])
     call.labels.unify(a[2], b[1])
-    call.labels.mark_batch(a[0])
 
 
 @rule(aten.mv, sums={"self": 1})
