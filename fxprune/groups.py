@@ -242,24 +242,21 @@ def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[n
     """For each id the number of its kind.
 
     Rows of a refinement that became a batch axis of a contraction are heads, their columns head
-    dims. Otherwise the columns are channels, taken equally from each row, and the rows are groups;
-    unless all columns are pinned, or are the pieces of a view that only the rows come out of (a
-    maxout), then the rows are the channels. What meets heads at a position of a parameter, such as
-    the values of a key head that all heads share, are head dims too.
+    dims, if they became another axis of one. Otherwise the columns are channels, taken equally from
+    each row, and the rows are groups; unless all columns are pinned, or are the pieces of a view
+    that only the rows come out of (a maxout), then the rows are the channels. Axes of a contraction
+    that meet heads at a position of a parameter, such as the values of a key head that all heads
+    share, are head dims too.
     """
     kinds = np.zeros(len(labels), dtype=np.uint64)
-    batch = np.zeros(len(labels), dtype=np.bool_)
-    of_batch = labels.batch_ids and [np.concatenate(labels.batch_ids)]
-    for leaf in labels.expand(of_batch, keep_pinned=True):
-        batch[leaf] = True
-    batch[0] = False
+    batch, inner = _met(labels, labels.batch_ids), _met(labels, labels.inner_ids)
     heads = []
     for refinement in labels.refinements:
         rows = np.concatenate([[0], *labels.expand([refinement.rows])])
         columns = np.concatenate([[0], *labels.expand([refinement.columns])])
         all_rows = np.concatenate([[0], *labels.expand([refinement.rows], keep_pinned=True)])
         if batch[all_rows].any():
-            heads.append((all_rows, columns))
+            heads.append((all_rows, columns if inner[columns].any() else columns[:0]))
         elif rows.any() and (
             refinement.prefer_rows
             or (_is_view(refinement.place) and _ends_before(columns, rows, occurrences))
@@ -271,8 +268,17 @@ def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[n
         kinds[rows] = _KINDS.index("heads")
         kinds[columns] = _KINDS.index("head_dims")
     beside = _beside_heads(kinds, occurrences)
-    kinds[beside[~labels.is_pinned(beside)]] = _KINDS.index("head_dims")
+    kinds[beside[inner[beside] & ~labels.is_pinned(beside)]] = _KINDS.index("head_dims")
     return kinds
+
+
+def _met(labels: LabelAlgebra, vectors: Sequence[Ids]) -> NDArray[np.bool_]:
+    """For each id whether it is on any of the vectors, pinned or not."""
+    found = np.zeros(len(labels), dtype=np.bool_)
+    for leaf in labels.expand(vectors and [np.concatenate(vectors)], keep_pinned=True):
+        found[leaf] = True
+    found[0] = False
+    return found
 
 
 def _beside_heads(kinds: NDArray[np.uint64], occurrences: Sequence[Occurrence]) -> Ids:

@@ -23,7 +23,7 @@ _HEAD_DIMS = re.compile(r"head_(dim|size|width|channels)$|(^|_)(dim_head|d_head|
 _INNER = re.compile(r"all_head|inner|^attn_dim$|head.*total|^split_size$")
 _WIDTHS = re.compile(r"dim|channel|feature|hidden|embed|width|planes|filters|d_model|_size$|shape$")
 _HEAD_KINDS: tuple[Kind, ...] = ("heads", "head_dims")
-_OTHER_SIZES = re.compile(r"kernel|window|patch|image|img|grid|pool|vocab|max_|batch|chunk|seq")
+_OTHER_SIZES = re.compile(r"kernel|window|patch|image|img|grid|pool|vocab|max_|batch|chunk|seq|shift|stride")
 
 
 def by_name(module: nn.Module, widths: Widths) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def _followed(name: str, old: int, widths: Widths) -> int:
             return widths.count(old, "heads")
         if _HEAD_DIMS.search(name) and not _INNER.search(name):
             new = widths.count(old, "head_dims")
-            if new != old:
+            if new != old or any(group.size == old for group, _ in widths.groups("head_dims")):
                 return new
     except RewriteError:
         return old

@@ -187,9 +187,11 @@ class LabelAlgebra(LabelStore):
                 self.refine(digit.ids, inside[0] // digit.inner, self.place)
         return self.version != before
 
-    def mark_batch(self, axis: Axis) -> None:
-        """Note that an axis is a batch axis of a contraction: rows that get there are heads."""
+    def mark_batch(self, axis: Axis, inner: Sequence[Axis]) -> None:
+        """Note the batch axis of a contraction and the other axes: rows and columns of heads."""
         self.batch_ids += self.leaves(axis)
+        for other in inner:
+            self.inner_ids += self.leaves(other)
 
     def copies_axis(self, size: int) -> Axis:
         """The axis of an expanded dim: copies of one position, each of which can go alone."""

@@ -59,6 +59,7 @@ class LabelStore:
         self.pin_places: list[Any] = [None, None]
         self.refinements: list[Refinement] = []
         self.batch_ids: list[Ids] = []
+        self.inner_ids: list[Ids] = []
         self.copy_ids: list[tuple[Ids, Any]] = []
         self._pinned_by[0] = 1
 
@@ -70,7 +71,7 @@ class LabelStore:
         twin = copy.copy(self)
         for name in ("_parent", "_left", "_right", "_pinned_by"):
             setattr(twin, name, getattr(self, name).copy())
-        for name in ("reasons", "pin_places", "refinements", "batch_ids", "copy_ids"):
+        for name in ("reasons", "pin_places", "refinements", "batch_ids", "inner_ids", "copy_ids"):
             setattr(twin, name, list(getattr(self, name)))
         twin.version = next(_VERSIONS)
         return twin

@@ -74,7 +74,7 @@ def attention(call: Call) -> None:
     if heads.size != key[1].size:
         heads, _ = labels.split(heads, key[1].size, heads.size // key[1].size)
     labels.unify(heads, key[1])
-    labels.mark_batch(query[1])
+    labels.mark_batch(query[1], [query[3], value[3]])
     mask = _mask(call)
     if mask is not None:
         scores = [query[0], query[1], query[2], key[2]]

@@ -57,8 +57,8 @@ def baddbmm(call: Call) -> None:
 
 
 def _batched(call: Call, a: list[Axis], b: list[Axis]) -> None:
-    for axis in (a[0], b[0]):  # before one pins the other: pinned heads are heads, too
-        call.labels.mark_batch(axis)
+    for axes in (a, b):  # before one pins the other: pinned heads are heads, too
+        call.labels.mark_batch(axes[0], axes[1:])
     call.labels.unify(a[0], b[0])
     call.labels.unify(a[2], b[1])
 

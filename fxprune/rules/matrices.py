@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
+from fxprune.labels import Axis
 from fxprune.rules.call import Call
 from fxprune.rules.registry import rule
 
@@ -65,13 +66,18 @@ def cdist(call: Call) -> None:
     """(..., P, M), (..., R, M) -> (..., P, R): what is zero on both sides adds no distance."""
     a, b = call.axes("x1"), call.axes("x2")
     call.labels.unify(a[-1], b[-1])
+    call.result([*_batch(call, a, b), a[-2], b[-2]])
+
+
+def _batch(call: Call, a: Sequence[Axis], b: Sequence[Axis]) -> list[Axis]:
+    """The axes before the last two of both operands, which broadcast."""
     batch = []
-    for back in range(call.out.dim(), 2, -1):
+    for back in range(max(len(a), len(b)), 2, -1):
         wide = [x[-back] for x in (a, b) if len(x) >= back and x[-back].size != 1]
         for other in wide[1:]:
             call.labels.unify(wide[0], other)
         batch.append(wide[0] if wide else call.pinned(1))
-    call.result([*batch, a[-2], b[-2]])
+    return batch
 
 
 @rule(aten._pdist_forward, sums={"self": 1})
@@ -96,7 +102,7 @@ def grouped_mm(call: Call) -> None:
     cut = "offsets of a grouped product count these positions"
     if len(a) == len(b) == 3:
         labels.unify(a[0], b[0])
-        labels.mark_batch(a[0])
+        labels.mark_batch(a[0], [*a[1:], *b[1:]])
     elif len(a) == 2:
         call.pin([a[0] if len(b) == 3 else a[1]], cut)
         call.pin(b[:-2], PICKED)
@@ -138,6 +144,16 @@ def whole_matrix(call: Call) -> None:
         fits = out.dim() >= len(batch)
         known = batch if fits else []
         call.label(out, [*known, *[call.pinned(size) for size in out.shape[len(known) :]]])
+
+
+@rule(aten.linalg_solve_triangular)
+def solve(call: Call) -> None:
+    """A X = B, or X A = B: every unknown depends on the whole of A; right-hand sides pass."""
+    a, b = call.axes("self"), list(call.axes("B"))
+    unknown = -2 if call.arg("left") else -1
+    call.pin([*a[-2:], b[unknown]], "an equation needs all unknowns")
+    b[unknown] = call.pinned(b[unknown].size)
+    call.result([*_batch(call, a, b), *b[-2:]])
 
 
 @rule(aten.linalg_cross)

@@ -26,7 +26,7 @@ ENCODERS = (
     ),
     architecture("mpnet", text, **TEXT),
     architecture("convbert", text, **TEXT, embedding_size=64),
-    architecture("squeezebert", text, **TEXT, embedding_size=64),
+    architecture("squeezebert", text, "AutoModelForMaskedLM", **TEXT, embedding_size=64),
     architecture("roformer", text, **TEXT, embedding_size=64),
     architecture("rembert", text, **TEXT, input_embedding_size=32, output_embedding_size=32),
     architecture("mobilebert", text, **TEXT, embedding_size=32, intra_bottleneck_size=32),

@@ -34,6 +34,7 @@ ORACLE_ONLY = {
     "matrices.cross": "vector products, as in networks on geometry",
     "matrices.grouped_mm": "torch._grouped_mm, which wants widths of whole 16 bytes",
     "matrices.pdist": "distances within one set of points",
+    "matrices.solve": "equations with a triangular matrix, as in Qwen3-Next",
     "matrices.whole_matrix": "a decomposition or inverse of a matrix, as in whitening",
     "movement.narrow": "narrow_copy; narrow itself is a slice",
     "movement.repeat_interleave": "repeat_interleave as one operator; it comes in its parts",

@@ -95,6 +95,20 @@ MATRICES = [
         )
     ),
     Sample(aten.linalg_householder_product.default, (x(4, 3, 3), x(4, 3)), 4),
+    *(
+        Sample(
+            aten.linalg_solve_triangular.default,
+            (definite(*a), x(*b)),
+            free,
+            {"upper": True, "left": left},
+        )
+        for a, b, left, free in (
+            ((4, 3, 3), (4, 3, 5), True, 4 + 5),
+            ((4, 3, 3), (4, 5, 3), False, 4 + 5),
+            ((3, 3), (2, 3, 5), True, 2 + 5),
+            ((4, 3, 3), (1, 3, 5), True, 4 + 5),
+        )
+    ),
     Sample(aten.linalg_cross.default, (x(2, 3), x(2, 3)), 2),
     Sample(aten.linalg_cross.default, (x(3, 4), x(3, 1)), 4, {"dim": 0}),
 ]
