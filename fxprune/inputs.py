@@ -11,7 +11,7 @@ import torch.fx
 from torch.utils import _pytree as pytree
 
 from fxprune.errors import InputError, first_line
-from fxprune.values import tensors
+from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -231,21 +231,14 @@ class InputSpec:
 
 def describe(values: Sequence[Any]) -> tuple[Any, ...]:
     """Values with every tensor replaced by its InputSpec."""
-    return tuple(
-        pytree.tree_map(lambda v: InputSpec.of(v) if isinstance(v, torch.Tensor) else v, value)
-        for value in values
-    )
+    return tuple(mapped(InputSpec.of, value) for value in values)
 
 
 def materialize(specs: Sequence[Any], seed: int | None) -> tuple[Any, ...]:
     """Values of described inputs: random ones for a seed, meta tensors for None."""
     generator = torch.Generator().manual_seed(seed or 0)
 
-    def make(value: Any) -> Any:
-        if not isinstance(value, InputSpec):
-            return value
-        return value.empty() if seed is None else value.sample(generator)
+    def make(spec: InputSpec) -> torch.Tensor:
+        return spec.empty() if seed is None else spec.sample(generator)
 
-    return tuple(
-        pytree.tree_map(make, spec, is_leaf=lambda v: isinstance(v, InputSpec)) for spec in specs
-    )
+    return tuple(mapped(make, spec, kind=InputSpec) for spec in specs)

@@ -71,18 +71,20 @@ def copied(value: Any) -> Any:
     return mapped(lambda tensor: tensor.clone(), value)
 
 
-def mapped(function: Callable[[torch.Tensor], Any], value: Any, room: int = _ROOM) -> Any:
-    """A value with every tensor replaced by what a function makes of it."""
+def mapped(
+    function: Callable[[Any], Any], value: Any, room: int = _ROOM, *, kind: type = torch.Tensor
+) -> Any:
+    """A value with every tensor (or what else is of a kind) replaced by what a function makes."""
 
     def replaced(leaf: Any) -> Any:
-        if isinstance(leaf, torch.Tensor):
+        if isinstance(leaf, kind):
             return function(leaf)
         attributes = parts(leaf) if room else None
         if attributes is None:
             return leaf
         twin = copy.copy(leaf)
         for name, item in attributes.items():
-            object.__setattr__(twin, name, mapped(function, item, room - 1))
+            object.__setattr__(twin, name, mapped(function, item, room - 1, kind=kind))
         return twin
 
     return pytree.tree_map(replaced, value)

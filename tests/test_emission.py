@@ -2,9 +2,10 @@
 
 import copy
 import pickle
+from dataclasses import dataclass
 from functools import partial
 from types import MethodType
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -92,6 +93,68 @@ def test_it_computes_what_the_graph_computes() -> None:
     module = fxprune.shrink(model, plan, SEQUENCES, emit="module")
     torch.testing.assert_close(module(SEQUENCES), graph(SEQUENCES))
     assert module.state_dict().keys() == graph.state_dict().keys()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a model may take in one piece."""
+
+    features: Tensor
+    scale: float = 2.0
+
+
+class TakesSample(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(12, 16), nn.Linear(16, 3)
+
+    def forward(self, sample: Sample) -> Tensor:
+        return self.second(self.first(sample.features).relu() * sample.scale)
+
+
+@pytest.mark.parametrize("emit", ["graph", "module"])
+@pytest.mark.parametrize("given", [True, False])
+def test_dataclasses_are_inputs(emit: Literal["graph", "module"], given: bool) -> None:
+    model, inputs = randomize(TakesSample()).eval(), (Sample(X),)
+    plan = fxprune.plan(model, inputs, ratio=0.5)
+    small = fxprune.shrink(model, plan, inputs if given else None, emit=emit)
+    assert small.meta["fxprune"].verification.relative < 1e-12
+    assert small(Sample(X[:2])).shape == (2, 3)
+
+
+class EmbedsAlongWidths(nn.Module):
+    """Has tuples of widths as attributes, one of them in a module without parameters."""
+
+    class Scale(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.shape = (1, width)
+            self.weight = nn.Parameter(torch.ones(width))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.weight.view(self.shape)
+
+    class Norm(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.normalized_shape = (width,)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.layer_norm(x, self.normalized_shape)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(12, 16), nn.Linear(16, 3)
+        self.scale, self.norm = self.Scale(16), self.Norm(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.norm(self.scale(self.first(x))))
+
+
+def test_tuples_of_widths_follow_and_modules_without_parameters_go_by_their_input() -> None:
+    small = shrunk(EmbedsAlongWidths().eval(), X)
+    assert small.scale.shape == (1, 8)
+    assert small.norm.normalized_shape == (8,)
 
 
 def test_other_batches_and_lengths_run() -> None:

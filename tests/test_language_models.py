@@ -285,9 +285,10 @@ def inputs_of(model_type: str, **others: torch.Tensor) -> dict[str, torch.Tensor
 
 DECODERS = ["llama", "qwen2_moe", "mamba", "gpt2", "openai-gpt", "gpt_bigcode", "codegen", "phi3"]
 ALIBI_AND_OTHERS = ["bloom", "mpt", "falcon", "olmo", "xglm"]
+STATES = ["mamba2", "zamba2", "qwen3_next", "deepseek_v3"]
 
 
-@pytest.mark.parametrize("model_type", [*DECODERS, *ALIBI_AND_OTHERS])
+@pytest.mark.parametrize("model_type", [*DECODERS, *ALIBI_AND_OTHERS, *STATES])
 def test_the_shrunk_decoder_generates_with_and_without_a_cache(model_type: str) -> None:
     small = shrunk(model_type, ratio=0.5)
     inputs = inputs_of(model_type)
@@ -299,6 +300,13 @@ def test_the_shrunk_decoder_generates_with_and_without_a_cache(model_type: str) 
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(plain.logits[0], small(**inputs).logits[:, -1])
+
+
+def test_states_that_begin_as_zeros_have_the_new_width() -> None:
+    small, inputs = shrunk("rwkv", ratio=0.5), inputs_of("rwkv")
+    cached = small.generate(**inputs, **GREEDY, use_cache=True)
+    with torch.no_grad():
+        torch.testing.assert_close(cached.logits[0], small(**inputs).logits[:, -1])
 
 
 def test_sequences_that_are_padded_generate_too() -> None:

@@ -23,7 +23,9 @@ _HEAD_DIMS = re.compile(r"head_(dim|size|width|channels)$|(^|_)(dim_head|d_head|
 _INNER = re.compile(r"all_head|inner|^attn_dim$|head.*total|^split_size$")
 _WIDTHS = re.compile(r"dim|channel|feature|hidden|embed|width|planes|filters|d_model|_size$|shape$")
 _HEAD_KINDS: tuple[Kind, ...] = ("heads", "head_dims")
-_OTHER_SIZES = re.compile(r"kernel|window|patch|image|img|grid|pool|vocab|max_|batch|chunk|seq|shift|stride")
+_OTHER_SIZES = re.compile(
+    r"kernel|window|shift|stride|patch|image|img|grid|pool|vocab|max_|batch|chunk|seq"
+)
 
 
 def by_name(module: nn.Module, widths: Widths) -> dict[str, Any]:

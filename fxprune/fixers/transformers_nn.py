@@ -88,6 +88,13 @@ def prophetnet_stack(module: Any, widths: Widths) -> dict[str, Any]:
     return {**by_name(module, widths), "config": _with(module.config, **heads)}
 
 
+@fixer_by_name("transformers.models.rwkv.modeling_rwkv.RwkvModel")
+def rwkv_model(module: Any, widths: Widths) -> dict[str, Any]:
+    """States begin as zeros of the hidden width."""
+    width = module.embeddings.weight.shape[1]
+    return {"config": _with(module.config, hidden_size=width)}
+
+
 def _with(config: Any, **numbers: int) -> Any:
     own = copy(config)
     for name, number in numbers.items():
