@@ -18,6 +18,8 @@ from torch.utils import _pytree as pytree
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from fxprune.size_decisions import SizeOf, Source
+
 aten = torch.ops.aten
 Spot: TypeAlias = tuple[int, int]
 """A number in a graph: the number of its node, and its number among the leaves of the arguments."""
@@ -32,14 +34,24 @@ class Record:
     Attributes:
         graph: ATen operators; the placeholders are the operands, then the state.
         constants: tensors that the computation made of nothing.
+        decisions: comparisons of sizes, all of them true, that the code decided by.
     """
 
     graph: fx.Graph
     constants: dict[str, torch.Tensor]
+    decisions: tuple[Source, ...] = ()
 
     def copy(self) -> Record:
         """The same record with a graph of its own."""
-        return Record(copy.deepcopy(self.graph), self.constants)
+        return Record(copy.deepcopy(self.graph), self.constants, self.decisions)
+
+    def size(self, of: SizeOf) -> int:
+        """The size of a dim of a node."""
+        return self._shapes[of.node][of.dim]
+
+    @cached_property
+    def _shapes(self) -> dict[str, Sequence[int]]:
+        return {node.name: node.meta["val"].shape for node, _ in self.dims}
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

@@ -20,10 +20,11 @@ from fxprune.errors import FxPruneError, RewriteError, first_line
 from fxprune.interpretation import decomposed_attention, replay
 from fxprune.labels import Axis
 from fxprune.module_trees import clone_tree, to_meta
-from fxprune.recorded_graphs import add_numbers, guard, make_alike
+from fxprune.recorded_graphs import add_numbers, assert_decisions, guard, make_alike
 from fxprune.rules import axes_of, locate, put_axes, put_value
 from fxprune.sampling import Sample, Samples, samples
 from fxprune.signatures import signature
+from fxprune.size_decisions import SizeDecisions, SizeOf, Source, sizes_in, with_numbers
 from fxprune.traces import Trace, TracedTensor
 
 if TYPE_CHECKING:
@@ -106,10 +107,13 @@ class Lowering:
             raise _refusal(node, "it is a single operator")
         _refuse_chance(node, calls)
         values = self._values(node, record, operands, state)
-        spots, fixed = self._dynamic(node, record, operands, state)
+        found = self._dynamic(node, record, operands, state)
+        decisions = self._decisions(record, values, found)
         sizes, dims = record.sizes, record.dims  # before numbers become nodes
-        write(record, spots)
-        guard(record.graph, [(*dims[k], sizes[k]) for k in fixed], node.name)
+        write(record, found.spots)
+        guard(record.graph, [(*dims[k], sizes[k]) for k in found.fixed], node.name)
+        assert_decisions(record.graph, decisions, node.name)
+        record.graph.eliminate_dead_code()
         add_numbers(record.graph, values)
         return Lowered(record.graph, operands, tuple(state), record.constants, values)
 
@@ -189,15 +193,22 @@ class Lowering:
                 for t in [*given, *state.values()]
             ]
         run = self._function(node, sample, list(state))
+        decisions = SizeDecisions()
+
+        def noted(*tensors: torch.Tensor) -> Any:
+            with decisions:
+                return run(*tensors)
+
         with decomposed_attention(), torch.no_grad():
-            module = make_fx(run, tracing_mode="fake", pre_dispatch=True)(*inputs)
+            module = make_fx(noted, tracing_mode="fake", pre_dispatch=True)(*inputs)
         graph = module.graph
-        graph.eliminate_dead_code()
+        needed = {size.node for decision in decisions.found for size in sizes_in(decision)}
+        graph.eliminate_dead_code(lambda n: n.is_impure() or n.name in needed)
         make_alike(graph, len(operands))
         constants = {
             str(n.target): getattr(module, str(n.target)) for n in graph.nodes if n.op == "get_attr"
         }
-        return Record(graph, constants)
+        return Record(graph, constants, tuple(dict.fromkeys(decisions.found)))
 
     def _function(self, node: fx.Node, sample: Sample, state: Sequence[str]) -> Any:
         """A node's computation as a function of its operand and state tensors."""
@@ -260,7 +271,7 @@ class Lowering:
         base: Record,
         operands: Sequence[Operand],
         state: dict[str, torch.Tensor],
-    ) -> tuple[dict[Spot, Any], list[int]]:
+    ) -> _Dynamic:
         """Formulas for all numbers that depend on sizes; and the sizes that must stay as they are.
 
         All sizes are varied at once. If there are numbers without a formula then, sizes are taken
@@ -276,7 +287,7 @@ class Lowering:
             if at_once is None:
                 break
         if at_once is not None:
-            return at_once, []
+            return _Dynamic(at_once, (), records, all_varied=len(records) > 1)
         records, spots, fixed = [base], dict[Spot, Any](), dict[int, None]()
         seen = {base.sizes[: len(axes)]}
         for sample in self.samples.apart:
@@ -291,7 +302,49 @@ class Lowering:
                 fixed.update(dict.fromkeys(k for k in changed if not labels.leaves(axes[k])))
             else:
                 spots = better
-        return spots, list(fixed)
+        return _Dynamic(spots, tuple(fixed), records, all_varied=False)
+
+    def _decisions(self, record: Record, values: dict[str, Any], found: _Dynamic) -> list[Source]:
+        """The decisions by sizes that other inputs could turn out otherwise.
+
+        Sizes of channels count as the original's, and so do those that no other inputs change. A
+        decision that is taken otherwise at other sizes, where the record is the same all the same,
+        does not matter.
+        """
+        labels = self.deps.trace.labels
+        fixed = {(record.dims[k][0].name, record.dims[k][1]) for k in found.fixed}
+
+        def number(size: SizeOf) -> int | None:
+            sizes = {other.size(size) for other in found.records}
+            is_fixed = (size.node, size.dim) in fixed or (found.all_varied and len(sizes) == 1)
+            value = values[size.node]
+            is_width = isinstance(value, TracedTensor) and labels.leaves(value.axes[size.dim])
+            return record.size(size) if is_fixed or is_width else None
+
+        kept = dict.fromkeys(with_numbers(decision, number) for decision in record.decisions)
+        return [
+            decision
+            for decision in kept
+            if not isinstance(decision, int)
+            and all(with_numbers(decision, other.size) for other in found.records)
+        ]
+
+
+@dataclass(frozen=True)
+class _Dynamic:
+    """What records at several sizes tell.
+
+    Attributes:
+        spots: formulas of the numbers that differ.
+        fixed: the sizes that must stay as they are.
+        records: the same computation at several sizes, the example's first.
+        all_varied: whether every size that can differ does so in these.
+    """
+
+    spots: dict[Spot, Any]
+    fixed: tuple[int, ...]
+    records: Sequence[Record]
+    all_varied: bool
 
 
 @contextmanager

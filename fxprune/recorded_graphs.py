@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+from fxprune.size_decisions import SizeOf, Source, Term, sizes_in
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,6 +45,28 @@ def guard(graph: fx.Graph, fixed: Sequence[tuple[fx.Node, int, int]], name: str)
             same = graph.call_function(operator.eq, (read, size))
             message = f"{name} was recorded for inputs with size {size} on dim {dim}"
             graph.call_function(torch._assert, (same, message))
+
+
+def assert_decisions(graph: fx.Graph, decisions: Sequence[Source], name: str) -> None:
+    """Assert comparisons of sizes, each as soon as the sizes are known."""
+    order = {node.name: k for k, node in enumerate(graph.nodes)}
+    nodes = list(graph.nodes)
+    first = next(k for k, node in enumerate(nodes) if node.op != "placeholder")
+
+    def written(source: Source) -> Any:
+        if isinstance(source, SizeOf):
+            return graph.call_function(aten.sym_size.int, (nodes[order[source.node]], source.dim))
+        if isinstance(source, Term):
+            return graph.call_function(
+                source.function, (*map(written, (source.left, source.right)),)
+            )
+        return source
+
+    for decision in decisions:
+        last = max(order[size.node] for size in sizes_in(decision))
+        with graph.inserting_before(nodes[max(last + 1, first)]):
+            message = f"{name} was recorded for inputs with {decision}"
+            graph.call_function(torch._assert, (written(decision), message))
 
 
 def add_numbers(graph: fx.Graph, values: dict[str, Any]) -> None:

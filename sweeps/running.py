@@ -74,6 +74,7 @@ def run_one(model: SweepModel, task: Task, timeout: float) -> Row | None:
         if not ours.poll(timeout):
             return replace(lost, outcome="timed out", seconds=timeout)
         row: Row | None = ours.recv()
+        process.join(_GRACE)  # it cleans up behind itself
         return row
     except EOFError:
         process.join()

@@ -38,6 +38,7 @@ LAYERS = (
         "tracing",
         "sampling",
         "signatures",
+        "size_decisions",
     },
     {"cost", "importance", "planning"},
     {"fixers", "passes"},

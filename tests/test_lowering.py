@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 import fxprune
 from fxprune.lowering import Lowering
@@ -116,6 +117,59 @@ def test_what_was_recorded_for_one_size_only_refuses_others() -> None:
     assert fxprune.verify(model, small, plan, torch.randn(7, 5, 8)).relative < 1e-9
     with pytest.raises(AssertionError, match=r"mean_over_tokens was recorded for .* size 5"):
         small(torch.randn(2, 6, 8))
+
+
+@fx.wrap
+def mixed_in_windows(x: Tensor, weight: Tensor) -> Tensor:
+    """Pads to windows of four tokens, which are shifted if there are more than one."""
+    batch, tokens, _ = x.shape
+    x = F.pad(x, (0, 0, 0, (4 - tokens % 4) % 4))
+    padded = x.size(1)
+    if padded > 4:
+        x = x.roll(2, 1)
+    windows = x.view(batch, padded // 4, 4, -1) @ weight
+    return windows.view(batch, padded, 2, -1).flatten(2)[:, :tokens]
+
+
+class Windows(Averaged):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(mixed_in_windows(self.embed(x), self.mix))
+
+
+@fx.wrap
+def in_two_if_wide(x: Tensor, weight: Tensor) -> Tensor:
+    """Decides by a width that shrinking changes."""
+    return (x @ weight).view(*x.shape[:2], 2, -1).flatten(2) if x.shape[-1] >= 6 else x
+
+
+class TwoIfWide(Averaged):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(in_two_if_wide(self.embed(x), self.mix))
+
+
+def test_sizes_at_which_other_code_would_run_are_refused() -> None:
+    model, x = randomize(Windows()).eval(), torch.randn(2, 8, 8)
+    plan = fxprune.plan(model, x, 0.5)
+    small = fxprune.shrink(model, plan, x)
+    for batch, tokens in ((1, 8), (5, 16), (3, 12)):
+        other = torch.randn(batch, tokens, 8)
+        assert fxprune.verify(model, small, plan, other).relative < 1e-9
+    with pytest.raises(AssertionError, match=r"mixed_in_windows was .* \(pad\.shape\[1\] > 4\)"):
+        small(torch.randn(2, 4, 8))
+    with pytest.raises(AssertionError, match=r"shape\[1\] % 4\) == 0"):
+        small(torch.randn(2, 9, 8))
+
+
+def test_a_decision_about_widths_is_the_originals() -> None:
+    model, x = randomize(TwoIfWide()).eval(), torch.randn(2, 5, 8)
+    small = fxprune.shrink(model, fxprune.plan(model, x, 0.5), x)
+    assert small.embed.out_features == 3
+    assert small(torch.randn(7, 3, 8)).shape == (7, 3, 3)
+
+
+def test_what_is_decided_by_sizes_in_the_same_way_everywhere_is_not_asserted() -> None:
+    small = shrunk("attention_modules_wrapped")[1]
+    assert torch._assert not in {node.target for node in small.graph.nodes}
 
 
 def test_a_node_that_is_random_in_train_mode_is_refused_with_the_way_out() -> None:
