@@ -14,6 +14,7 @@ import operator
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch import fx, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
+from fxprune.export_guards import assert_guards
 from fxprune.module_trees import attribute_at, clone_tree
 from fxprune.tracing import packed, refuse_other_parts, refuse_others, unpack
 
@@ -55,15 +57,22 @@ def exported(model: nn.Module, arguments: Mapping[str, Any]) -> fx.GraphModule:
         for name, value in arguments.items()
     }
     program = _dynamic(model, values) or _program(model, values, None)
-    return _with_signature(model, program_module(program), arguments)
+    return _with_signature(model, program_module(program, values), arguments)
 
 
-def program_module(program: torch.export.ExportedProgram) -> fx.GraphModule:
-    """The graph of an exported program as a module that takes the same arguments."""
+def program_module(
+    program: torch.export.ExportedProgram, example: Mapping[str, Any] = MappingProxyType({})
+) -> fx.GraphModule:
+    """The graph of an exported program as a module that takes the same arguments.
+
+    It refuses inputs of sizes that the program does not hold for.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module: Any = program.module(check_guards=False)
     graph_module: fx.GraphModule = module
+    graph_module.graph._tracer_cls = None  # that of export cannot read a pickle again
+    assert_guards(graph_module, program, example)
     return graph_module
 
 
@@ -159,7 +168,7 @@ def _with_signature(
 def _copied(graph: fx.Graph, module: fx.GraphModule, new: dict[fx.Node, Any]) -> Any:
     """Copy the nodes of a graph behind those of another, and return what it outputs.
 
-    1. Checks of sizes and types are left out: they hold for the example inputs only.
+    1. Checks of types, and of sizes in the middle, are left out: those of the inputs say it all.
     2. `aten.view` becomes `aten.reshape`, since other kernels lay tensors out otherwise.
     3. Parts under `torch.no_grad()` or disabled autocast are graphs of their own, and inlined.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,11 @@ from fxprune.errors import FxPruneError, RewriteError, first_line
 from fxprune.interpretation import decomposed_attention, replay
 from fxprune.labels import Axis
 from fxprune.module_trees import clone_tree, to_meta
-from fxprune.recorded_graphs import add_numbers, assert_decisions, guard, make_alike
+from fxprune.recorded_graphs import add_numbers, assert_decisions, make_alike
 from fxprune.rules import axes_of, locate, put_axes, put_value
 from fxprune.sampling import Sample, Samples, samples
 from fxprune.signatures import signature
-from fxprune.size_decisions import SizeDecisions, SizeOf, Source, sizes_in, with_numbers
+from fxprune.size_decisions import SizeDecisions, SizeOf, Source, Term, sizes_in, with_numbers
 from fxprune.traces import Trace, TracedTensor
 
 if TYPE_CHECKING:
@@ -109,9 +110,7 @@ class Lowering:
         values = self._values(node, record, operands, state)
         found = self._dynamic(node, record, operands, state)
         decisions = self._decisions(record, values, found)
-        sizes, dims = record.sizes, record.dims  # before numbers become nodes
         write(record, found.spots)
-        guard(record.graph, [(*dims[k], sizes[k]) for k in found.fixed], node.name)
         assert_decisions(record.graph, decisions, node.name)
         record.graph.eliminate_dead_code()
         add_numbers(record.graph, values)
@@ -305,28 +304,32 @@ class Lowering:
         return _Dynamic(spots, tuple(fixed), records, all_varied=False)
 
     def _decisions(self, record: Record, values: dict[str, Any], found: _Dynamic) -> list[Source]:
-        """The decisions by sizes that other inputs could turn out otherwise.
+        """What to assert: fixed sizes, and decisions that other inputs could turn out otherwise.
 
         Sizes of channels count as the original's, and so do those that no other inputs change. A
         decision that is taken otherwise at other sizes, where the record is the same all the same,
         does not matter.
         """
         labels = self.deps.trace.labels
-        fixed = {(record.dims[k][0].name, record.dims[k][1]) for k in found.fixed}
+        dims = [record.dims[k] for k in found.fixed]
+        fixed = dict.fromkeys(SizeOf(node.name, dim) for node, dim in dims)
 
         def number(size: SizeOf) -> int | None:
             sizes = {other.size(size) for other in found.records}
-            is_fixed = (size.node, size.dim) in fixed or (found.all_varied and len(sizes) == 1)
+            is_fixed = size in fixed or (found.all_varied and len(sizes) == 1)
             value = values[size.node]
             is_width = isinstance(value, TracedTensor) and labels.leaves(value.axes[size.dim])
             return record.size(size) if is_fixed or is_width else None
 
         kept = dict.fromkeys(with_numbers(decision, number) for decision in record.decisions)
         return [
-            decision
-            for decision in kept
-            if not isinstance(decision, int)
-            and all(with_numbers(decision, other.size) for other in found.records)
+            *(Term(operator.eq, size, record.size(size)) for size in fixed),
+            *(
+                decision
+                for decision in kept
+                if not isinstance(decision, int)
+                and all(with_numbers(decision, other.size) for other in found.records)
+            ),
         ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,35 +35,24 @@ def make_alike(graph: fx.Graph, operands: int) -> None:
             node.kwargs = {}
 
 
-def guard(graph: fx.Graph, fixed: Sequence[tuple[fx.Node, int, int]], name: str) -> None:
-    """Assert the sizes that the recorded numbers hold for only."""
-    first = next(node for node in graph.nodes if node.op != "placeholder")
-    with graph.inserting_before(first):
-        for operand, dim, size in fixed:
-            read = graph.call_function(aten.sym_size.int, (operand, dim))
-            same = graph.call_function(operator.eq, (read, size))
-            message = f"{name} was recorded for inputs with size {size} on dim {dim}"
-            graph.call_function(torch._assert, (same, message))
-
-
 def assert_decisions(graph: fx.Graph, decisions: Sequence[Source], name: str) -> None:
     """Assert comparisons of sizes, each as soon as the sizes are known."""
-    order = {node.name: k for k, node in enumerate(graph.nodes)}
     nodes = list(graph.nodes)
-    first = next(k for k, node in enumerate(nodes) if node.op != "placeholder")
+    order = {node.name: k for k, node in enumerate(nodes)}
+    last_input = max(k for k, node in enumerate(nodes) if node.op == "placeholder")
 
     def written(source: Source) -> Any:
         if isinstance(source, SizeOf):
             return graph.call_function(aten.sym_size.int, (nodes[order[source.node]], source.dim))
         if isinstance(source, Term):
             return graph.call_function(
-                source.function, (*map(written, (source.left, source.right)),)
+                source.function, (written(source.left), written(source.right))
             )
         return source
 
     for decision in decisions:
         last = max(order[size.node] for size in sizes_in(decision))
-        with graph.inserting_before(nodes[max(last + 1, first)]):
+        with graph.inserting_before(nodes[max(last, last_input) + 1]):
             message = f"{name} was recorded for inputs with {decision}"
             graph.call_function(torch._assert, (written(decision), message))
 

@@ -30,6 +30,8 @@ _SIGNS = {
     operator.mul: "*",
     operator.mod: "%",
     operator.floordiv: "//",
+    operator.and_: "and",
+    operator.or_: "or",
 }
 _OPPOSITES = {
     operator.lt: operator.ge,
@@ -59,7 +61,9 @@ class Term:
     right: Source
 
     def __str__(self) -> str:
-        return f"({self.left} {_SIGNS[self.function]} {self.right})"
+        if self.function in _SIGNS:
+            return f"({self.left} {_SIGNS[self.function]} {self.right})"
+        return f"{self.function.__name__}({self.left}, {self.right})"
 
 
 Source: TypeAlias = SizeOf | Term | int

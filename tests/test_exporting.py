@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import fxprune
 from fxprune.capture import capture
+from fxprune.export_guards import _parsed
 from models_zoo import randomize
 
 
@@ -119,3 +121,74 @@ def test_a_ratio_in_the_place_of_inputs_is_refused() -> None:
     deps = fxprune.analyze(BranchesOnShape().eval(), IMAGES)
     with pytest.raises(fxprune.InputError, match=r"example_inputs is 0\.5"):
         fxprune.plan(deps, 0.5)
+
+
+class BranchesOnBatch(Base):
+    """Other code for large and for odd batches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        if x.shape[0] > 4:
+            y = y * 2
+        if x.shape[0] % 2 == 0 and x.shape[-1] > 4:
+            y = y.roll(1, 1)
+        return self.last(y)
+
+
+@pytest.mark.parametrize("given", ["model", "program"])
+def test_sizes_at_which_other_code_would_run_are_refused(given: str) -> None:
+    model: Any = randomize(BranchesOnBatch()).eval()
+    images = IMAGES.repeat(2, 1, 1, 1)
+    if given == "program":
+        shapes = ({0: torch.export.Dim.AUTO},)
+        model = torch.export.export(model, (images,), dynamic_shapes=shapes)
+    plan = fxprune.plan(model, images, channels={"first": [0, 3]})
+    small = pickle.loads(pickle.dumps(fxprune.shrink(model, plan)))
+    assert small(torch.randn(4, 3, 8, 8)).shape[0] == 4
+    for shape, message in (
+        ((6, 3, 8, 8), r"\(x\.shape\[0\] <= 4\)"),
+        ((3, 3, 8, 8), r"\(x\.shape\[0\] % 2\) == 0"),
+        ((2, 3, 6, 8), r"\(x\.shape\[2\] == 8\)"),
+    ):
+        with pytest.raises(AssertionError, match=f"the model was recorded for .*{message}"):
+            small(torch.randn(shape))
+
+
+class TwoInputs(Base):
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        y = torch.cat([self.first(x), self.first(z)])
+        return self.last(y.chunk(2)[0] if x.shape[-1] > 4 else y)
+
+
+def test_of_all_that_export_notes_about_sizes_the_equality_of_batches_is_left() -> None:
+    deps = fxprune.analyze(randomize(TwoInputs()).eval(), (IMAGES, IMAGES))
+    nodes = deps.graph_module.graph.find_nodes(op="call_function", target=torch._assert)
+    texts = {str(node.args[1]).partition(" with ")[2] for node in nodes}
+    assert {text for text in texts if "[0]" in text} <= {"(x.shape[0] == z.shape[0])"}
+    assert "(z.shape[3] == 8)" in texts
+
+
+@pytest.mark.parametrize("code", ["L['x'].size()[0] ** 2 == 4", "L['x'].stride()[0] == 4"])
+def test_what_cannot_be_asserted_is_no_capture(code: str) -> None:
+    graph = torch.fx.Graph()
+    with pytest.raises(fxprune.CaptureError, match="which cannot be asserted"):
+        _parsed(code, {"L['x']": graph.placeholder("x")})
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("L['x'].size()[0] <= 4", "(x.shape[0] <= 4)"),
+        (
+            "-3*L['x'].size()[0] < Max(1, L['x'].size()[1])",
+            "(((0 - 3) * x.shape[0]) < max(1, x.shape[1]))",
+        ),
+        (
+            "Mod(L['x'].size()[0], 2) == 0 and L['x'].size()[1] != 3",
+            "(((x.shape[0] % 2) == 0) and (x.shape[1] != 3))",
+        ),
+    ],
+)
+def test_guards_are_read(code: str, text: str) -> None:
+    graph = torch.fx.Graph()
+    assert str(_parsed(code, {"L['x']": graph.placeholder("x")})) == text

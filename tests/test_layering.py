@@ -20,6 +20,7 @@ LAYERS = (
         "diagnostics",
         "dynamic_sizes",
         "explanations",
+        "export_guards",
         "exporting",
         "groups",
         "inputs",
