@@ -28,8 +28,8 @@ _TARGET = Path(__file__).parents[1] / "docs" / "coverage.md"
 
 @click.command()
 @click.option("--only", multiple=True, metavar="PATTERN", help="Models to run: timm/*, *bert*.")
-@click.option("--jobs", default=1, show_default=True, help="Models to run at the same time.")
-@click.option("--timeout", default=300.0, show_default=True, help="Seconds for each model.")
+@click.option("--jobs", default=2, show_default=True, help="Models to run at the same time.")
+@click.option("--timeout", default=900.0, show_default=True, help="Seconds for each model.")
 @click.option("--resume", is_flag=True, help="Keep the rows that an earlier run left.")
 @click.option("--largest", type=float, help="Skip models of more million parameters.")
 @click.option(
