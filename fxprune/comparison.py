@@ -42,6 +42,8 @@ class Verification:
         inputs: the input sets that were run.
         compared: "every node" of the graph, the outputs of "every module" and of the model, or the
             model's "outputs" only.
+        left_out: how many outputs of modules were not compared, for together they take more memory
+            than a run keeps (1 GiB); what follows from them was.
         absolute: the largest absolute difference.
         relative: the largest difference relative to the largest value of the tensor.
         where: the node with the largest relative difference.
@@ -57,6 +59,7 @@ class Verification:
     nodes: int = 0
     inputs: tuple[str, ...] = ()
     compared: Compared = "every node"
+    left_out: int = 0
     absolute: float = 0.0
     relative: float = 0.0
     where: str = ""
@@ -73,6 +76,7 @@ class Verification:
 
     def __str__(self) -> str:
         scope = "outputs" if self.compared == "outputs" else f"values, {self.compared}"
+        scope += f" but {self.left_out} of their outputs" if self.left_out else ""
         measured = (
             f" (exceeded {self.rounded} times by rounding: the last bits of its weights change the "
             f"original itself by {self.noise:.1e} there)"

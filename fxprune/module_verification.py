@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,7 +98,9 @@ class ModuleComparison(Comparison):
                     "on these inputs the original returns channels that were removed", **_OTHER_PATH
                 )
         for (key, ours), (_, theirs) in zip(self._parts(expected), self._parts(got), strict=True):
-            if ours.value is not None and theirs.value is not None:
+            if ours.value is None or theirs.value is None:
+                self.result = replace(self.result, left_out=self.result.left_out + 1)
+            else:
                 where = "" if key[0] == _OUTPUT else key[0]
                 self.compare_tensor(key, where, self.kept(ours.value, ours.axes), theirs.value)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import fxprune
+from fxprune import module_runs
 from models_zoo import ZOO, randomize
 
 X = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
@@ -178,6 +179,16 @@ def test_the_original_stays_as_it_was_and_shares_nothing() -> None:
     assert model.attention.num_heads == 4
     pointers = {t.data_ptr() for t in model.state_dict().values()}
     assert pointers.isdisjoint(t.data_ptr() for t in small.state_dict().values())
+
+
+def test_what_takes_too_much_memory_to_be_compared_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module_runs, "_LARGEST", 2000)
+    proof = shrunk(encoder(), SEQUENCES).meta["fxprune"].verification
+    assert proof.left_out > 0
+    assert proof.nodes > 0
+    assert f"every module but {proof.left_out} of their outputs" in str(proof)
 
 
 def test_a_changed_weight_is_refuted_and_its_module_named() -> None:
