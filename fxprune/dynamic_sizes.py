@@ -15,10 +15,12 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from fxprune.size_decisions import SizeOf, Source, Term
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fxprune.size_decisions import SizeOf, Source
+    from fxprune.size_decisions import Notes
 
 aten = torch.ops.aten
 Spot: TypeAlias = tuple[int, int]
@@ -34,16 +36,16 @@ class Record:
     Attributes:
         graph: ATen operators; the placeholders are the operands, then the state.
         constants: tensors that the computation made of nothing.
-        decisions: comparisons of sizes, all of them true, that the code decided by.
+        notes: what the code computed of sizes and decided by them.
     """
 
     graph: fx.Graph
     constants: dict[str, torch.Tensor]
-    decisions: tuple[Source, ...] = ()
+    notes: Notes
 
     def copy(self) -> Record:
         """The same record with a graph of its own."""
-        return Record(copy.deepcopy(self.graph), self.constants, self.decisions)
+        return Record(copy.deepcopy(self.graph), self.constants, self.notes)
 
     def size(self, of: SizeOf) -> int:
         """The size of a dim of a node."""
@@ -179,6 +181,24 @@ def _product(
             if len(factors) == 1:
                 return Product(factors.pop(), tuple(changing[column] for column in columns))
     return None
+
+
+def fitted(
+    values: Sequence[float], records: Sequence[Record], usable: Sequence[int]
+) -> Source | None:
+    """What a number is taken to be that has these values in records: a constant or a product."""
+    if len(set(values)) == 1:
+        return values[0]
+    whole = [int(value) for value in values]
+    product = _product(whole, [record.sizes for record in records], usable)
+    if whole != list(values) or product is None:
+        return None
+    nodes = [(node.name, dim) for node, dim in records[0].dims]
+    result: Source = SizeOf(*nodes[product.sizes[0]])
+    for function, operand in _arithmetic(product):
+        other = SizeOf(*nodes[operand.index]) if isinstance(operand, _Size) else operand
+        result = Term(function, result, other)
+    return result
 
 
 def write(record: Record, spots: dict[Spot, Formula]) -> None:

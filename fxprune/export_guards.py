@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import itertools
 import operator
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from fxprune.recorded_graphs import assert_decisions
 from fxprune.size_decisions import SizeOf, Source, Term, sizes_in, with_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import fx
 
@@ -34,20 +35,23 @@ _OPERATORS: dict[type[ast.AST], Any] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
     ast.And: operator.and_,
     ast.Or: operator.or_,
 }
 _FUNCTIONS: dict[str, Any] = {
-    **dict.fromkeys(("Max", "torch.sym_max"), max),
-    **dict.fromkeys(("Min", "torch.sym_min"), min),
+    **dict.fromkeys(("Max", "torch.sym_max"), torch.sym_max),
+    **dict.fromkeys(("Min", "torch.sym_min"), torch.sym_min),
     "FloorDiv": operator.floordiv,
     **dict.fromkeys(("Mod", "PythonMod"), operator.mod),
 }
 _SIZES = (*range(1, 65), *(2**k + d for k in range(7, 21) for d in (-1, 0, 1)))
-"""Sizes at which comparisons are tried out."""
-_FEW_SIZES, _FEW_DIMS = range(1, 9), 3
+"""Sizes at which comparisons are tried out, besides those near the numbers in them."""
+_FEW_SIZES = range(1, 9)
+_FEWEST = 2
 
 
 def assert_guards(
@@ -55,10 +59,10 @@ def assert_guards(
 ) -> None:
     """Put the assertions of a program behind the inputs of the graph that was made of it.
 
-    1. A size that is a number in the program is that number.
+    1. A size that is a number in the program is that number, and one in a range is in the range.
     2. The comparisons by which the code decided about dynamic sizes (`_guards_code`) hold. Those
-       that hold at any size are left out: most are about strides. If they hold for any size that
-       all their dims have in common, it is the dims that must be equal.
+       that hold at any size are left out: most are about strides. If they hold just where two dims
+       are equal, it is the dims that must be equal.
     3. Comparisons that do not hold for the example inputs are left out. That are those of a batch
        of one, which export never takes: it takes two, and may store tensors in another order for
        one. Verification shows what comes of that.
@@ -79,6 +83,7 @@ def assert_guards(
         for dim, size in enumerate(value.shape if isinstance(value, torch.Tensor) else ())
     }
     fixed = [Term(operator.eq, of, n) for of, n in sizes.items() if isinstance(n, int)]
+    ranges = [*_ranges(program, sizes)]
     sources = _sources(module)
     given = {
         SizeOf(node.name, dim): size
@@ -88,7 +93,7 @@ def assert_guards(
     }
     codes = getattr(program, "_guards_code", ())
     decisions = [simple for code in codes for simple in _simplified(_parsed(code, sources))]
-    holding = [d for d in dict.fromkeys(decisions) if with_numbers(d, given.get) != 0]
+    holding = [d for d in dict.fromkeys([*ranges, *decisions]) if _value(d, given.get) != 0]
     assert_decisions(module.graph, [*fixed, *holding], "the model")
     module.recompile()
 
@@ -108,7 +113,7 @@ def _parsed(code: str, sources: Mapping[str, fx.Node]) -> Source:
 
     def of(tree: ast.AST) -> Source:
         match tree:
-            case ast.Constant(value=int(value)):
+            case ast.Constant(value=int(value) | float(value)):
                 return value
             case ast.Subscript(
                 value=ast.Call(func=ast.Attribute(value=source, attr="size")),
@@ -138,13 +143,49 @@ def _parsed(code: str, sources: Mapping[str, fx.Node]) -> Source:
     return of(ast.parse(code, mode="eval").body)
 
 
+def _ranges(program: torch.export.ExportedProgram, sizes: Mapping[SizeOf, Any]) -> Iterator[Source]:
+    """The limits of dynamic sizes. Two is no limit: export takes it as the least for all."""
+    for size, symbol in sizes.items():
+        limits = (
+            None if isinstance(symbol, int) else program.range_constraints.get(symbol.node.expr)
+        )
+        if limits is None:
+            continue
+        if limits.lower > _FEWEST:
+            yield Term(operator.ge, size, int(limits.lower))
+        if limits.upper.is_finite and limits.upper < sys.maxsize - 1:
+            yield Term(operator.le, size, int(limits.upper))
+
+
+def _value(decision: Source, number: Callable[[SizeOf], int | None]) -> Source:
+    """A comparison with sizes as numbers; it does not hold where it divides by zero."""
+    try:
+        return with_numbers(decision, number)
+    except ZeroDivisionError:
+        return False
+
+
+def _numbers_in(source: Source) -> Iterator[int]:
+    if isinstance(source, Term):
+        for operand in source.operands:
+            yield from _numbers_in(operand)
+    elif not isinstance(source, SizeOf):
+        yield int(source)
+
+
 def _simplified(decision: Source) -> list[Source]:
     """A comparison, or what is left of it that does not hold at all sizes that are tried."""
     dims = list(dict.fromkeys(sizes_in(decision)))
-    if not all(with_numbers(decision, dict.fromkeys(dims, n).__getitem__) for n in _SIZES):
+    near = {n + d for n in _numbers_in(decision) for d in (-1, 0, 1) if n + d > 0}
+    tried = sorted({*_SIZES, *near})
+    if not all(_value(decision, dict.fromkeys(dims, n).__getitem__) for n in tried):
         return [decision]
-    apart = itertools.product(_FEW_SIZES, repeat=len(dims)) if len(dims) <= _FEW_DIMS else ()
-    tried = [dict(zip(dims, sizes, strict=True)) for sizes in apart]
-    if tried and all(with_numbers(decision, sizes.__getitem__) for sizes in tried):
+    if len(dims) == 1:
         return []
-    return [Term(operator.eq, dims[0], other) for other in dims[1:]]
+    if len(dims) > 2:
+        return [decision]
+    pairs = [p for p in itertools.product(sorted({*_FEW_SIZES, *near}), repeat=2) if p[0] != p[1]]
+    apart = [_value(decision, dict(zip(dims, pair, strict=True)).__getitem__) for pair in pairs]
+    if all(apart):
+        return []
+    return [decision] if any(apart) else [Term(operator.eq, *dims)]

@@ -13,7 +13,7 @@ import logging
 import operator
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import fx, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
+from fxprune.errors import CaptureError
 from fxprune.export_guards import assert_guards
 from fxprune.module_trees import attribute_at, clone_tree
 from fxprune.tracing import packed, refuse_other_parts, refuse_others, unpack
@@ -56,8 +57,12 @@ def exported(model: nn.Module, arguments: Mapping[str, Any]) -> fx.GraphModule:
         name: pytree.tree_map(lambda v: _without_data(v, device), value)
         for name, value in arguments.items()
     }
-    program = _dynamic(model, values) or _program(model, values, None)
-    return _with_signature(model, program_module(program, values), arguments)
+    program = _dynamic(model, values)
+    if program is not None:
+        with suppress(CaptureError):  # of an assumption that cannot be asserted
+            return _with_signature(model, program_module(program, values), arguments)
+    fixed = _program(model, values, None)
+    return _with_signature(model, program_module(fixed, values), arguments)
 
 
 def program_module(
@@ -109,12 +114,15 @@ def _dynamic(model: nn.Module, values: Mapping[str, Any]) -> Any:
     """The program with a dynamic batch, or None if the model fixes it."""
     tensors = [v for v in pytree.tree_leaves(dict(values)) if isinstance(v, torch.Tensor)]
     batches = {t.shape[0] for t in tensors if t.dim()}
-    if len(batches) != 1:
+    if not batches:
         return None
-    # A size of one would be taken for a constant.
-    several = pytree.tree_map(
-        lambda v: torch.cat([v, v]) if isinstance(v, torch.Tensor) and v.dim() else v, dict(values)
-    )
+
+    def at_least_two(value: Any) -> Any:
+        """A size of one would be taken for a constant."""
+        is_one = isinstance(value, torch.Tensor) and value.dim() and batches == {1}
+        return torch.cat([value, value]) if is_one else value
+
+    several = pytree.tree_map(at_least_two, dict(values))
     shapes = pytree.tree_map(
         lambda v: {0: torch.export.Dim.AUTO} if isinstance(v, torch.Tensor) and v.dim() else None,
         several,
@@ -127,7 +135,8 @@ def _dynamic(model: nn.Module, values: Mapping[str, Any]) -> Any:
         return None
     inputs = [n.meta.get("val") for n in program.graph.nodes if n.name in _user_inputs(program)]
     sizes = [v.shape[0] for v in inputs if isinstance(v, torch.Tensor) and v.dim()]
-    return None if any(isinstance(size, int) for size in sizes) else program
+    fixed = [isinstance(size, int) for size in sizes]
+    return None if all(fixed) or (any(fixed) and len(batches) == 1) else program
 
 
 def _user_inputs(program: Any) -> set[str]:

@@ -127,10 +127,10 @@ class Group:
 def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
     """All groups of a traced model, in the order in which the graph produces them.
 
-    Two channels are in one group if they occur on the same parameter axes, are of one kind, are
-    both free or pinned for the same reason, and are no two labels of one position. So every
-    parameter axis is a union of whole groups, and a ratio for each group is the ratio of every
-    axis.
+    Two channels are in one group if they occur on the same parameter axes, are of one kind, and are
+    both free or pinned for the same reason. Where such ids meet at a position, as a key head and
+    one of its query heads do, they must be in the same label vectors, too. So every parameter axis
+    is a union of whole groups, and a ratio for each group is the ratio of every axis.
     """
     labels = trace.labels
     occurrences = [

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from fxprune.dynamic_sizes import Record, Spot, formulas, write
+from fxprune.dynamic_sizes import Record, Spot, fitted, formulas, write
 from fxprune.errors import FxPruneError, RewriteError, first_line
 from fxprune.interpretation import decomposed_attention, replay
 from fxprune.labels import Axis
@@ -25,8 +25,18 @@ from fxprune.recorded_graphs import add_numbers, assert_decisions, make_alike
 from fxprune.rules import axes_of, locate, put_axes, put_value
 from fxprune.sampling import Sample, Samples, samples
 from fxprune.signatures import signature
-from fxprune.size_decisions import SizeDecisions, SizeOf, Source, Term, sizes_in, with_numbers
+from fxprune.size_decisions import (
+    SizeDecisions,
+    SizeOf,
+    Source,
+    Term,
+    is_smooth,
+    sizes_in,
+    with_numbers,
+    without_origin,
+)
 from fxprune.traces import Trace, TracedTensor
+from fxprune.values import plain
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -109,9 +119,9 @@ class Lowering:
         _refuse_chance(node, calls)
         values = self._values(node, record, operands, state)
         found = self._dynamic(node, record, operands, state)
-        decisions = self._decisions(record, values, found)
+        asserted = self._assertions(node, record, values, found)
         write(record, found.spots)
-        assert_decisions(record.graph, decisions, node.name)
+        assert_decisions(record.graph, asserted, node.name)
         record.graph.eliminate_dead_code()
         add_numbers(record.graph, values)
         return Lowered(record.graph, operands, tuple(state), record.constants, values)
@@ -192,22 +202,25 @@ class Lowering:
                 for t in [*given, *state.values()]
             ]
         run = self._function(node, sample, list(state))
-        decisions = SizeDecisions()
+        sizes = SizeDecisions()
 
         def noted(*tensors: torch.Tensor) -> Any:
-            with decisions:
-                return run(*tensors)
+            with sizes:
+                result = run(*tensors)
+            sizes.note_use(plain(result))
+            return pytree.tree_map(without_origin, result)
 
         with decomposed_attention(), torch.no_grad():
             module = make_fx(noted, tracing_mode="fake", pre_dispatch=True)(*inputs)
         graph = module.graph
-        needed = {size.node for decision in decisions.found for size in sizes_in(decision)}
+        sources = [*sizes.notes.decisions, *(source for source, _ in sizes.notes.used)]
+        needed = {size.node for source in sources for size in sizes_in(source)}
         graph.eliminate_dead_code(lambda n: n.is_impure() or n.name in needed)
         make_alike(graph, len(operands))
         constants = {
             str(n.target): getattr(module, str(n.target)) for n in graph.nodes if n.op == "get_attr"
         }
-        return Record(graph, constants, tuple(dict.fromkeys(decisions.found)))
+        return Record(graph, constants, sizes.notes)
 
     def _function(self, node: fx.Node, sample: Sample, state: Sequence[str]) -> Any:
         """A node's computation as a function of its operand and state tensors."""
@@ -286,7 +299,7 @@ class Lowering:
             if at_once is None:
                 break
         if at_once is not None:
-            return _Dynamic(at_once, (), records, all_varied=len(records) > 1)
+            return _Dynamic(at_once, (), records, usable)
         records, spots, fixed = [base], dict[Spot, Any](), dict[int, None]()
         seen = {base.sizes[: len(axes)]}
         for sample in self.samples.apart:
@@ -301,36 +314,43 @@ class Lowering:
                 fixed.update(dict.fromkeys(k for k in changed if not labels.leaves(axes[k])))
             else:
                 spots = better
-        return _Dynamic(spots, tuple(fixed), records, all_varied=False)
+        return _Dynamic(spots, tuple(fixed), records, usable)
 
-    def _decisions(self, record: Record, values: dict[str, Any], found: _Dynamic) -> list[Source]:
-        """What to assert: fixed sizes, and decisions that other inputs could turn out otherwise.
+    def _assertions(
+        self, node: fx.Node, record: Record, values: dict[str, Any], found: _Dynamic
+    ) -> list[Source]:
+        """What must hold for sizes, so that the record does.
 
-        Sizes of channels count as the original's, and so do those that no other inputs change. A
-        decision that is taken otherwise at other sizes, where the record is the same all the same,
-        does not matter.
+        1. Sizes that no formula was found for are what they are.
+        2. What the code decided by sizes turns out the same.
+        3. Numbers that operators are given, and that are more than products of sizes, are what
+           the formulas take them for.
+
+        Sizes of channels count as the original's.
         """
         labels = self.deps.trace.labels
-        dims = [record.dims[k] for k in found.fixed]
-        fixed = dict.fromkeys(SizeOf(node.name, dim) for node, dim in dims)
+        places = [record.dims[k] for k in found.fixed]
+        fixed = dict.fromkeys(SizeOf(source.name, dim) for source, dim in places)
 
         def number(size: SizeOf) -> int | None:
-            sizes = {other.size(size) for other in found.records}
-            is_fixed = size in fixed or (found.all_varied and len(sizes) == 1)
             value = values[size.node]
-            is_width = isinstance(value, TracedTensor) and labels.leaves(value.axes[size.dim])
-            return record.size(size) if is_fixed or is_width else None
+            if isinstance(value, TracedTensor) and labels.leaves(value.axes[size.dim]):
+                if len({other.size(size) for other in found.records}) > 1:
+                    raise _refusal(node, f"it decides by {size}, which channels are a part of")
+                return record.size(size)
+            return record.size(size) if size in fixed else None
 
-        kept = dict.fromkeys(with_numbers(decision, number) for decision in record.decisions)
-        return [
-            *(Term(operator.eq, size, record.size(size)) for size in fixed),
-            *(
-                decision
-                for decision in kept
-                if not isinstance(decision, int)
-                and all(with_numbers(decision, other.size) for other in found.records)
-            ),
-        ]
+        asserted: list[Source] = [Term(operator.eq, size, record.size(size)) for size in fixed]
+        asserted += [with_numbers(decision, number) for decision in record.notes.decisions]
+        for source, _ in record.notes.used:
+            if is_smooth(source):
+                continue
+            known = with_numbers(source, number)
+            everywhere: Any = [with_numbers(known, other.size) for other in found.records]
+            taken_for = fitted(everywhere, found.records, found.usable)
+            if isinstance(known, Term) and taken_for is not None and known != taken_for:
+                asserted.append(Term(operator.eq, known, taken_for))
+        return [term for term in dict.fromkeys(asserted) if isinstance(term, Term)]
 
 
 @dataclass(frozen=True)
@@ -341,13 +361,13 @@ class _Dynamic:
         spots: formulas of the numbers that differ.
         fixed: the sizes that must stay as they are.
         records: the same computation at several sizes, the example's first.
-        all_varied: whether every size that can differ does so in these.
+        usable: the sizes of operands, those first that formulas should rather read.
     """
 
     spots: dict[Spot, Any]
     fixed: tuple[int, ...]
     records: Sequence[Record]
-    all_varied: bool
+    usable: Sequence[int]
 
 
 @contextmanager

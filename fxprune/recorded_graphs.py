@@ -45,9 +45,7 @@ def assert_decisions(graph: fx.Graph, decisions: Sequence[Source], name: str) ->
         if isinstance(source, SizeOf):
             return graph.call_function(aten.sym_size.int, (nodes[order[source.node]], source.dim))
         if isinstance(source, Term):
-            return graph.call_function(
-                source.function, (written(source.left), written(source.right))
-            )
+            return graph.call_function(source.function, (*map(written, source.operands),))
         return source
 
     for decision in decisions:

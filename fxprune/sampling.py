@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from fxprune.inputs import InputSpec, materialize
 from fxprune.interpretation import decomposed_attention
 from fxprune.interpreter import Interpreter
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import clone_tree, to_meta
+from fxprune.values import mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ Dims: TypeAlias = frozenset[tuple[int, int]]
 """Dims of inputs, as (number of the input tensor, dim)."""
 
 
-_PRIMES = (2, 3, 5, 7, 11, 13)
+_PRIMES = (2, 3, 5, 7, 11, 13, 17)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Samples:
 
     Attributes:
         base: at the sizes of the example inputs.
-        apart: at other sizes that work, one set of dims doubled in each.
+        apart: at other sizes that work, one set of dims doubled in each, or tripled.
         joint: two with all these dims at other sizes, each set by a prime number of its own, so
             that two of them tell what a size is a product of. None if that does not work.
     """
@@ -53,17 +54,19 @@ def samples(deps: DependencyGraph) -> Samples:
     """
     shadow = clone_tree(deps.graph_module, to_meta)
     base = _run(shadow, deps.inputs)
-    found: dict[Dims, Sample] = {}
+    found: dict[Dims, list[Sample]] = {}
     for dims in _families(deps.inputs):
-        try:
-            found[dims] = _run(shadow, _scaled(deps.inputs, dict.fromkeys(dims, 2)))
-        except Exception:  # noqa: BLE001  # the model's own error: it has no such size
-            continue
+        for factor in _PRIMES[:2]:
+            try:
+                sample = _run(shadow, _scaled(deps.inputs, dict.fromkeys(dims, factor)))
+            except Exception:  # noqa: BLE001  # the model's own error: it has no such size
+                break
+            found.setdefault(dims, []).append(sample)
     try:
         joint = [_run(shadow, _scaled(deps.inputs, factors)) for factors in _factors([*found])]
     except Exception:  # noqa: BLE001  # as above
         joint = []
-    return Samples(base, tuple(found.values()), tuple(joint))
+    return Samples(base, tuple(itertools.chain(*found.values())), tuple(joint))
 
 
 def _factors(families: Sequence[Dims]) -> list[dict[tuple[int, int], int]]:
@@ -77,9 +80,13 @@ def _factors(families: Sequence[Dims]) -> list[dict[tuple[int, int], int]]:
         if not any(dims & other for other in chosen):
             chosen.append(dims)
     count = len(chosen)
-    if frozenset().union(*chosen) != frozenset().union(*families) or not 0 < count < len(_PRIMES):
+    if (
+        frozenset().union(*chosen) != frozenset().union(*families)
+        or not 0 < count < len(_PRIMES) - 1
+    ):
         return []
-    choices = (_PRIMES[:count], _PRIMES[count:0:-1])
+    start = 1 if count % 2 else 2  # so that no set has the same factor in both
+    choices = (_PRIMES[:count], _PRIMES[start : start + count][::-1])
     return [
         {dim: prime for dims, prime in zip(chosen, primes, strict=True) for dim in dims}
         for primes in choices
@@ -95,8 +102,9 @@ def _run(shadow: fx.GraphModule, specs: tuple[Any, ...]) -> Sample:
 
 
 def _shapes(specs: tuple[Any, ...]) -> list[tuple[int, ...]]:
-    leaves = pytree.tree_leaves(specs, is_leaf=_is_spec)
-    return [leaf.shape for leaf in leaves if _is_spec(leaf)]
+    found: list[tuple[int, ...]] = []
+    mapped(lambda spec: found.append(spec.shape), specs, kind=InputSpec)
+    return found
 
 
 def _families(specs: tuple[Any, ...]) -> Iterator[Dims]:
@@ -113,16 +121,12 @@ def _families(specs: tuple[Any, ...]) -> Iterator[Dims]:
 
 
 def _scaled(specs: tuple[Any, ...], factors: Mapping[tuple[int, int], int]) -> tuple[Any, ...]:
-    leaves, structure = pytree.tree_flatten(specs, is_leaf=_is_spec)
-    number = 0
-    for k, leaf in enumerate(leaves):
-        if _is_spec(leaf):
-            shape = (n * factors.get((number, dim), 1) for dim, n in enumerate(leaf.shape))
-            leaves[k] = replace(leaf, shape=tuple(shape))
-            number += 1
-    scaled: tuple[Any, ...] = pytree.tree_unflatten(leaves, structure)
-    return scaled
+    numbers = itertools.count()
 
+    def scaled(spec: InputSpec) -> InputSpec:
+        number = next(numbers)
+        shape = (n * factors.get((number, dim), 1) for dim, n in enumerate(spec.shape))
+        return replace(spec, shape=tuple(shape))
 
-def _is_spec(value: Any) -> bool:
-    return isinstance(value, InputSpec)
+    found: tuple[Any, ...] = mapped(scaled, specs, kind=InputSpec)
+    return found

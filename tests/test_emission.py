@@ -432,3 +432,32 @@ def test_a_plain_call_that_differs_is_refuted_in_float64_too() -> None:
     plan = fxprune.plan(model, x, ratio=0.5)
     with pytest.raises(fxprune.VerificationError, match="output differs"):
         fxprune.shrink(model, plan, x, emit="module")
+
+
+class OtherSizes(nn.Module):
+    """Numbers that happen to be the old width, and are none."""
+
+    class Joined(nn.Module):
+        dim = 2
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x, x], self.dim)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.pool = nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d((8, 8))
+        self.mix, self.softmax = nn.Conv2d(8, 2, 1), nn.Softmax(dim=2)
+        self.joined, self.last = self.Joined(), nn.Conv2d(2, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.first(x))
+        return self.last(self.joined(self.softmax(self.mix(x))))
+
+
+def test_numbers_that_are_no_widths_stay() -> None:
+    model, x = randomize(OtherSizes()).eval(), torch.randn(2, 3, 12, 12)
+    plan = fxprune.plan(model, x, ratios={"first": 0.5, "mix": 0.5})
+    small: Any = fxprune.shrink(model, plan, x, emit="module")
+    assert (small.pool.output_size, small.softmax.dim, small.joined.dim) == ((8, 8), 2, 2)
+    assert small.first.out_channels == 4
+    assert small.mix.out_channels == 1

@@ -22,6 +22,7 @@ _HEADS = re.compile(r"(^|_)n?heads?$|^num_.*heads$|^n_.*heads?$")
 _HEAD_DIMS = re.compile(r"head_(dim|size|width|channels)$|(^|_)(dim_head|d_head|d_kv)$|_proj_dim$")
 _INNER = re.compile(r"all_head|inner|^attn_dim$|head.*total|^split_size$")
 _WIDTHS = re.compile(r"dim|channel|feature|hidden|embed|width|planes|filters|d_model|_size$|shape$")
+_OF_INPUT = re.compile(r"normalized_shape|num_features|hidden_size|channels$")
 _HEAD_KINDS: tuple[Kind, ...] = ("heads", "head_dims")
 _OTHER_SIZES = re.compile(
     r"kernel|window|shift|stride|patch|image|img|grid|pool|vocab|max_|batch|chunk|seq"
@@ -63,7 +64,7 @@ def _is_width(name: str) -> bool:
 def _width(name: str, old: int, widths: Widths) -> int:
     """What became of all axes that were as long, if they agree; those of heads go by themselves.
 
-    A module that has no such axis is told by what it takes.
+    Where a module has no such axis, a name that can mean nothing else is told by what it takes.
     """
     heads = {
         (member.parameter, member.dim)
@@ -76,7 +77,8 @@ def _width(name: str, old: int, widths: Widths) -> int:
         for parameter, dim, size, new in widths.parameters()
         if size == old
     ]
-    axes = axes or [(False, new) for size, new in widths.input_sizes() if size == old]
+    if not axes and _OF_INPUT.search(name):
+        axes = [(False, new) for size, new in widths.input_sizes() if size == old]
     of_heads = bool(_INNER.search(name))
     found = {new for is_head, new in axes if is_head == of_heads} or {new for _, new in axes}
     return found.pop() if len(found) == 1 else old

@@ -167,8 +167,9 @@ def test_pin_axis_pins_for_the_given_reason_or_for_the_place(labels: LabelAlgebr
 
 
 def test_mark_batch_notes_the_rows_that_are_heads(labels: LabelAlgebra) -> None:
-    labels.mark_batch(labels.fresh_axis(3))
+    labels.mark_batch(labels.fresh_axis(3), [labels.fresh_axis(2), labels.pinned_axis(4)])
     assert [ids.tolist() for ids in labels.batch_ids] == [[1, 2, 3]]
+    assert [ids.tolist() for ids in labels.inner_ids] == [[4, 5]]
 
 
 @pytest.mark.parametrize("shape", [[2, 3, 4], [1, 2, 1, 3, 4, 1]])
