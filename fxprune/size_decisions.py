@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import torch
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
@@ -178,6 +178,12 @@ class _Tracked:
     source: Source
     notes: Notes
 
+    def __new__(cls, value: int | float, source: Source, notes: Notes) -> Self:
+        """A number with its origin, and the notes that take what becomes of it."""
+        self = super().__new__(cls, value)  # type: ignore[call-arg]
+        self.source, self.notes = source, notes
+        return self
+
     __add__, __radd__ = _computed(operator.add), _computed(operator.add, swapped=True)
     __sub__, __rsub__ = _computed(operator.sub), _computed(operator.sub, swapped=True)
     __mul__, __rmul__ = _computed(operator.mul), _computed(operator.mul, swapped=True)
@@ -237,12 +243,6 @@ def _whole(source: Source, value: float) -> Term:
 class Size(_Tracked, int):
     """A whole number that is made of sizes."""
 
-    def __new__(cls, value: int, source: Source, notes: Notes) -> Size:
-        """A number with its origin, and the notes that take what becomes of it."""
-        self = super().__new__(cls, value)
-        self.source, self.notes = source, notes
-        return self
-
     __hash__ = int.__hash__
     __and__, __rand__ = _computed(operator.and_), _computed(operator.and_, swapped=True)
     __or__, __ror__ = _computed(operator.or_), _computed(operator.or_, swapped=True)
@@ -265,12 +265,6 @@ class Size(_Tracked, int):
 
 class SizeRatio(_Tracked, float):
     """A fraction that is made of sizes."""
-
-    def __new__(cls, value: float, source: Source, notes: Notes) -> SizeRatio:
-        """A number with its origin, and the notes that take what becomes of it."""
-        self = super().__new__(cls, value)
-        self.source, self.notes = source, notes
-        return self
 
     __hash__ = float.__hash__
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RESULT = "the shrunk model"
+_OTHER_INPUTS = (
+    "the graph holds for inputs of other sizes or numbers: analyze and shrink the model with such"
+    ' as these, or pass emit="module"'
+)
 
 
 class OriginalFailsError(InputError):
@@ -33,13 +37,22 @@ class ResultFailsError(VerificationError):
 
 
 def run_error(
-    what: str, *, of_result: bool, where: Location | str, cause: Exception, remedy: str = ""
+    what: str,
+    *,
+    of_result: bool,
+    where: Location | str,
+    cause: Exception,
+    remedy: str = "",
+    hint: str = "",
 ) -> FxPruneError:
-    """The error for a model that raised something; `remedy` is what else may help a result."""
+    """The error for a model that raised something.
+
+    `hint` is what to do if that is known, `remedy` what else may help a result if it is not.
+    """
     if of_result:
-        hint = f"pass the model that was shrunk from this original by this plan{remedy}"
+        hint = hint or f"pass the model that was shrunk from this original by this plan{remedy}"
         return ResultFailsError(what, where=where, why=type(cause).__name__, hint=hint)
-    hint = "check that the model runs on these inputs in eval mode"
+    hint = hint or "check that the model runs on these inputs in eval mode"
     return OriginalFailsError(what, where=where, why=type(cause).__name__, hint=hint)
 
 
@@ -70,8 +83,13 @@ class Stepper:
                 env[node] = self.interpreter.run_node(node)
         except Exception as error:
             what = f"{self.name} fails at node {node.name}: {first_line(error)}"
-            is_result = self.name == RESULT
-            raise run_error(what, of_result=is_result, where=locate(node), cause=error) from error
+            raise run_error(
+                what,
+                of_result=self.name == RESULT,
+                where=locate(node),
+                cause=error,
+                hint=_OTHER_INPUTS if node.target is torch._assert else "",
+            ) from error
         for done in self.interpreter.user_to_last_uses.get(node, []):
             del env[done]
         return env[node]

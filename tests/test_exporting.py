@@ -232,6 +232,15 @@ class Compared(nn.Module):
         return self.last(y) @ self.last(self.first(table)).mT
 
 
+def test_verify_tells_that_the_graph_holds_for_other_sizes() -> None:
+    model = randomize(BranchesOnShape()).eval()
+    plan = fxprune.plan(model, IMAGES, 0.5)
+    with pytest.raises(
+        fxprune.FxPruneError, match=r"(?s)shape\[2\] == 8.*graph holds for inputs of"
+    ):
+        fxprune.verify(model, fxprune.shrink(model, plan), plan, torch.randn(1, 3, 6, 8))
+
+
 def test_inputs_of_different_batches_stay_dynamic() -> None:
     model, inputs = randomize(Compared()).eval(), (torch.randn(3, 8), torch.randn(5, 8))
     plan = fxprune.plan(model, inputs, 0.5)
