@@ -50,6 +50,7 @@ class Captured(NamedTuple):
         absent: arguments that are constants in it, with their values.
         flag_readers: names of the modules whose forward read the train / eval flag.
         recording: the run that it was made in, if it was recorded.
+        modes: the train / eval flags of the model's modules when it was captured, by name.
     """
 
     graph_module: fx.GraphModule
@@ -57,10 +58,19 @@ class Captured(NamedTuple):
     absent: Mapping[str, Any] = MappingProxyType({})
     flag_readers: Sequence[str] = ()
     recording: Recording | None = None
+    modes: Mapping[str, bool] = MappingProxyType({})
 
 
 def capture_with(model: nn.Module, example_inputs: Any = None) -> Captured:
     """As `capture`; also tells which way it went."""
+    return _captured(model, example_inputs)._replace(modes=_modes(model))
+
+
+def _modes(model: nn.Module) -> dict[str, bool]:
+    return {name: module.training for name, module in model.named_modules()}
+
+
+def _captured(model: nn.Module, example_inputs: Any) -> Captured:
     if isinstance(model, fx.GraphModule):
         return Captured(model, "given")
     _check_model(model)
@@ -91,7 +101,8 @@ def recorded(model: nn.Module, example_inputs: Any) -> Captured:
     """The graph of one run of a model on the example inputs."""
     given = given_arguments(model, example_inputs)
     recording = record(model, given)
-    return Captured(recording.graph_module, "record", recording=recording)
+    graph_module = recording.graph_module
+    return Captured(graph_module, "record", recording=recording, modes=_modes(model))
 
 
 def _check_model(model: nn.Module) -> None:
@@ -158,24 +169,24 @@ def fixed_flags(model: nn.Module, captured: Captured) -> list[Diagnostic]:
     export and recording always do.
     """
     if captured.rung == "export":
-        return [_fixed(model, "as in every graph of torch.export")]
+        return [_fixed(captured, "as in every graph of torch.export")]
     if captured.rung == "record":
-        return [_fixed(model, "as in every recording")]
+        return [_fixed(captured, "as in every recording")]
     if not captured.flag_readers:
         return []
     twin = clone_tree(model, lambda tensor: tensor)
-    for module in twin.modules():
-        module.training = not module.training
+    for name, module in twin.named_modules():
+        module.training = not captured.modes.get(name, module.training)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if same_trace(twin, captured.absent, captured.graph_module.graph):
             return []
     readers = list(dict.fromkeys(captured.flag_readers))
-    return [_fixed(model, ", ".join(readers[:3]))]
+    return [_fixed(captured, ", ".join(readers[:3]))]
 
 
-def _fixed(model: nn.Module, where: str) -> Diagnostic:
-    mode = "train" if model.training else "eval"
+def _fixed(captured: Captured, where: str) -> Diagnostic:
+    mode = "train" if captured.modes[""] else "eval"
     return Diagnostic(
         f"forward depends on the train / eval flag ({where}): the result computes what the"
         f" model does in {mode} mode, whatever mode it is put into",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -147,7 +148,8 @@ def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
     appearance, producers = _first_appearances(graph, trace)
     kinds = _kinds(labels, occurrences)
     kinds[_copies(labels, appearance, producers, kinds)] = _KINDS.index("copies")
-    keys = np.stack([signature[ids], labels.pins(ids).astype(np.uint64), kinds[ids]])
+    one, two = np.random.default_rng(2).integers(1, 2**63, 2, dtype=np.uint64)
+    keys = signature[ids] + one * labels.pins(ids).astype(np.uint64) + two * kinds[ids]
     family = _told_apart(_numbered(keys), ids, occurrences, len(labels))
     order = np.lexsort((ids, appearance[ids], family))
     starts = np.flatnonzero(np.diff(family[order]))
@@ -170,9 +172,8 @@ def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
 
 
 def _numbered(keys: NDArray[np.uint64]) -> Ids:
-    """For each column the number of its family: equal columns have one."""
-    _, family = np.unique(keys, axis=1, return_inverse=True)
-    numbers: Ids = family.ravel()
+    """For each key the number of its family: equal keys have one."""
+    numbers: Ids = np.unique(keys, return_inverse=True)[1]
     return numbers
 
 
@@ -185,19 +186,22 @@ def _told_apart(
     """
     family_of = np.full(count, -1, dtype=np.int64)
     family_of[ids] = family
-    vectors_of = np.zeros(count, dtype=np.uint64)
-    weights = np.random.default_rng(1)
     meeting = np.zeros(len(ids) + 1, dtype=np.bool_)
-    for _, _, vectors in occurrences:
-        if len(vectors) == 1:
-            continue
-        for k, vector in enumerate(vectors):
-            for other in vectors[:k]:
-                same = (family_of[vector] == family_of[other]) & (vector != other)
-                meeting[family_of[vector[same]]] = True
+    several = [vectors for _, _, vectors in occurrences if len(vectors) > 1]
+    for vectors in several:
+        for vector, other in itertools.combinations(vectors, 2):
+            same = (family_of[vector] == family_of[other]) & (vector != other)
+            meeting[family_of[vector[same]]] = True
+    if not meeting.any():
+        return family
+    weights = np.random.default_rng(1)
+    vectors_of = np.zeros(count, dtype=np.uint64)
+    for vectors in several:
+        for vector in vectors:
             vectors_of[np.unique(vector)] += weights.integers(1, 2**63, dtype=np.uint64)
+    one = weights.integers(1, 2**63, dtype=np.uint64)
     apart = np.where(meeting[family], vectors_of[ids], np.uint64(0))
-    return _numbered(np.stack([family.astype(np.uint64), apart]))
+    return _numbered(apart + one * family.astype(np.uint64))
 
 
 def parameter_axes(trace: Trace) -> Iterator[tuple[str, int, Axis]]:
@@ -252,9 +256,9 @@ def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[n
     batch, inner = _met(labels, labels.batch_ids), _met(labels, labels.inner_ids)
     heads = []
     for refinement in labels.refinements:
-        rows = np.concatenate([[0], *labels.expand([refinement.rows])])
-        columns = np.concatenate([[0], *labels.expand([refinement.columns])])
         all_rows = np.concatenate([[0], *labels.expand([refinement.rows], keep_pinned=True)])
+        rows = all_rows[~labels.is_pinned(all_rows)]
+        columns = np.concatenate([[0], *labels.expand([refinement.columns])])
         if batch[all_rows].any():
             heads.append((all_rows, columns if inner[columns].any() else columns[:0]))
         elif rows.any() and (

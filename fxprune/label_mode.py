@@ -149,11 +149,12 @@ class LabelMode(DispatchMode):
         What is computed of state tensors and known positions alone stands for them, but for axes
         that are summed over.
         """
-        operands = [t for t in call.tensors() if hasattr(t, STATE_NAME) or value_of(t) is None]
-        names = [getattr(operand, STATE_NAME, None) for operand in operands]
+        named = [(tensor, getattr(tensor, STATE_NAME, None)) for tensor in call.tensors()]
+        operands = [(t, n) for t, n in named if n is not None or value_of(t) is None]
+        names = [name for _, name in operands]
         self.trace.touched.update(name for name in names if name is not None)
         is_state = None not in names and rule is not None
-        for operand, name in zip(operands, names, strict=True):
+        for operand, name in operands:
             if name is not None and is_state:
                 self.moved.setdefault(name, self.labels.place)
             elif name is not None:

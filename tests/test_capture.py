@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from fxprune import CaptureError, InputError
+from fxprune import CaptureError, InputError, analyze
 from fxprune.capture import capture
 from fxprune.rules.place import module_path, source_line
 from models_zoo import ZOO
@@ -259,3 +259,19 @@ def test_what_is_not_a_module_is_refused_by_its_type(thing: object) -> None:
     with pytest.raises(InputError, match=type(thing).__name__) as caught:
         capture(thing)  # type: ignore[arg-type]  # that is the test
     assert "pass the module itself" in caught.value.hint
+
+
+def test_the_mode_is_that_of_the_analysis_whatever_becomes_of_the_model_later() -> None:
+    class Halved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.last(x / 2 if self.training else x)
+
+    model = Halved().train()
+    deps = analyze(model, torch.randn(2, 4))
+    model.eval()
+    assert [d.what for d in deps.diagnostics if "in train mode" in d.what]

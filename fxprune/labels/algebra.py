@@ -189,9 +189,9 @@ class LabelAlgebra(LabelStore):
 
     def mark_batch(self, axis: Axis, inner: Sequence[Axis]) -> None:
         """Note the batch axis of a contraction and the other axes: rows and columns of heads."""
-        self.batch_ids += self.leaves(axis)
+        self.batch_ids += axis.vectors
         for other in inner:
-            self.inner_ids += self.leaves(other)
+            self.inner_ids += other.vectors
 
     def copies_axis(self, size: int) -> Axis:
         """The axis of an expanded dim: copies of one position, each of which can go alone."""
