@@ -180,7 +180,7 @@ def _simplified(decision: Source) -> list[Source]:
     tried = sorted({*_SIZES, *near})
     if not all(_value(decision, dict.fromkeys(dims, n).__getitem__) for n in tried):
         return [decision]
-    if len(dims) == 1:
+    if len(dims) < 2:
         return []
     if len(dims) > 2:
         return [decision]

@@ -271,6 +271,7 @@ def test_the_example_decides_between_batches_of_two_kinds(batch: int, other: int
         ("L['x'].size()[0] % 97 != 5", ["((x.shape[0] % 97) != 5)"]),
         ("L['x'].size()[0] / 2 > 1.5", ["((x.shape[0] / 2) > 1.5)"]),
         ("L['x'].size()[0] > 0", []),
+        ("1 <= 2", []),
         ("9 % (L['z'].size()[0] - 1) == 0", ["((9 % (z.shape[0] - 1)) == 0)"]),
         ("L['x'].size()[0] <= L['z'].size()[0]", ["(x.shape[0] <= z.shape[0])"]),
         ("L['x'].size()[0] * 3 == 3 * L['z'].size()[0]", ["(x.shape[0] == z.shape[0])"]),
