@@ -253,7 +253,8 @@ def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[n
     share, are head dims too.
     """
     kinds = np.zeros(len(labels), dtype=np.uint64)
-    batch, inner = _met(labels, labels.batch_ids), _met(labels, labels.inner_ids)
+    batch = labels.marked(labels.batch_ids, keep_pinned=True)
+    inner = labels.marked(labels.inner_ids, keep_pinned=True)
     heads = []
     for refinement in labels.refinements:
         all_rows = np.concatenate([[0], *labels.expand([refinement.rows], keep_pinned=True)])
@@ -274,15 +275,6 @@ def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[n
     beside = _beside_heads(kinds, occurrences)
     kinds[beside[inner[beside] & ~labels.is_pinned(beside)]] = _KINDS.index("head_dims")
     return kinds
-
-
-def _met(labels: LabelAlgebra, vectors: Sequence[Ids]) -> NDArray[np.bool_]:
-    """For each id whether it is on any of the vectors, pinned or not."""
-    found = np.zeros(len(labels), dtype=np.bool_)
-    for leaf in labels.expand(vectors and [np.concatenate(vectors)], keep_pinned=True):
-        found[leaf] = True
-    found[0] = False
-    return found
 
 
 def _beside_heads(kinds: NDArray[np.uint64], occurrences: Sequence[Occurrence]) -> Ids:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
@@ -75,14 +74,12 @@ class LabelMode(DispatchMode):
         """Run the operator on meta tensors, and for real where all its inputs are known."""
         if call.op is aten._local_scalar_dense.default:
             return self.number(call)
-        args, kwargs = tuple(call.args), dict(call.kwargs)
         if not all(operand.is_meta for operand in call.tensors()):
-            args, kwargs = pytree.tree_map(on_meta, (args, kwargs))
-        call.args, call.kwargs = args, kwargs
+            call.take(*pytree.tree_map(on_meta, (tuple(call.args), dict(call.kwargs))))
         known = self.known(call)
         if known is not None and torch.Tag.dynamic_output_shape in call.op.tags:
             return pytree.tree_map(on_meta, known)
-        out = run_on_meta(call.op, args, kwargs)
+        out = run_on_meta(call.op, call.args, call.kwargs)
         if known is not None:
             for tensor, value in zip(tensors(out), tensors(known), strict=False):
                 put_value(tensor, value)
@@ -170,13 +167,12 @@ class LabelMode(DispatchMode):
 
         `positions[: x.shape[1]]` reads as much of a table as the example inputs are long.
         """
-        if not self.moved:
-            return
         labels = self.labels
-        is_read = np.zeros(len(labels), dtype=np.bool_)
-        read = [vector for axis in self.read for vector in axis.vectors]
-        for vector in labels.expand(read and [np.concatenate(read)]):
-            is_read[vector] = True
+        moved = [axis for name in self.moved for axis in self.trace.axes[name]]
+        is_read = labels.marked([vector for axis in self.read for vector in axis.vectors])
+        is_moved = labels.marked([vector for axis in moved for vector in axis.vectors])
+        if not (is_moved & ~is_read).any():
+            return
         for name, place in self.moved.items():
             reason = place.because("not read with example inputs of this size")
             for vector in labels.expand([v for a in self.trace.axes[name] for v in a.vectors]):

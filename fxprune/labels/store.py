@@ -151,6 +151,24 @@ class LabelStore:
                 out.append(roots)
         return tuple(out)
 
+    def marked(self, vectors: Sequence[Ids], *, keep_pinned: bool = False) -> NDArray[np.bool_]:
+        """For every id whether it is a root on any of the vectors; free ones only by default."""
+        found = np.zeros(len(self), dtype=np.bool_)
+        for vector in vectors:
+            found[vector] = True
+        pending = np.flatnonzero(found)
+        found[:] = False
+        while pending.size:
+            roots = self.find(pending)
+            composite = roots[self._left[roots] != 0]
+            found[roots] = True
+            found[composite] = False
+            pending = np.concatenate([self._left[composite], self._right[composite]])
+        if not keep_pinned:
+            found &= self._pinned_by[: len(self)] == 0
+        found[0] = False
+        return found
+
     def leaves(self, axis: Axis) -> tuple[Ids, ...]:
         """The resolved label vectors of an axis; none if it is pinned."""
         if not axis.vectors:

@@ -72,17 +72,17 @@ def _tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
     """Tensors among values and, as operators take and return them, in lists of values."""
     found = []
     for value in values:
-        if isinstance(value, torch.Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)):
             found += _tensors_in(value)
+        elif type(value) is not int and isinstance(value, torch.Tensor):  # sizes are many
+            found.append(value)
     return found
 
 
 class Call:
     """An operator call: its arguments by schema name, its outputs, and the labels of both."""
 
-    __slots__ = ("args", "kwargs", "labels", "op", "out")
+    __slots__ = ("_operands", "args", "kwargs", "labels", "op", "out")
 
     def __init__(
         self,
@@ -94,9 +94,14 @@ class Call:
     ) -> None:
         self.labels = labels
         self.op = op
+        self.out = out
+        self.take(args, kwargs)
+
+    def take(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Set the arguments."""
         self.args = args
         self.kwargs = kwargs
-        self.out = out
+        self._operands: tuple[torch.Tensor, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -134,9 +139,11 @@ class Call:
         rank = self.arg(of).dim()
         return int(self.arg(name)) % rank if rank else 0
 
-    def tensors(self) -> list[torch.Tensor]:
+    def tensors(self) -> tuple[torch.Tensor, ...]:
         """All tensors among the arguments."""
-        return _tensors_in([*self.args, *self.kwargs.values()])
+        if self._operands is None:
+            self._operands = tuple(_tensors_in([*self.args, *self.kwargs.values()]))
+        return self._operands
 
     def outputs(self) -> list[torch.Tensor]:
         """All tensors among the outputs."""

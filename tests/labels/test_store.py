@@ -142,6 +142,20 @@ def test_expanding_drops_duplicates_and_pinned_vectors() -> None:
     assert kept == [[1, 1], [3, 3], [3, 4]]
 
 
+def test_the_marked_ids_are_those_that_expanding_finds() -> None:
+    store = store_of(12)
+    one, two, three = (np.array([i, i + 1]) for i in (1, 3, 5))
+    store.define(np.array([7, 8]), [one, two, three], "why")
+    store.union(three, np.array([9, 10]), "same")
+    store.pin(np.array([2, 11]), "pinned")
+    vectors = [np.array([7, 8, 0]), np.array([9, 11, 12])]
+    for keep_pinned in (False, True):
+        found = np.unique(np.concatenate(store.expand(vectors, keep_pinned=keep_pinned)))
+        marked = store.marked(vectors, keep_pinned=keep_pinned)
+        assert np.flatnonzero(marked).tolist() == found[found != 0].tolist()
+    assert not store.marked([]).any()
+
+
 def test_a_copy_has_its_own_lists() -> None:
     store = store_of(4)
     twin = store.copy()

@@ -71,7 +71,10 @@ def test_dims_are_counted_from_the_front(labels: LabelAlgebra, dim: int, expecte
 
 def test_tensors_are_found_in_lists(labels: LabelAlgebra) -> None:
     a, b = torch.zeros(1), torch.zeros(2)
-    assert Call(labels, aten.cat.default, ([a, b],), {}).tensors() == [a, b]
+    call = Call(labels, aten.cat.default, ([a, b],), {})
+    assert call.tensors() == (a, b)
+    call.take(([b],), {})
+    assert call.tensors() == (b,)
 
 
 def test_a_tensor_that_nobody_labelled_is_pinned(labels: LabelAlgebra) -> None:
