@@ -11,16 +11,18 @@ from typing import Any, Literal, TypeAlias, overload
 from torch import fx, nn
 
 from fxprune.analysis import DependencyGraph, Model
+from fxprune.comparison import Claim
 from fxprune.cost import cost_of
-from fxprune.emission import emit_module, put_report, refuse_decisions
+from fxprune.emission import emit_module, put_report, refuse_decisions, refuse_exact
 from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
 from fxprune.inputs import bind, materialize
+from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.passes import shrink_pipeline
-from fxprune.planning import Layout, Plan
+from fxprune.planning import Plan
 from fxprune.planning import plan as make
 from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError
-from fxprune.verification import verify_layout
+from fxprune.verification import verify_claim
 
 Removal = Mapping[str, "float | Sequence[int]"]
 Emit: TypeAlias = Literal["graph", "module", "auto"]
@@ -33,6 +35,8 @@ def shrink(
     example_inputs: Any = None,
     *,
     emit: Literal["graph"] = "graph",
+    norm: Norm = "kept",
+    constants: Constants = "drop",
     verify: bool = True,
 ) -> fx.GraphModule: ...
 
@@ -44,6 +48,8 @@ def shrink(
     example_inputs: Any = None,
     *,
     emit: Emit,
+    norm: Norm = "kept",
+    constants: Constants = "drop",
     verify: bool = True,
 ) -> nn.Module: ...
 
@@ -54,14 +60,15 @@ def shrink(
     example_inputs: Any = None,
     *,
     emit: Emit = "graph",
+    norm: Norm = "kept",
+    constants: Constants = "drop",
     verify: bool = True,
 ) -> nn.Module:
     """Remove channels for real, and prove the result.
 
     The result has smaller tensors, the same parameter names, train / eval flags and dtypes. It
-    shares no tensor with `model`, which is not changed. Statistics over a pruned axis (a layer norm
-    over the residual width) run over the kept channels; what removed channels would still emit is
-    dropped.
+    shares no tensor with `model`, which is not changed. `docs/correctness.md` defines what it
+    computes, with a worked number for each choice.
 
     Args:
         model: the model that the plan was made for, or the DependencyGraph that `analyze` made of
@@ -75,6 +82,14 @@ def shrink(
             own module, with its forward and its other methods, smaller tensors and corrected
             attributes (see `fixer`). "auto": a graph, and a module where a graph is refused or
             refuted; for a model that was recorded the other way round.
+        norm: what statistics over a pruned axis run over (a layer norm over the residual width, a
+            mean, a softmax). "kept": the kept channels. "exact": the original's width, with zeros
+            for the removed channels, so that the result is the zero-masked original to rounding;
+            needs `emit="graph"` where there are such statistics.
+        constants: what becomes of the constant that a removed channel still emits, its bias through
+            batch norm and activation. "drop": nothing. "fold": it is added to the bias of whatever
+            reads the channel, so that the result is the unmasked original where the removed
+            channels are constant there; refused for channels where that is not exact.
         verify: compare every node (or what every module returns) with the original before
             returning (see `fxprune.verify`).
 
@@ -84,17 +99,19 @@ def shrink(
     Raises:
         PlanError: the plan is malformed or for another model, or names what is not there.
         InputError: example inputs are missing or do not fit.
-        RewriteError: a node cannot take the new shapes; names the node.
+        RewriteError: a node cannot take the new shapes, or what `norm` or `constants` asks for;
+            names the node.
         VerificationError: the result differs from the original; names the first node or module.
         CaptureError, AnalysisError: see `analyze`.
     """
     if emit not in ("graph", "module", "auto"):
         raise InputError(f"emit={emit!r} is not known", hint='pass "graph", "module" or "auto"')
+    meaning = Meaning(norm, constants)
     plan = _as_plan(model, plan, example_inputs)
     inputs = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
     deps = plan.analyze(model, inputs)
     values = None if example_inputs is None else bind(deps.graph_module, example_inputs)
-    attempt = _Attempt(deps, plan, plan.layout(deps), values, verify)
+    attempt = _Attempt(Claim(deps, plan.layout(deps), meaning), plan, values, verify)
     if emit == "auto":
         kinds: list[Literal["graph", "module"]] = ["graph", "module"]
         return _first_possible(attempt, kinds[::-1] if deps.captured_by == "record" else kinds)
@@ -105,23 +122,26 @@ def shrink(
 class _Attempt:
     """All that a result is made of."""
 
-    deps: DependencyGraph
+    claim: Claim
     plan: Plan
-    layout: Layout
     values: tuple[Any, ...] | None
     verify: bool
 
     def shrunk(self, emit: Literal["graph", "module"]) -> nn.Module:
         """The result of a kind, with its report."""
-        deps, layout = self.deps, self.layout
+        deps, layout, meaning = self.claim.deps, self.claim.layout, self.claim.meaning
+        renormalized = _renormalized(self.claim)
         if emit == "graph":
             refuse_decisions(deps)
-            small: nn.Module = shrink_pipeline()(deps.graph_module, layout).graph_module
+            pipeline = shrink_pipeline(meaning.norm)
+            small: nn.Module = pipeline(deps.graph_module, layout).graph_module
         else:
+            if meaning.norm == "exact":
+                refuse_exact(renormalized)
             small = emit_module(deps, layout, self.values)
         proof = None
         if self.verify:
-            proof = verify_layout(deps, layout, small, self.values, known_parts=True)
+            proof = verify_claim(self.claim, small, self.values, known_parts=True)
         before: nn.Module = deps.graph_module if emit == "graph" else deps.model
         report = ShrinkReport(
             before=cost_of(before, deps.trace, lambda tensor: tensor.shape),
@@ -131,7 +151,8 @@ class _Attempt:
             diagnostics=tuple(
                 d for d in deps.diagnostics if emit == "graph" or d not in deps.fixed
             ),
-            renormalized=_renormalized(deps, layout),
+            renormalized=renormalized,
+            meaning=meaning,
             emit=emit,
             captured_by=deps.captured_by,
         )
@@ -164,10 +185,11 @@ def _as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:
     return make(model, example_inputs, ratios=ratios, channels=channels)
 
 
-def _renormalized(deps: DependencyGraph, layout: Layout) -> tuple[Diagnostic, ...]:
+def _renormalized(claim: Claim) -> tuple[Diagnostic, ...]:
     found = []
-    for entry in deps.trace.renormalized:
-        if layout.kept(entry.axis) is not None:
-            place = entry.place.because("statistics over the kept channels")
+    what = "kept channels" if claim.meaning.norm == "kept" else "original's width"
+    for entry in claim.deps.trace.renormalized:
+        if claim.layout.kept(entry.axis) is not None:
+            place = entry.place.because(f"statistics over the {what}")
             found.append(place.diagnostic())
     return tuple(dict.fromkeys(found))

@@ -12,6 +12,7 @@ import torch
 
 from fxprune.differences import difference, first_difference
 from fxprune.errors import Location, VerificationError
+from fxprune.meaning import Meaning
 from fxprune.rounding import CAP, CHAOS, Key, Rounding
 from fxprune.values import mapped
 
@@ -89,10 +90,20 @@ class Verification:
         )
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What a shrunk model is said to be: the original, what stays of it, and what that means."""
+
+    deps: DependencyGraph
+    layout: Layout
+    meaning: Meaning
+
+
 class Comparison:
     """Two models, run in one precision on the same inputs.
 
     Attributes:
+        claim: what is to be shown.
         layout: what stays.
         labels: a copy of the analysis' labels.
         precision: what both are run in.
@@ -100,13 +111,12 @@ class Comparison:
         rounding: what rounding does to the original on the inputs that are being compared.
     """
 
-    def __init__(
-        self, deps: DependencyGraph, layout: Layout, precision: Precision, compared: Compared
-    ) -> None:
+    def __init__(self, claim: Claim, precision: Precision, compared: Compared) -> None:
         narrowest = precision.narrowest(_TOLERANCE)
-        self.deps = deps
-        self.layout = layout
-        self.labels: LabelAlgebra = deps.trace.labels.copy()
+        self.claim = claim
+        self.deps = claim.deps
+        self.layout = claim.layout
+        self.labels: LabelAlgebra = claim.deps.trace.labels.copy()
         self.precision = precision
         self.result = Verification(
             compared=compared,

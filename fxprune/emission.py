@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fxprune.analysis import DependencyGraph
+    from fxprune.errors import Diagnostic
     from fxprune.planning import Layout
     from fxprune.report import ShrinkReport
 
@@ -152,6 +153,21 @@ def report_of(model: nn.Module) -> dict[str, Any]:
 def put_report(model: nn.Module, report: ShrinkReport) -> None:
     """Put a report into `model.meta["fxprune"]`."""
     vars(model)["meta"] = {**report_of(model), "fxprune": report}
+
+
+def refuse_exact(renormalized: Sequence[Diagnostic]) -> None:
+    """A module's own forward cannot be told to use another width than that of its operands.
+
+    Raises:
+        RewriteError: it has statistics over a pruned axis.
+    """
+    if renormalized:
+        raise RewriteError(
+            'a module cannot be emitted with norm="exact"',
+            where=renormalized[0].where,
+            why="its own forward takes statistics over the width that it gets, here for one",
+            hint='pass emit="graph", norm="kept", or ignore the groups that reach it',
+        )
 
 
 def refuse_decisions(deps: DependencyGraph) -> None:

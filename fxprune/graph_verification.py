@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from fxprune.comparison import Comparison
+from fxprune.comparison import Claim, Comparison
 from fxprune.differences import alike
 from fxprune.errors import VerificationError
 from fxprune.module_trees import eval_clone, named_state
@@ -25,8 +25,6 @@ from fxprune.values import plain, tensors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fxprune.analysis import DependencyGraph
-    from fxprune.planning import Layout
     from fxprune.precision import Precision
 
 
@@ -34,15 +32,11 @@ class GraphComparison(Comparison):
     """Two interpreters in lockstep."""
 
     def __init__(
-        self,
-        deps: DependencyGraph,
-        layout: Layout,
-        small: nn.Module,
-        precision: Precision,
-        known_parts: bool,
+        self, claim: Claim, small: nn.Module, precision: Precision, known_parts: bool
     ) -> None:
+        deps = claim.deps
         same_nodes = known_parts and has_same_nodes(small, deps.graph_module)
-        super().__init__(deps, layout, precision, "every node" if same_nodes else "outputs")
+        super().__init__(claim, precision, "every node" if same_nodes else "outputs")
         self._parameters: dict[int, torch.Tensor] = {}
         self.original = eval_clone(deps.graph_module, self._cast_once)
         self.small = eval_clone(small, precision.cast)
@@ -114,7 +108,7 @@ class GraphComparison(Comparison):
     def again(self, precision: Precision) -> GraphComparison:
         """The same comparison from the start, in another precision."""
         known_parts = self.result.compared == "every node"
-        return GraphComparison(self.deps, self.layout, self.small, precision, known_parts)
+        return GraphComparison(self.claim, self.small, precision, known_parts)
 
     def expected(self, values: tuple[Any, ...]) -> Iterator[tuple[Key, torch.Tensor]]:
         """The kept positions of every node of the original."""
@@ -124,7 +118,8 @@ class GraphComparison(Comparison):
                     yield _key(node, number), self.kept(tensor, axes_of(tensor, self.labels))
 
     def _reference(self, values: tuple[Any, ...]) -> Iterator[tuple[fx.Node, Any]]:
-        mode = MaskedMode(self.labels, self.removed, self.precision.widening())
+        norm = self.claim.meaning.norm
+        mode = MaskedMode(self.labels, self.removed, self.precision.widening(), norm)
         for node, value in Stepper("the original", self.original, copies(values), mode):
             self._relabel(node, value)
             yield node, value

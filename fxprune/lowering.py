@@ -64,6 +64,7 @@ class Lowered:
         state: full names of the parameters and buffers.
         constants: tensors that the computation made of nothing, by the name of their `get_attr`.
         values: what the analysis says of every node of the graph, by name.
+        renormalized: the axes that nodes look across in another way than summing, by name.
     """
 
     graph: fx.Graph
@@ -71,6 +72,7 @@ class Lowered:
     state: tuple[str, ...]
     constants: dict[str, torch.Tensor]
     values: dict[str, Any]
+    renormalized: dict[str, list[Axis]]
 
 
 @dataclass(frozen=True)
@@ -117,14 +119,15 @@ class Lowering:
         if len(calls) == 1 and calls[0].target == node.target:
             raise _refusal(node, "it is a single operator")
         _refuse_chance(node, calls)
-        values = self._values(node, record, operands, state)
+        values, renormalized = self._values(node, record, operands, state)
         found = self._dynamic(node, record, operands, state)
         asserted = self._assertions(node, record, values, found)
         write(record, found.spots)
         assert_decisions(record.graph, asserted, node.name)
         record.graph.eliminate_dead_code()
         add_numbers(record.graph, values)
-        return Lowered(record.graph, operands, tuple(state), record.constants, values)
+        constants = record.constants
+        return Lowered(record.graph, operands, tuple(state), constants, values, renormalized)
 
     # -- what a node reads ------------------------------------------------------------------
 
@@ -252,8 +255,12 @@ class Lowering:
         record: Record,
         operands: Sequence[Operand],
         state: dict[str, torch.Tensor],
-    ) -> dict[str, Any]:
-        """Interpret the record under the finished analysis, which must not learn anything new."""
+    ) -> tuple[dict[str, Any], dict[str, list[Axis]]]:
+        """Interpret the record under the finished analysis, which must not learn anything new.
+
+        Returns:
+            The value of each node, and the axes that each looks across in another way than summing.
+        """
         known = self.deps.trace
         labels = known.labels.copy()
         inputs = [_labelled(_at(self.samples.base, o), o.traced) for o in operands]
@@ -273,7 +280,11 @@ class Lowering:
         if not labels.agrees_with(known.labels):
             raise _refusal(node, "its operators couple more channels than the analysis found")
         settled = _Settled(labels, len(known.labels))
-        return {name: settled.value(value) for name, value in trace.values.items()}
+        renormalized: dict[str, list[Axis]] = {}
+        for entry in trace.renormalized:
+            renormalized.setdefault(entry.place.node.name, []).append(settled.axis(entry.axis))
+        values = {name: settled.value(value) for name, value in trace.values.items()}
+        return values, renormalized
 
     # -- dynamic sizes ----------------------------------------------------------------------
 
@@ -452,9 +463,10 @@ class _Settled:
         )
 
     def _tensor(self, tensor: TracedTensor) -> TracedTensor:
-        return TracedTensor(tensor.shape, tuple(map(self._axis, tensor.axes)), tensor.value)
+        return TracedTensor(tensor.shape, tuple(map(self.axis, tensor.axes)), tensor.value)
 
-    def _axis(self, axis: Axis) -> Axis:
+    def axis(self, axis: Axis) -> Axis:
+        """An axis in the ids of the analysis."""
         vectors = self.labels.expand(axis.vectors, keep_pinned=True)
         known = tuple(np.where(vector < self.count, vector, 0) for vector in vectors)
         return Axis(axis.size, known, axis.reason)

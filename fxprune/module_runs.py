@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fxprune.analysis import DependencyGraph
     from fxprune.labels import Axis, LabelAlgebra
+    from fxprune.meaning import Norm
     from fxprune.planning import Layout
     from fxprune.precision import Widening
 
@@ -73,6 +74,7 @@ class MaskedModel:
     layout: Layout
     labels: LabelAlgebra
     widening: Widening | None = None
+    norm: Norm = "kept"
 
     def __call__(
         self, model: nn.Module, arguments: Mapping[str, Any], *, values: bool = False
@@ -92,7 +94,7 @@ class MaskedModel:
         def removed(axis: Axis) -> Any:
             return self.layout.removed_positions(axis, self.labels)
 
-        mode = MaskedMode(self.labels, removed, self.widening)
+        mode = MaskedMode(self.labels, removed, self.widening, self.norm)
 
         def part(tensor: torch.Tensor, value: torch.Tensor | None) -> Part:
             return Part(tuple(tensor.shape), tuple(axes_of(tensor, self.labels)), value)

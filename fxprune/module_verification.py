@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fxprune.comparison import Comparison
+from fxprune.comparison import Claim, Comparison
 from fxprune.differences import alike
 from fxprune.errors import VerificationError
 from fxprune.inputs import named_values
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from fxprune.analysis import DependencyGraph
     from fxprune.labels import LabelAlgebra
-    from fxprune.planning import Layout
     from fxprune.precision import Precision
     from fxprune.rounding import Key
 
@@ -57,14 +55,9 @@ class ModuleComparison(Comparison):
     """Two modules, called for real, with what each of their modules returns."""
 
     def __init__(
-        self,
-        deps: DependencyGraph,
-        layout: Layout,
-        small: nn.Module,
-        precision: Precision,
-        known_parts: bool,
+        self, claim: Claim, small: nn.Module, precision: Precision, known_parts: bool
     ) -> None:
-        super().__init__(deps, layout, precision, "every module" if known_parts else "outputs")
+        super().__init__(claim, precision, "every module" if known_parts else "outputs")
         self.small = small
 
     def run_on(self, sets: Mapping[str, tuple[Any, ...]]) -> None:
@@ -111,7 +104,7 @@ class ModuleComparison(Comparison):
 
     def again(self, precision: Precision) -> ModuleComparison:
         """The same comparison from the start, in another precision."""
-        return ModuleComparison(self.deps, self.layout, self.small, precision, self._every_module)
+        return ModuleComparison(self.claim, self.small, precision, self._every_module)
 
     def expected(self, values: tuple[Any, ...]) -> Iterator[tuple[Key, torch.Tensor]]:
         """The kept positions of what the modules of the original return."""
@@ -125,7 +118,8 @@ class ModuleComparison(Comparison):
 
     def _masked(self, values: tuple[Any, ...]) -> Run:
         """A run of the original without the removed positions."""
-        masked = MaskedModel(self.deps, self.layout, self.labels, self.precision.widening())
+        widening, norm = self.precision.widening(), self.claim.meaning.norm
+        masked = MaskedModel(self.deps, self.layout, self.labels, widening, norm)
         original = eval_clone(self.deps.model, self.precision.cast)
         inputs = named_values(self.deps.graph_module, values)
         return masked(original, inputs, values=self._every_module)

@@ -2,7 +2,7 @@
 
 Removed positions are zeroed at the operand of each op that sums over them (at the consumer, not at
 the producer: sigmoid(0) is not 0). An op that looks across a pruned axis in another way sees the
-kept positions only.
+kept positions only, or zeros as well, by the meaning that was chosen (`fxprune.meaning`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch._ops import OpOverload
 
     from fxprune.labels import Axis, LabelAlgebra
+    from fxprune.meaning import Norm
     from fxprune.precision import Widening
 
 Removed = Callable[["Axis"], np.ndarray[Any, np.dtype[np.bool_]]]
@@ -112,11 +113,16 @@ class MaskedMode(RunMode):
     """Runs operators on real tensors that carry labels, without the removed positions."""
 
     def __init__(
-        self, labels: LabelAlgebra, removed: Removed, widening: Widening | None = None
+        self,
+        labels: LabelAlgebra,
+        removed: Removed,
+        widening: Widening | None = None,
+        norm: Norm = "kept",
     ) -> None:
         super().__init__(widening)
         self.labels = labels
         self.removed = removed
+        self.norm = norm
 
     def run_operator(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
         """Mask the operands, run the operator, label its outputs."""
@@ -139,7 +145,7 @@ class MaskedMode(RunMode):
         """Run an operator as if removed positions were not there."""
         call = self.masked(call, rule)
         kept: dict[str, dict[int, torch.Tensor]] = {}
-        for name, dim in rule.normalizes(call):
+        for name, dim in rule.normalizes(call) if self.norm == "kept" else ():
             gone = self.gone(call, name, dim)
             if gone is not None:
                 index = torch.from_numpy(np.flatnonzero(~gone)).to(call.arg(name).device)
@@ -151,7 +157,8 @@ class MaskedMode(RunMode):
     def masked(self, call: Call, rule: Rule) -> Call:
         """The call with zeros at the removed positions of what it sums over."""
         masked: dict[str, torch.Tensor] = {}
-        for name, dim in rule.sums(call):
+        across = rule.normalizes(call) if self.norm == "exact" else ()
+        for name, dim in (*rule.sums(call), *across):
             gone = self.gone(call, name, dim)
             if gone is not None:
                 tensor = masked.get(name, call.arg(name))

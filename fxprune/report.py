@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+
+from fxprune.meaning import Meaning
 
 if TYPE_CHECKING:
     from fxprune.comparison import Verification
@@ -27,7 +29,8 @@ class ShrinkReport:
         groups: what happened to each prunable group.
         verification: how the result was checked, or None if it was asked not to be.
         diagnostics: why channels are pinned.
-        renormalized: places whose statistics run over the kept channels only (`norm="kept"`).
+        renormalized: places whose statistics run over a pruned axis.
+        meaning: over what they run there, and what became of constants (see `shrink`).
         emit: the kind of result, "graph" or "module".
         captured_by: how the graph that was analyzed was made (see `DependencyGraph.captured_by`).
     """
@@ -38,6 +41,7 @@ class ShrinkReport:
     verification: Verification | None
     diagnostics: tuple[Diagnostic, ...]
     renormalized: tuple[Diagnostic, ...]
+    meaning: Meaning = field(default_factory=Meaning)
     emit: str = "graph"
     captured_by: str = "symbolic_trace"
 
@@ -73,7 +77,7 @@ class ShrinkReport:
             notes.append("nothing to prune: every channel is an input, an output, or pinned")
         elif not self.changed:
             notes.append("nothing was removed: the plan removes no channels")
-        notes += [f"kept channels only: {place}" for place in self.renormalized]
+        notes += [str(place) for place in self.renormalized]
         notes += [f"pinned: {diagnostic}" for diagnostic in self.diagnostics]
         notes.append(str(self.verification) if self.verification else "NOT verified")
         return notes

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import fx, nn
 
 from fxprune.analysis import DependencyGraph, Model
-from fxprune.comparison import Verification
+from fxprune.comparison import Claim, Verification
 from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
 from fxprune.graph_verification import GraphComparison, has_same_nodes
 from fxprune.inputs import bind, materialize
+from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.module_verification import ModuleComparison
-from fxprune.planning import Layout, Plan
+from fxprune.planning import Plan
 from fxprune.precision import Precision
 from fxprune.stepping import OriginalFailsError, ResultFailsError
 from fxprune.values import mapped, tensors
@@ -33,6 +34,9 @@ def verify(
     small: nn.Module,
     plan: Plan | str | os.PathLike[str],
     example_inputs: Any = None,
+    *,
+    norm: Norm | None = None,
+    constants: Constants | None = None,
 ) -> Verification:
     """Check that a shrunk model computes what the original computes for the kept channels.
 
@@ -53,22 +57,29 @@ def verify(
         example_inputs: a tensor, a tuple or a dict; by default random ones of the plan's shapes.
             A model that is run on data to be analyzed needs them, unless its DependencyGraph is
             passed.
+        norm: what `small` is to mean, "kept" or "exact" (see `shrink`); by default what its report
+            says, else "kept".
+        constants: likewise, "drop" or "fold".
 
     Raises:
         VerificationError: names the first node that differs, its source line, and by how much.
         PlanError: the plan is not for this model.
+        InputError: there is no such meaning, or the inputs do not fit.
     """
     if not isinstance(small, nn.Module):
         raise InputError(
             f"the shrunk model is a {type(small).__name__}, not a torch.nn.Module",
             hint="pass what fxprune.shrink returned",
         )
+    report = (vars(small).get("meta") or {}).get("fxprune")
+    said = getattr(report, "meaning", Meaning())
+    meaning = Meaning(norm or said.norm, constants or said.constants)
     plan = Plan.of(plan)
     deps = _analyzed(plan, model, example_inputs)
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
-    known = "fxprune" in (vars(small).get("meta") or {})
-    return verify_layout(deps, plan.layout(deps), small, example_inputs, known_parts=known)
+    claim = Claim(deps, plan.layout(deps), meaning)
+    return verify_claim(claim, small, example_inputs, known_parts=report is not None)
 
 
 def _analyzed(plan: Plan, model: Model, example_inputs: Any) -> DependencyGraph:
@@ -81,19 +92,13 @@ def _analyzed(plan: Plan, model: Model, example_inputs: Any) -> DependencyGraph:
         return plan.analyze(model, example_inputs)
 
 
-def verify_layout(
-    deps: DependencyGraph,
-    layout: Layout,
-    small: nn.Module,
-    values: tuple[Any, ...] | None,
-    *,
-    known_parts: bool,
+def verify_claim(
+    claim: Claim, small: nn.Module, values: tuple[Any, ...] | None, *, known_parts: bool
 ) -> Verification:
     """As `verify`, for a finished analysis and layout.
 
     Args:
-        deps: the analysis of the original.
-        layout: what stays.
+        claim: the analysis of the original, what stays, and what that means.
         small: the shrunk model.
         values: one for each placeholder, or None for random ones.
         known_parts: whether nodes (and modules) of the same name are the same. They are in what
@@ -101,41 +106,58 @@ def verify_layout(
             again, which numbers the nodes anew.
     """
     start = time.perf_counter()
+    deps = claim.deps
     if any(t.device.type == "meta" for t in deps.state.values()):
         raise InputError(
             "a model without data (on the meta device) cannot be verified",
             hint="load the weights, or pass verify=False",
         )
     values = materialize(deps.inputs, seed=0) if values is None else values
-    size = sum(t.numel() for t in deps.state.values() if t.is_floating_point())
-    own = Precision.of(deps.state.values(), tensors(values))
-    precisions = [*own.widest(), own] if size * 8 <= _LARGEST_DOUBLE else [own]
-    is_graph = isinstance(small, fx.GraphModule) or isinstance(deps.model, fx.GraphModule)
-    kind = GraphComparison if is_graph else ModuleComparison
-    sets = {"example": values, "all negative": mapped(_negative, values)}
-
-    def compared(precision: Precision) -> GraphComparison | ModuleComparison:
-        comparison = kind(deps, layout, small, precision, known_parts)
-        comparison.run_on(sets)
-        return comparison
-
-    def called(precision: Precision) -> None:
-        assert isinstance(done, GraphComparison)
-        same = precision == done.precision
-        again = done if same else GraphComparison(deps, layout, small, precision, known_parts)
-        # a recording can hold numbers that it took from the example inputs
-        for given in sets.values() if deps.captured_by == "record" else [values]:
-            again.check_calls(given)
-
-    involves_calls = not (is_graph and known_parts and has_same_nodes(small, deps.graph_module))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        done = _most_exact(compared, precisions, involves_calls=involves_calls)
+        result = _Check(claim, small, values, known_parts).result()
+    return replace(result, seconds=time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class _Check:
+    """One verification."""
+
+    claim: Claim
+    small: nn.Module
+    values: tuple[Any, ...]
+    known_parts: bool
+
+    def result(self) -> Verification:
+        """Compare, in the most exact precision that the models run in."""
+        deps = self.claim.deps
+        size = sum(t.numel() for t in deps.state.values() if t.is_floating_point())
+        own = Precision.of(deps.state.values(), tensors(self.values))
+        precisions = [*own.widest(), own] if size * 8 <= _LARGEST_DOUBLE else [own]
+        is_graph = isinstance(self.small, fx.GraphModule) or isinstance(deps.model, fx.GraphModule)
+        kind = GraphComparison if is_graph else ModuleComparison
+        sets = {"example": self.values, "all negative": mapped(_negative, self.values)}
+
+        def compared(precision: Precision) -> GraphComparison | ModuleComparison:
+            comparison = kind(self.claim, self.small, precision, self.known_parts)
+            comparison.run_on(sets)
+            return comparison
+
+        def called(precision: Precision) -> None:
+            assert isinstance(done, GraphComparison)
+            same = precision == done.precision
+            again = done if same else done.again(precision)
+            # a recording can hold numbers that it took from the example inputs
+            for given in sets.values() if deps.captured_by == "record" else [self.values]:
+                again.check_calls(given)
+
+        same_nodes = self.known_parts and has_same_nodes(self.small, deps.graph_module)
+        done = _most_exact(compared, precisions, involves_calls=not (is_graph and same_nodes))
         if isinstance(done, ModuleComparison):
-            done.check_own_types(values, own)
+            done.check_own_types(self.values, own)
         else:
             rest = precisions[precisions.index(done.precision) :]
             _most_exact(called, rest, involves_calls=True)
-    return replace(done.result, seconds=time.perf_counter() - start)
+        return done.result
 
 
 def _most_exact(

@@ -1,9 +1,16 @@
 """Rewrite passes, one a file: each takes a GraphModule and a Layout and returns a new one."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from fxprune.passes.align_attributes import AlignAttributes
 from fxprune.passes.base import Pass, PassResult, Pipeline
 from fxprune.passes.repair_shapes import RepairShapes
 from fxprune.passes.slice_state import SliceState
+
+if TYPE_CHECKING:
+    from fxprune.meaning import Norm
 
 __all__ = [
     "AlignAttributes",
@@ -16,6 +23,6 @@ __all__ = [
 ]
 
 
-def shrink_pipeline() -> Pipeline:
+def shrink_pipeline(norm: Norm = "kept") -> Pipeline:
     """The passes that shrink a model, in order: tensors, module attributes, shapes."""
-    return Pipeline((SliceState(), AlignAttributes(), RepairShapes()))
+    return Pipeline((SliceState(), AlignAttributes(), RepairShapes(norm)))

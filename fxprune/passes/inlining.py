@@ -12,6 +12,9 @@ from fxprune.errors import RewriteError
 from fxprune.rules import locate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fxprune.labels import Axis
     from fxprune.lowering import Lowered
 
 _BUILDERS: dict[type, Any] = {tuple: tuple, list: list, dict: dict}
@@ -19,14 +22,15 @@ _BUILDERS: dict[type, Any] = {tuple: tuple, list: list, dict: dict}
 
 def inline(
     node: fx.Node, lowered: Lowered, graph_module: fx.GraphModule
-) -> tuple[list[fx.Node], dict[str, Any]]:
+) -> tuple[list[fx.Node], dict[str, Any], dict[str, Sequence[Axis]]]:
     """Put the operators of a node in front of it; the node itself becomes the last of them.
 
     So it keeps its name and its users. The module that it called stays as the holder of its
     parameters, which keep their names.
 
     Returns:
-        The new nodes in order, without the node itself; and the value of each by name.
+        The new nodes in order, without the node itself; the value of each by name; and the axes
+        that they, or the node itself, look across in another way than summing.
 
     Raises:
         RewriteError: the node returns something else than tensors in tuples, lists and dicts.
@@ -38,6 +42,7 @@ def inline(
     new: list[fx.Node] = []
     env: dict[fx.Node, Any] = {}
     values: dict[str, Any] = {}
+    renormalized: dict[str, Sequence[Axis]] = {}
 
     def add(op: str, target: Any, arguments: tuple[Any, Any], name: str, value: Any) -> fx.Node:
         made = graph.create_node(op, target, *arguments, name=f"{node.name}_{name}")
@@ -66,8 +71,13 @@ def inline(
             arguments = fx.map_arg((each.args, each.kwargs), lambda n: env[n])
             value = lowered.values[each.name]
             env[each] = add(each.op, target, arguments, each.name, value)
+            if each.name in lowered.renormalized:
+                renormalized[env[each].name] = lowered.renormalized[each.name]
+    last = new[-1].name if new else ""
     _become(node, fx.map_arg(inner[-1].args[0], lambda n: env[n]), new)
-    return new, values
+    if last in renormalized and (not new or new[-1].name != last):
+        renormalized[node.name] = renormalized.pop(last)
+    return new, values, renormalized
 
 
 def _become(node: fx.Node, result: Any, new: list[fx.Node]) -> None:

@@ -17,6 +17,7 @@ from fxprune.lowering import Lowering
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
 from fxprune.passes.base import Pass
+from fxprune.passes.exact_norms import compensated
 from fxprune.passes.inlining import hold_state_only, inline
 from fxprune.passes.numbers import measures_channels_only, read_axes
 from fxprune.passes.repair import Repair, operation
@@ -25,7 +26,11 @@ from fxprune.rules import locate
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fxprune.labels import Axis
     from fxprune.lowering import Lowered
+    from fxprune.meaning import Norm
     from fxprune.planning import Layout
 
 
@@ -47,13 +52,17 @@ class RepairShapes(Pass):
        dim by dim; dims that are right, such as the batch, stay as they are.
     4. A node that still fails or differs is lowered: its ATen operators take its place, and are
        repaired in turn. So is a user's function or a module of several parts that uses sizes.
-    5. Every node's shape is compared with the prediction; a node that still differs is an error
+    5. With `norm="exact"`, a node that looks across a pruned axis in another way than summing is
+       rewritten for the original's width (`exact_norms.py`); it is lowered if that is not known.
+    6. Every node's shape is compared with the prediction; a node that still differs is an error
        that names it.
     """
 
+    norm: Norm = "kept"
+
     def apply(self, graph_module: fx.GraphModule, layout: Layout) -> bool:
         """Walk over the graph."""
-        walk = _Walk(graph_module, layout)
+        walk = _Walk(graph_module, layout, self.norm)
         walk.run()
         if walk.modified:
             graph_module.recompile()
@@ -63,7 +72,8 @@ class RepairShapes(Pass):
 class _Walk:
     """One walk over a graph that is being repaired."""
 
-    def __init__(self, graph_module: fx.GraphModule, layout: Layout) -> None:
+    def __init__(self, graph_module: fx.GraphModule, layout: Layout, norm: Norm) -> None:
+        self.norm = norm
         self.graph_module = graph_module
         self.layout = layout
         self.modified = False
@@ -72,6 +82,11 @@ class _Walk:
         self.lowering = Lowering(layout.deps)
         self.lowerable = {node.name for node in layout.deps.graph_module.graph.nodes}
         self.emptied: set[str] = set()
+        self.renormalized: dict[str, Sequence[Axis]] = {}
+        if norm == "exact":
+            for entry in layout.deps.trace.renormalized:
+                axes = self.renormalized.get(entry.place.node.name, ())
+                self.renormalized[entry.place.node.name] = (*axes, entry.axis)
 
     def run(self) -> None:
         """Visit every node."""
@@ -107,10 +122,46 @@ class _Walk:
         if (hidden := self.hidden_sizes(repair)) is not None:
             self.replace(node, hidden)
             return
+        if self.looks_across_pruned_axis(node):
+            self.keep_width(node, repair)
+            return
         if isinstance(value, (bool, int, float)) and value != expected:
             self.keep_number(node, value, expected)
             value = expected
         self.interpreter.env[node] = value
+
+    def looks_across_pruned_axis(self, node: fx.Node) -> bool:
+        """Whether a node has to be told the original's width."""
+        layout = self.layout
+        axes = self.renormalized.get(node.name, ())
+        return any(layout.removed_positions(axis, layout.labels).any() for axis in axes)
+
+    def keep_width(self, node: fx.Node, repair: Repair) -> None:
+        """Let a node look across the original's width."""
+        module = str(node.target) if node.op == "call_module" else None
+        if compensated(repair):
+            self.modified = True
+            if module is not None and node.op != "call_module":
+                self.emptied.add(module)
+            value, error = self.evaluate(node)
+            if error is not None or self.mismatch(node, value) is not None:
+                raise self.failure(node, value, error) from error
+            self.interpreter.env[node] = value
+            return
+        refusal = RewriteError(
+            f"node {node.name} looks across a pruned axis and has no form for the full width",
+            where=locate(node),
+            why=f"{operation(node, self.graph_module)!r} is not one of the operators that"
+            ' norm="exact" knows',
+            hint='pass norm="kept", or ignore the groups that reach it',
+        )
+        if node.name not in self.lowerable or isinstance(node.target, torch._ops.OpOverload):
+            raise refusal
+        try:
+            lowered = self.lowering.lower(node.name)
+        except RewriteError as error:
+            raise refusal from error
+        self.replace(node, lowered)
 
     def lowered(self, node: fx.Node, value: Any, error: Exception | None) -> Lowered:
         """The operators of a node that has no repair."""
@@ -160,9 +211,12 @@ class _Walk:
         self.lowerable.remove(node.name)
         if node.op == "call_module":
             self.emptied.add(str(node.target))
-        made, values = inline(node, lowered, self.graph_module)
+        made, values, renormalized = inline(node, lowered, self.graph_module)
         self.modified = True
         self.layout = self.layout.extended(values)
+        if self.norm == "exact":
+            self.renormalized.pop(node.name, None)
+            self.renormalized.update(renormalized)
         for inner in [*made, node]:
             self.visit(inner)
 

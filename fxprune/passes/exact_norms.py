@@ -1,0 +1,351 @@
+"""Statistics over the original's width: `norm="exact"`.
+
+Operators that look across a pruned axis are rewritten so that they compute what the original does
+with zeros at the removed positions. All of them treat positions alike, so the zeros may stand
+anywhere: they are padded to the end (of each group, for a group norm), and the outcome is cut.
+A mean needs no zeros, but a factor; a root mean square norm takes it into its eps.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import fx
+from torch.nn import functional as F
+
+from fxprune.passes.repair import Repair, operation
+
+if TYPE_CHECKING:
+    from fxprune.traces import TracedTensor
+
+Exact: TypeAlias = Callable[[Repair], None]
+Step: TypeAlias = tuple[Any, tuple[Any, ...]]
+"""A function and its arguments."""
+_X = ("input", "self", "x")
+
+
+def compensated(repair: Repair) -> bool:
+    """Rewrite a node that looks across a pruned axis; False if its operator is none of those known.
+
+    The node itself becomes the last operator of what takes its place, so that its name stays.
+    """
+    exact = _EXACT.get(operation(repair.node, repair.graph_module))
+    if exact is None:
+        return False
+    exact(repair)
+    return True
+
+
+def _call(repair: Repair, function: Any, *args: Any) -> fx.Node:
+    """A new operator in front of the node."""
+    node = repair.node
+    with node.graph.inserting_before(node):
+        made = node.graph.call_function(function, args)
+    made.meta = {k: v for k, v in node.meta.items() if k in ("stack_trace", "nn_module_stack")}
+    return made
+
+
+def _become(repair: Repair, function: Any, *args: Any) -> None:
+    """Turn the node into the last operator."""
+    repair.node.op, repair.node.target = "call_function", function
+    repair.node.args, repair.node.kwargs = args, {}
+
+
+def _state(repair: Repair, name: str) -> fx.Node | None:
+    """A parameter of the module that the node calls, read by its name."""
+    path = f"{repair.node.target}.{name}"
+    module = repair.graph_module.get_submodule(str(repair.node.target))
+    if getattr(module, name, None) is None:
+        return None
+    with repair.node.graph.inserting_before(repair.node):
+        return repair.node.graph.get_attr(path)
+
+
+def _x(repair: Repair) -> fx.Node:
+    found = repair.argument(0, *_X)
+    assert isinstance(found, fx.Node)
+    return found
+
+
+def _lost(repair: Repair, dims: Iterable[int]) -> dict[int, int]:
+    """How many positions the operand loses along each of some dims."""
+    shape, now = repair.operand.shape, repair.layout.shape(repair.operand)
+    return {dim: shape[dim] - now[dim] for dim in dims if shape[dim] != now[dim]}
+
+
+def _padded(repair: Repair, x: fx.Node, rank: int, lost: Mapping[int, int]) -> fx.Node:
+    """The operand with zeros for the positions that it lost."""
+    first = min(lost)
+    spec = [n for dim in range(rank - 1, first - 1, -1) for n in (0, lost.get(dim, 0))]
+    return _call(repair, F.pad, x, spec)
+
+
+def _cut(repair: Repair, value: Any, traced: TracedTensor, lost: Mapping[int, int]) -> Step:
+    """The operator that takes the padding away again from the last dim that has some."""
+    *others, last = sorted(lost)
+    for dim in others:
+        value = _call(repair, torch.narrow, value, dim, 0, traced.shape[dim] - lost[dim])
+    return torch.narrow, (value, last, 0, traced.shape[last] - lost[last])
+
+
+def _affine(repair: Repair, step: Step, weight: Any, bias: Any) -> Step:
+    """A step, followed by a product with a weight and the addition of a bias."""
+    if weight is not None:
+        step = torch.mul, (_call(repair, step[0], *step[1]), weight)
+    if bias is not None:
+        step = torch.add, (_call(repair, step[0], *step[1]), bias)
+    return step
+
+
+def _reduced_dims(repair: Repair, position: int = 1) -> list[int]:
+    rank = len(repair.operand.shape)
+    dims = repair.argument(position, "dim", "axis")
+    if dims is None or dims in ([], ()):
+        return list(range(rank))
+    return [int(d) % rank for d in ([dims] if isinstance(dims, int) else dims)]
+
+
+def _mean(repair: Repair) -> None:
+    """The mean over the kept positions times kept / all."""
+    lost = _lost(repair, _reduced_dims(repair))
+    shape = repair.operand.shape
+    share = math.prod((shape[dim] - n) / shape[dim] for dim, n in lost.items())
+    node = repair.node
+    _become(repair, torch.mul, _copy(repair, node.args, node.kwargs), share)
+
+
+def _copy(repair: Repair, args: Sequence[Any], kwargs: Mapping[str, Any]) -> fx.Node:
+    """The node's own operator on other arguments, in front of it."""
+    node = repair.node
+    with node.graph.inserting_before(node):
+        made = node.graph.create_node(node.op, node.target, tuple(args), dict(kwargs))
+    made.meta = dict(node.meta)
+    return made
+
+
+def _reduction(repair: Repair, position: int = 1) -> None:
+    """Any other reduction, with zeros."""
+    lost = _lost(repair, _reduced_dims(repair, position))
+    x = _x(repair)
+    repair.node.replace_input_with(x, _padded(repair, x, len(repair.operand.shape), lost))
+
+
+def _softmax(default: int | None = None) -> Exact:
+    """A softmax with zeros, whose outcomes for these are cut off."""
+
+    def exact(repair: Repair) -> None:
+        node, traced = repair.node, repair.operand
+        dim: Any = default
+        if dim is None and node.op == "call_module":
+            dim = repair.graph_module.get_submodule(str(node.target)).dim
+        if dim is None:
+            dim = repair.argument(1, "dim", "axis")
+        if dim is None:  # as torch chooses it
+            dim = 0 if len(traced.shape) in (0, 1, 3) else 1
+        lost = _lost(repair, [int(dim) % len(traced.shape)])
+        x = _x(repair)
+        padded = _padded(repair, x, len(traced.shape), lost)
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: padded if n is x else n)
+        step = _cut(repair, _copy(repair, args, kwargs), traced, lost)
+        _become(repair, step[0], *step[1])
+
+    return exact
+
+
+def _layer_norm(repair: Repair) -> None:
+    shape = list(repair.argument(1, "normalized_shape"))
+    weight, bias = (repair.argument(k, name) for k, name in ((2, "weight"), (3, "bias")))
+    step = _normalized(repair, shape, _layer_norm_of(repair.argument(4, "eps", default=1e-5)))
+    step = _affine(repair, step, weight, bias)
+    _become(repair, step[0], *step[1])
+
+
+def _layer_norm_module(repair: Repair) -> None:
+    module: Any = repair.graph_module.get_submodule(str(repair.node.target))
+    step = _normalized(repair, module.normalized_shape, _layer_norm_of(module.eps))
+    step = _affine(repair, step, _state(repair, "weight"), _state(repair, "bias"))
+    _become(repair, step[0], *step[1])
+
+
+def _layer_norm_of(eps: float) -> Callable[[Repair, Any, list[Any]], fx.Node]:
+    def normalized(repair: Repair, x: Any, shape: list[Any]) -> fx.Node:
+        return _call(repair, F.layer_norm, x, shape, None, None, eps)
+
+    return normalized
+
+
+def _normalized(
+    repair: Repair, shape: Sequence[Any], normalize: Callable[[Repair, Any, list[Any]], fx.Node]
+) -> Step:
+    """A norm over trailing dims of the original's sizes, without weights."""
+    traced = repair.operand
+    rank = len(traced.shape)
+    lost = _lost(repair, range(rank - len(shape), rank))
+    whole = [
+        traced.shape[rank - len(shape) + k] if rank - len(shape) + k in lost else size
+        for k, size in enumerate(shape)
+    ]
+    made = normalize(repair, _padded(repair, _x(repair), rank, lost), whole)
+    return _cut(repair, made, traced, lost)
+
+
+def _native_layer_norm(repair: Repair) -> None:
+    """As a layer norm; mean and reciprocal deviation are outcomes, too."""
+    shape, weight, bias, eps = (repair.argument(k, n) for k, n in enumerate(_NATIVE, start=1))
+
+    def normalize(repair: Repair, x: Any, shape: list[Any]) -> fx.Node:
+        native = torch.ops.aten.native_layer_norm.default
+        saved.append(_call(repair, native, x, shape, None, None, eps))
+        return _item(repair, saved[0], 0)
+
+    saved: list[fx.Node] = []
+    step = _affine(repair, _normalized(repair, list(shape), normalize), weight, bias)
+    out = _call(repair, step[0], *step[1])
+    rest = [_item(repair, saved[0], k) for k in (1, 2)]
+    _become(repair, tuple, (out, *rest))
+
+
+_NATIVE = ("normalized_shape", "weight", "bias", "eps")
+
+
+def _rms_norm(repair: Repair) -> None:
+    shape = list(repair.argument(1, "normalized_shape"))
+    _root_mean_square(repair, shape, repair.argument(2, "weight"), repair.argument(3, "eps"))
+
+
+def _rms_norm_module(repair: Repair) -> None:
+    module: Any = repair.graph_module.get_submodule(str(repair.node.target))
+    _root_mean_square(repair, module.normalized_shape, _state(repair, "weight"), module.eps)
+
+
+def _root_mean_square(repair: Repair, shape: Sequence[Any], weight: Any, eps: Any) -> None:
+    """Compute x w / sqrt(S / N + eps), where S sums the squares of the n kept of N positions.
+
+    That is sqrt(N / n) times a norm over the kept ones, whose eps is N / n times as large. The
+    factor stays beside the weight, whose gradient is the original's then. An eps that torch takes
+    from the type of the input cannot be scaled; there zeros are padded.
+    """
+    traced = repair.operand
+    if eps is None:
+
+        def normalize(repair: Repair, x: Any, shape: list[Any]) -> fx.Node:
+            return _call(repair, F.rms_norm, x, shape, None, None)
+
+        step = _affine(repair, _normalized(repair, shape, normalize), weight, None)
+        _become(repair, step[0], *step[1])
+        return
+    rank = len(traced.shape)
+    lost = _lost(repair, range(rank - len(shape), rank))
+    ratio = math.prod(traced.shape[dim] / (traced.shape[dim] - n) for dim, n in lost.items())
+    now = [
+        traced.shape[rank - len(shape) + k] - lost[rank - len(shape) + k]
+        if rank - len(shape) + k in lost
+        else size
+        for k, size in enumerate(shape)
+    ]
+    norm = _call(repair, F.rms_norm, _x(repair), now, weight, eps * ratio)
+    _become(repair, torch.mul, norm, math.sqrt(ratio))
+
+
+def _group_norm(repair: Repair) -> None:
+    weight, bias = (repair.argument(k, name) for k, name in ((2, "weight"), (3, "bias")))
+    eps = repair.argument(4, "eps", default=1e-5)
+    _group_normalized(repair, repair.argument(1, "num_groups"), weight, bias, eps)
+
+
+def _group_norm_module(repair: Repair) -> None:
+    module: Any = repair.graph_module.get_submodule(str(repair.node.target))
+    weight, bias = _state(repair, "weight"), _state(repair, "bias")
+    _group_normalized(repair, module.num_groups, weight, bias, module.eps)
+
+
+def _group_normalized(repair: Repair, groups: int, weight: Any, bias: Any, eps: float) -> None:
+    def normalize(padded: fx.Node) -> fx.Node:
+        return _call(repair, F.group_norm, padded, groups, None, None, eps)
+
+    step = _grouped(repair, groups, weight, bias, normalize)
+    _become(repair, step[0], *step[1])
+
+
+def _grouped(
+    repair: Repair, groups: int, weight: Any, bias: Any, normalize: Callable[[fx.Node], fx.Node]
+) -> Step:
+    """(B, G c, ...) as (B, G, c, ...): zeros go to the end of each group, which loses as many."""
+    traced = repair.operand
+    rank = len(traced.shape)
+    lost = _lost(repair, [1])[1] // groups
+    left = traced.shape[1] // groups - lost
+    split = _call(repair, torch.unflatten, _x(repair), 1, (groups, left))
+    padded = _call(repair, torch.flatten, _padded(repair, split, rank + 1, {2: lost}), 1, 2)
+    apart = _call(repair, torch.unflatten, normalize(padded), 1, (groups, left + lost))
+    step: Step = torch.flatten, (_call(repair, torch.narrow, apart, 2, 0, left), 1, 2)
+    if rank > 2:
+        shape = (-1, *[1] * (rank - 2))
+        weight, bias = (
+            None if w is None else _call(repair, torch.reshape, w, shape) for w in (weight, bias)
+        )
+    return _affine(repair, step, weight, bias)
+
+
+def _native_group_norm(repair: Repair) -> None:
+    """As a group norm; means and reciprocal deviations are outcomes, too."""
+    weight, bias, batch, _, inner, groups, eps = (repair.argument(k, n) for k, n in _NATIVE_GROUP)
+
+    def normalize(padded: fx.Node) -> fx.Node:
+        native, size = torch.ops.aten.native_group_norm.default, repair.operand.shape[1]
+        saved.append(_call(repair, native, padded, None, None, batch, size, inner, groups, eps))
+        return _item(repair, saved[0], 0)
+
+    saved: list[fx.Node] = []
+    step = _grouped(repair, groups, weight, bias, normalize)
+    out = _call(repair, step[0], *step[1])
+    _become(repair, tuple, (out, *(_item(repair, saved[0], k) for k in (1, 2))))
+
+
+_NATIVE_GROUP = tuple(enumerate(("weight", "bias", "N", "C", "HxW", "group", "eps"), start=1))
+
+
+def _item(repair: Repair, value: fx.Node, number: int) -> fx.Node:
+    return _call(repair, operator.getitem, value, number)
+
+
+def _norm(position: int) -> Exact:
+    """A vector norm does not see zeros, unless its order is zero or negative."""
+
+    def exact(repair: Repair) -> None:
+        order = repair.argument(1, "p", "ord", default=2)
+        if isinstance(order, (int, float)) and order <= 0:
+            _reduction(repair, position)
+
+    return exact
+
+
+def _indifferent(repair: Repair) -> None:
+    """Zeros change nothing."""
+
+
+_EXACT: dict[str, Exact] = {
+    "mean": _mean,
+    **dict.fromkeys(("amax", "amin", "max", "min", "aminmax", "logsumexp", "prod"), _reduction),
+    **dict.fromkeys(("var", "std", "var_mean", "std_mean", "all"), _reduction),
+    **dict.fromkeys(("norm", "linalg_vector_norm", "vector_norm", "linalg_norm"), _norm(2)),
+    **dict.fromkeys(("any", "normalize", "cosine_similarity", "CosineSimilarity"), _indifferent),
+    **dict.fromkeys(("pairwise_distance", "PairwiseDistance"), _indifferent),
+    **dict.fromkeys(("softmax", "log_softmax", "_softmax", "_log_softmax"), _softmax()),
+    **dict.fromkeys(("_safe_softmax", "softmin"), _softmax()),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Softmin"), _softmax()),
+    "Softmax2d": _softmax(-3),
+    "layer_norm": _layer_norm,
+    "native_layer_norm": _native_layer_norm,
+    "LayerNorm": _layer_norm_module,
+    "rms_norm": _rms_norm,
+    "RMSNorm": _rms_norm_module,
+    "group_norm": _group_norm,
+    "native_group_norm": _native_group_norm,
+    "GroupNorm": _group_norm_module,
+}
+"""What looks across an axis, by plain name (see `repairs.py`)."""
