@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from fxprune.analysis import DependencyGraph, Model
 from fxprune.comparison import Claim
+from fxprune.constants import fold_constants
 from fxprune.cost import cost_of
 from fxprune.emission import emit_module, put_report, refuse_decisions, refuse_exact
 from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
@@ -139,6 +140,9 @@ class _Attempt:
             if meaning.norm == "exact":
                 refuse_exact(renormalized)
             small = emit_module(deps, layout, self.values)
+        if meaning.constants == "fold":
+            values = self.values or materialize(deps.inputs, seed=0)
+            fold_constants(self.claim, small, values)
         proof = None
         if self.verify:
             proof = verify_claim(self.claim, small, self.values, known_parts=True)

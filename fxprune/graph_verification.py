@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from fxprune.comparison import Claim, Comparison
 from fxprune.differences import alike
 from fxprune.errors import VerificationError
 from fxprune.module_trees import eval_clone, named_state
 from fxprune.real_calls import RealCalls, as_captured, copies, with_own_buffers
-from fxprune.reference import MaskedMode, QuietMode
+from fxprune.reference import QuietMode, mode_of, put_state, relabel
 from fxprune.rounding import Key, Rounding
-from fxprune.rules import axes_of, locate, put_axes
+from fxprune.rules import axes_of, locate
 from fxprune.stepping import RESULT, Stepper
-from fxprune.traces import TracedTensor
-from fxprune.values import plain, tensors
+from fxprune.values import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,8 +45,7 @@ class GraphComparison(Comparison):
             with_own_buffers(self.small),
             self._quiet,
         )
-        for name, tensor in named_state(self.original).items():
-            put_axes(tensor, list(deps.trace.axes[name]))
+        put_state(named_state(self.original), deps.trace)
 
     def _cast_once(self, value: torch.Tensor) -> torch.Tensor:
         """A parameter that the graph shares with the model is cast once for both."""
@@ -118,10 +115,10 @@ class GraphComparison(Comparison):
                     yield _key(node, number), self.kept(tensor, axes_of(tensor, self.labels))
 
     def _reference(self, values: tuple[Any, ...]) -> Iterator[tuple[fx.Node, Any]]:
-        norm = self.claim.meaning.norm
-        mode = MaskedMode(self.labels, self.removed, self.precision.widening(), norm)
+        widening = self.precision.widening()
+        mode = mode_of(self.claim.meaning, self.labels, self.removed, widening)
         for node, value in Stepper("the original", self.original, copies(values), mode):
-            self._relabel(node, value)
+            relabel(value, self.deps.trace.values.get(node.name), self.labels)
             yield node, value
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
@@ -129,18 +126,6 @@ class GraphComparison(Comparison):
         for node, value in self._reference(values):
             if node.op == "output":
                 self.compare(node, value, out)
-
-    def _relabel(self, node: fx.Node, value: Any) -> None:
-        """Put the finished analysis' labels on a value, on every axis of the analysed size.
-
-        While the graph runs, positions that are coupled only later (a `new_zeros` that is filled in
-        place) are not known to be removed yet; the finished analysis knows.
-        """
-        known = pytree.tree_leaves(self.deps.trace.values.get(node.name))
-        for tensor, traced in zip(pytree.tree_leaves(plain(value)), known, strict=False):
-            if isinstance(traced, TracedTensor) and tensor.dim() == len(traced.axes):
-                pairs = zip(axes_of(tensor, self.labels), traced.axes, strict=True)
-                put_axes(tensor, [t if t.size == a.size else a for a, t in pairs])
 
     def compare(self, node: fx.Node, expected: Any, got: Any) -> None:
         """Compare the kept positions of all tensors of a node's value."""

@@ -13,9 +13,10 @@ from torch import nn
 from fxprune.errors import FxPruneError, first_line
 from fxprune.inputs import arguments_of_call
 from fxprune.interpretation import decomposed_attention
+from fxprune.meaning import Meaning
 from fxprune.module_trees import attribute_at
-from fxprune.reference import MaskedMode, QuietMode
-from fxprune.rules import axes_of, put_axes
+from fxprune.reference import QuietMode, mode_of, put_state
+from fxprune.rules import axes_of
 from fxprune.stepping import run_error
 from fxprune.values import copied, tensors
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from fxprune.analysis import DependencyGraph
     from fxprune.labels import Axis, LabelAlgebra
-    from fxprune.meaning import Norm
     from fxprune.planning import Layout
     from fxprune.precision import Widening
 
@@ -74,7 +74,7 @@ class MaskedModel:
     layout: Layout
     labels: LabelAlgebra
     widening: Widening | None = None
-    norm: Norm = "kept"
+    meaning: Meaning = field(default_factory=Meaning)
 
     def __call__(
         self, model: nn.Module, arguments: Mapping[str, Any], *, values: bool = False
@@ -86,15 +86,14 @@ class MaskedModel:
             arguments: values of forward's arguments by name.
             values: whether to keep what modules return.
         """
-        for name, axes in self.deps.trace.axes.items():
-            tensor = tensor_at(model, name)
-            if tensor is not None:
-                put_axes(tensor, axes)
+        found = {name: tensor_at(model, name) for name in self.deps.trace.axes}
+        state = {name: tensor for name, tensor in found.items() if tensor is not None}
+        put_state(state, self.deps.trace)
 
         def removed(axis: Axis) -> Any:
             return self.layout.removed_positions(axis, self.labels)
 
-        mode = MaskedMode(self.labels, removed, self.widening, self.norm)
+        mode = mode_of(self.meaning, self.labels, removed, self.widening)
 
         def part(tensor: torch.Tensor, value: torch.Tensor | None) -> Part:
             return Part(tuple(tensor.shape), tuple(axes_of(tensor, self.labels)), value)

@@ -118,8 +118,8 @@ class ModuleComparison(Comparison):
 
     def _masked(self, values: tuple[Any, ...]) -> Run:
         """A run of the original without the removed positions."""
-        widening, norm = self.precision.widening(), self.claim.meaning.norm
-        masked = MaskedModel(self.deps, self.layout, self.labels, widening, norm)
+        widening, meaning = self.precision.widening(), self.claim.meaning
+        masked = MaskedModel(self.deps, self.layout, self.labels, widening, meaning)
         original = eval_clone(self.deps.model, self.precision.cast)
         inputs = named_values(self.deps.graph_module, values)
         return masked(original, inputs, values=self._every_module)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch._ops import OpOverload
 
 aten = torch.ops.aten
+LARGEST_DOUBLE = 2 << 30
+"""How many bytes a model may take in float64 to be run in that."""
 _WIDER = {
     torch.float32: torch.float64,
     torch.float16: torch.float64,
@@ -75,6 +77,14 @@ class Precision:
         """The same models in float64, the most exact way first."""
         double = replace(self, dtype=torch.float64)
         return [replace(double, throughout=True), double]
+
+    @classmethod
+    def candidates(cls, state: Iterable[Tensor], inputs: Iterable[Tensor]) -> list[Precision]:
+        """What a model can be run in, the most exact way first; float64 up to 2 GiB of state."""
+        state = list(state)
+        own = cls.of(state, inputs)
+        size = sum(t.numel() for t in state if t.is_floating_point())
+        return [*own.widest(), own] if size * 8 <= LARGEST_DOUBLE else [own]
 
     def narrowest(self, tolerances: Mapping[torch.dtype, float]) -> torch.dtype:
         """The type that rounds most."""

@@ -2,21 +2,26 @@
 
 Removed positions are zeroed at the operand of each op that sums over them (at the consumer, not at
 the producer: sigmoid(0) is not 0). An op that looks across a pruned axis in another way sees the
-kept positions only, or zeros as well, by the meaning that was chosen (`fxprune.meaning`).
+kept positions only, or zeros as well, by the meaning that was chosen (`fxprune.meaning`). Where
+constants are folded, removed channels lose their inputs instead, and what they still emit counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 
 from fxprune.decompositions import decomposed
 from fxprune.meta_kernels import DispatchMode
 from fxprune.precision import INSTEAD, CastMode
-from fxprune.rules import Call, Rule, lookup, put_axes
+from fxprune.rules import Call, Rule, axes_of, lookup, put_axes
+from fxprune.traces import STATE_NAME, TracedTensor
+from fxprune.values import plain, tensors
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,8 +29,9 @@ if TYPE_CHECKING:
     from torch._ops import OpOverload
 
     from fxprune.labels import Axis, LabelAlgebra
-    from fxprune.meaning import Norm
+    from fxprune.meaning import Meaning, Norm
     from fxprune.precision import Widening
+    from fxprune.traces import Trace
 
 Removed = Callable[["Axis"], np.ndarray[Any, np.dtype[np.bool_]]]
 aten = torch.ops.aten
@@ -157,8 +163,7 @@ class MaskedMode(RunMode):
     def masked(self, call: Call, rule: Rule) -> Call:
         """The call with zeros at the removed positions of what it sums over."""
         masked: dict[str, torch.Tensor] = {}
-        across = rule.normalizes(call) if self.norm == "exact" else ()
-        for name, dim in (*rule.sums(call), *across):
+        for name, dim in self.zeroed(call, rule):
             gone = self.gone(call, name, dim)
             if gone is not None:
                 tensor = masked.get(name, call.arg(name))
@@ -170,6 +175,11 @@ class MaskedMode(RunMode):
         args, kwargs = call.replaced(**masked)
         return Call(self.labels, call.op, args, kwargs)
 
+    def zeroed(self, call: Call, rule: Rule) -> list[tuple[str, int]]:
+        """The operands and dims whose removed positions are zeroed."""
+        across = rule.normalizes(call) if self.norm == "exact" else ()
+        return [*rule.sums(call), *across]
+
     def gone(self, call: Call, name: str, dim: int) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
         """The mask of removed positions of an operand's dim, or None if there are none."""
         axes = call.axes(name)
@@ -177,3 +187,113 @@ class MaskedMode(RunMode):
             return None
         gone = self.removed(axes[dim])
         return gone if gone.any() else None
+
+
+_PRODUCTS: dict[OpOverload, tuple[str, str, int, str | None]] = {
+    aten.linear.default: ("input", "weight", 0, "bias"),
+    aten.addmm.default: ("mat1", "mat2", 1, "self"),
+    aten.mm.default: ("self", "mat2", 1, None),
+    aten.bmm.default: ("self", "mat2", 2, None),
+    aten.baddbmm.default: ("batch1", "batch2", 2, "self"),
+    aten.convolution.default: ("input", "weight", 0, "bias"),
+}
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of a value and a weight.
+
+    Attributes:
+        x: the operand that is the value.
+        weight: the operand that is, or is computed of, parameters alone.
+        rows: the dim of the weight that gives the channels of the outcome.
+        bias: the operand that is added to every channel, if the operator has one.
+        mixes: whether a channel of the outcome is made of several of the value. A depthwise
+            convolution passes channels through instead.
+    """
+
+    x: str
+    weight: str
+    rows: int
+    bias: str | None
+    mixes: bool
+
+    @classmethod
+    def of(cls, call: Call) -> Product | None:
+        """The product that an operator makes of a weight, if it does."""
+        if call.op not in _PRODUCTS:
+            return None
+        x, weight, rows, bias = _PRODUCTS[call.op]
+        if not is_state(call.arg(weight)) or is_state(call.arg(x)):
+            return None
+        mixes = True
+        if call.op is aten.convolution.default:
+            groups = call.arg("groups")
+            if call.arg("transposed") and groups > 1:
+                return None
+            rows = 1 if call.arg("transposed") else 0
+            mixes = groups == 1 or call.arg(weight).shape[1] > 1
+        return cls(x, weight, rows, bias, mixes)
+
+
+def is_state(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is, or was computed of, parameters and buffers alone."""
+    return hasattr(tensor, STATE_NAME)
+
+
+class FoldedMode(MaskedMode):
+    """Runs operators as if removed channels had no inputs: `constants="fold"`.
+
+    Where channels are made, by a product that mixes others, the rows of the weight at removed
+    positions are zeroed. What such a channel emits after that, its bias for one, counts wherever it
+    goes.
+    """
+
+    def run(self, call: Call, rule: Rule) -> Any:
+        """Run an operator; what it computes of weights alone counts as weights."""
+        names = {getattr(tensor, STATE_NAME, None) for tensor in call.tensors()}
+        out = super().run(call, rule)
+        if names and None not in names:
+            for tensor in tensors(out):
+                setattr(tensor, STATE_NAME, next(iter(names)))
+        return out
+
+    def zeroed(self, call: Call, rule: Rule) -> list[tuple[str, int]]:
+        """The rows of weights, and what `norm="exact"` zeroes."""
+        across = rule.normalizes(call) if self.norm == "exact" else ()
+        product = Product.of(call)
+        rows = [(product.weight, product.rows)] if product is not None and product.mixes else []
+        return [*rows, *across]
+
+
+def mode_of(
+    meaning: Meaning, labels: LabelAlgebra, removed: Removed, widening: Widening | None = None
+) -> MaskedMode:
+    """The mode in which the original is the reference for a meaning."""
+    kind = MaskedMode if meaning.constants == "drop" else FoldedMode
+    return kind(labels, removed, widening, meaning.norm)
+
+
+def relabel(value: Any, known: Any, labels: LabelAlgebra) -> None:
+    """Put the finished analysis' labels on a value, on every axis of the analysed size.
+
+    While a graph runs, positions that are coupled only later (a `new_zeros` that is filled in
+    place) are not known to be removed yet; the finished analysis knows.
+
+    Args:
+        value: what a node yielded.
+        known: what the analysis saw there, with a TracedTensor for each tensor.
+        labels: those of the run.
+    """
+    leaves = pytree.tree_leaves(plain(value))
+    for tensor, traced in zip(leaves, pytree.tree_leaves(known), strict=False):
+        if isinstance(traced, TracedTensor) and tensor.dim() == len(traced.axes):
+            pairs = zip(axes_of(tensor, labels), traced.axes, strict=True)
+            put_axes(tensor, [t if t.size == a.size else a for a, t in pairs])
+
+
+def put_state(state: Mapping[str, torch.Tensor], trace: Trace) -> None:
+    """Label the parameters and buffers of a copy of the original, and tell that they are such."""
+    for name, tensor in state.items():
+        put_axes(tensor, list(trace.axes[name]))
+        setattr(tensor, STATE_NAME, trace.tied[name])

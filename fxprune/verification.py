@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _T = TypeVar("_T")
-_LARGEST_DOUBLE = 2 << 30
 
 
 def verify(
@@ -130,9 +129,8 @@ class _Check:
     def result(self) -> Verification:
         """Compare, in the most exact precision that the models run in."""
         deps = self.claim.deps
-        size = sum(t.numel() for t in deps.state.values() if t.is_floating_point())
-        own = Precision.of(deps.state.values(), tensors(self.values))
-        precisions = [*own.widest(), own] if size * 8 <= _LARGEST_DOUBLE else [own]
+        precisions = Precision.candidates(deps.state.values(), tensors(self.values))
+        own = precisions[-1]
         is_graph = isinstance(self.small, fx.GraphModule) or isinstance(deps.model, fx.GraphModule)
         kind = GraphComparison if is_graph else ModuleComparison
         sets = {"example": self.values, "all negative": mapped(_negative, self.values)}

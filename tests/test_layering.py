@@ -44,7 +44,15 @@ LAYERS = (
     {"cost", "importance", "planning"},
     {"fixers", "passes"},
     {
-        *("comparison", "differences", "drawing", "emission", "graph_verification", "module_runs"),
+        *(
+            "comparison",
+            "constants",
+            "differences",
+            "drawing",
+            "emission",
+            "graph_verification",
+            "module_runs",
+        ),
         *("module_verification", "precision", "real_calls", "reference", "report", "rounding"),
         *("stepping", "testing", "verification"),
     },

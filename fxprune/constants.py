@@ -1,0 +1,409 @@
+"""Constants of removed channels: what goes into which bias, for `constants="fold"`.
+
+The original runs once in eval mode with its inputs unknown. NaN stands for "not known", for every
+operator that is let through hands NaN on; what any other makes of it is not known either. A removed
+channel without inputs (see `FoldedMode`) emits its bias, and what is still a number where a product
+reads it is a constant: its share of the outcome goes into the product's bias, if it is the same
+everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from fxprune.errors import Location, RewriteError
+from fxprune.module_trees import eval_clone, named_state
+from fxprune.precision import Precision
+from fxprune.reference import FoldedMode, Product, is_state, put_state, relabel
+from fxprune.rules import axes_of, locate, put_value, value_of
+from fxprune.stepping import OriginalFailsError, Stepper
+from fxprune.traces import STATE_NAME
+from fxprune.values import mapped, tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fxprune.comparison import Claim
+    from fxprune.labels import Axis
+    from fxprune.rules import Call, Rule
+
+aten = torch.ops.aten
+_SAME = 1e-10
+"""How far a constant may differ from place to place, relative to the largest terms of its sum."""
+_SWALLOWS = frozenset(
+    {
+        *("sign", "sgn", "nan_to_num", "fmax", "fmin", "heaviside", "where", "masked_fill"),
+        *("bernoulli", "normal", "uniform", "exponential", "geometric", "cauchy", "log_normal"),
+        *("random", "isnan", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like"),
+        *("randn_like", "zero", "fill", "threshold", "hardshrink", "softshrink", "copysign"),
+    }
+)
+"""Operators that may make a number of NaN (some of them rightly)."""
+_RIGHTLY = frozenset({"zeros_like", "ones_like", "full_like", "zero", "fill", "where"})
+"""Those whose number does not depend on what the NaN stands for."""
+_HANDS_ON = frozenset(
+    {
+        *("cat", "stack", "constant_pad_nd", "index", "index_select", "roll", "flip", "repeat"),
+        *("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"),
+        *("_native_batch_norm_legit", "_batch_norm_no_update", "pixel_shuffle", "clone", "copy"),
+        *("mean", "sum", "max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool1d"),
+        *("avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
+        *("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "native_dropout"),
+        *("upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "native_layer_norm"),
+        *("native_group_norm", "_softmax", "_log_softmax", "prelu", "_to_copy", "glu", "im2col"),
+        *("channel_shuffle", "native_channel_shuffle", "pixel_unshuffle", "unfold", "_unsafe_view"),
+    }
+)
+"""Operators that are no views and not pointwise, whose outcome is NaN where an operand is."""
+
+
+_UNKNOWN = "the channel carries what depends on the inputs"
+_VARIED = "the constant differs from place to place, as zero padding makes it"
+_PADDED = "the operator pads with zeros, where the constant is missing"
+
+
+@dataclass
+class _Reader:
+    """What a bias is to take up, and where it is added."""
+
+    name: str
+    shares: list[torch.Tensor] = field(default_factory=list)
+    where: Location | str = ""
+    uses: int = 0
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Why constants cannot be folded at a place."""
+
+    channels: tuple[str, ...]
+    where: Location
+    why: str
+
+    def error(self, more: int) -> RewriteError:
+        """As an error; `more` tells how many others there are."""
+        others = f" (and {more} more)" if more else ""
+        return RewriteError(
+            f"constants of removed channels cannot be folded: {', '.join(self.channels)}{others}",
+            where=self.where,
+            why=self.why,
+            hint='take these channels from the plan, or pass constants="drop"',
+        )
+
+
+class ConstantMode(FoldedMode):
+    """Runs the original with unknown inputs, and finds what its products take of constants."""
+
+    def __init__(self, claim: Claim, labels: Any, precision: Precision) -> None:
+        def removed(axis: Axis) -> Any:
+            return claim.layout.removed_positions(axis, labels)
+
+        super().__init__(labels, removed, precision.widening(), claim.meaning.norm)
+        self.claim = claim
+        self.node: fx.Node | None = None
+        self.readers: dict[str, _Reader] = {}
+        self.refusals: list[_Refusal] = []
+        self.touched: dict[str, int] = {}
+
+    def run(self, call: Call, rule: Rule) -> Any:
+        """Run an operator on what is known."""
+        for tensor in call.tensors():
+            name = getattr(tensor, STATE_NAME, None)
+            if name is not None:
+                self.touched[name] = self.touched.get(name, 0) + 1
+        product = Product.of(call)
+        if product is not None:
+            out = self.product(call, rule, product)
+        else:
+            self.refuse_others(call, rule)
+            out = super().run(call, rule)
+        return self.forget(call, rule, out)
+
+    def forget(self, call: Call, rule: Rule, out: Any) -> Any:
+        """Make NaN of all that may depend on what is not known."""
+        operands = call.tensors()
+        blind = any(not _is_float(t) and value_of(t) is None for t in operands)
+        has_nan = any(_is_float(t) and bool(t.isnan().any()) for t in operands)
+        if not (blind or has_nan):
+            return out
+        hides = blind or (Product.of(call) is None and not _hands_on(call))
+        for tensor in tensors(out):
+            if not _is_float(tensor):
+                put_value(tensor, None)
+            elif hides:
+                tensor.fill_(torch.nan)
+        return out
+
+    # -- products ---------------------------------------------------------------------------
+
+    def product(self, call: Call, rule: Rule, product: Product) -> Any:
+        """A product is known where all that counts of the value is; zeros of a weight do not."""
+        masked = self.masked(call, rule)
+        x, weight = masked.arg(product.x), masked.arg(product.weight)
+        unknown = x.isnan()
+        self.read(call, rule, product, x, weight)
+        out = _run(masked, {product.x: x.nan_to_num(nan=0.0)})
+        if bool(unknown.any()):
+            counts = {product.x: unknown.to(x.dtype), product.weight: (weight != 0).to(x.dtype)}
+            out.masked_fill_(_run(masked, counts, product.bias) > 0.5, torch.nan)
+        return out
+
+    def read(self, call: Call, rule: Rule, product: Product, x: Any, weight: Any) -> None:
+        """Note what a product takes of removed channels."""
+        reader = self.reader(call, product)
+        reader.uses += 1
+        gone = next(
+            (
+                (dim, g)
+                for name, dim in rule.sums(call)
+                if name == product.x and (g := self.gone(call, name, dim)) is not None
+            ),
+            None,
+        )
+        out_axis = axes_of(call.arg(product.weight), self.labels)[product.rows]
+        if gone is None or not product.mixes:
+            reader.shares.append(x.new_zeros(out_axis.size))
+            return
+        dim, index = gone[0], torch.from_numpy(np.flatnonzero(gone[1]))
+        taken = x.index_select(dim, index)
+        others = [d for d in range(x.dim()) if d != dim % x.dim()]
+        unknown = index[taken.isnan().any(others) if others else taken.isnan()]
+        alone = torch.zeros_like(x).index_copy(dim, index, taken.nan_to_num(nan=0.0))
+        if len(unknown):
+            blind = torch.zeros_like(x).index_fill(dim, unknown, 1.0)
+            reach = _run(call, {product.x: blind, product.weight: weight.abs()}, product.bias)
+            if bool(_by_channel(reach, call)[torch.from_numpy(~self.removed(out_axis))].any()):
+                self.refuse(call, product.x, dim, unknown, _UNKNOWN)
+                return
+        reader.shares.append(self.share(call, product, alone, weight))
+        if self.is_uneven(call, product, alone, weight):
+            values = alone.index_select(dim, index).movedim(dim, 0).reshape(len(index), -1)
+            nonzero = index[(values != 0).any(1)]
+            varied = bool((values.max(1).values != values.min(1).values).any())
+            self.refuse(call, product.x, dim, nonzero, _VARIED if varied else _PADDED)
+
+    def share(self, call: Call, product: Product, alone: Any, weight: Any) -> torch.Tensor:
+        """What constants add to each channel of the outcome, at its first position."""
+        out = _run(call, {product.x: alone, product.weight: weight}, product.bias)
+        return _by_channel(out, call)[:, 0].clone()
+
+    def is_uneven(self, call: Call, product: Product, alone: Any, weight: Any) -> bool:
+        """Whether constants add different amounts to a kept channel at different positions."""
+        out = _run(call, {product.x: alone, product.weight: weight}, product.bias)
+        terms = {product.x: alone.abs(), product.weight: weight.abs()}
+        largest = _run(call, terms, product.bias).max()
+        flat = _by_channel(out, call)
+        spread = flat.max(1).values - flat.min(1).values
+        axis = axes_of(call.arg(product.weight), self.labels)[product.rows]
+        kept = torch.from_numpy(~self.removed(axis))
+        return bool((spread[kept] > _SAME * largest).any())
+
+    def reader(self, call: Call, product: Product) -> _Reader:
+        """The bias that a product adds, or would add if it had one."""
+        assert self.node is not None
+        bias = call.arg(product.bias) if product.bias is not None else None
+        name = getattr(bias, STATE_NAME, None) if bias is not None else None
+        module: Any = None
+        if self.node.op == "call_module":
+            module = self.claim.deps.graph_module.get_submodule(str(self.node.target))
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+            name = f"{self.node.target}.bias"
+        key = name or f"node {self.node.name} {len(self.readers)}"
+        return self.readers.setdefault(key, _Reader(name or "", where=locate(self.node)))
+
+    # -- what has no bias -------------------------------------------------------------------
+
+    def refuse_others(self, call: Call, rule: Rule) -> None:
+        """A sum over removed channels that is no product with a weight has no bias."""
+        across = rule.normalizes(call) if self.norm == "exact" else ()
+        zero: list[bool] = []
+        refused = []
+        for name, dim in (*rule.sums(call), *across):
+            gone = self.gone(call, name, dim)
+            if gone is None or is_state(call.arg(name)):
+                continue
+            index = torch.from_numpy(np.flatnonzero(gone))
+            taken = call.arg(name).index_select(dim, index)
+            others = [d for d in range(taken.dim()) if d != dim % taken.dim()]
+            nonzero = (taken != 0).any(others) if others else taken != 0
+            zero.append(not bool(nonzero.any()))
+            refused.append((name, dim, index[nonzero]))
+        partner = _partner_is_zero(call, self.gone) if not all(zero) else True
+        if all(zero) or partner:
+            return
+        for name, dim, index in refused:
+            if len(index):
+                what = f"{call.name} reads the channel, and adds no bias that could take it up"
+                self.refuse(call, name, dim, index, what)
+
+    def refuse(self, call: Call, name: str, dim: int, index: torch.Tensor, why: str) -> None:
+        """Note that constants at positions of an operand cannot be folded."""
+        assert self.node is not None
+        axis = call.axes(name)[dim]
+        channels = _channels(self.claim, self.labels.leaves(axis), index.tolist())
+        self.refusals.append(_Refusal(channels, locate(self.node, call.op), why))
+
+
+def _is_float(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _hands_on(call: Call) -> bool:
+    """Whether an operator's outcome is NaN wherever it depends on a NaN."""
+    name = call.name
+    if name in _SWALLOWS:
+        return name in _RIGHTLY
+    is_view = any(
+        r.alias_info is not None and not r.alias_info.is_write for r in call.op._schema.returns
+    )
+    return is_view or name in _HANDS_ON or torch.Tag.pointwise in call.op.tags
+
+
+def _run(call: Call, changes: dict[str, Any], bias: str | None = None) -> Any:
+    """A product of other operands; without the bias, if its name is given."""
+    if bias is not None and call.arg(bias) is not None:
+        old = call.arg(bias)
+        changes = {**changes, bias: torch.zeros_like(old) if bias == "self" else None}
+    args, kwargs = call.replaced(**changes)
+    return call.op(*args, **kwargs)
+
+
+def _by_channel(out: Any, call: Call) -> torch.Tensor:
+    """The outcome of a product, a row for each channel."""
+    moved = out.movedim(1 if call.op is aten.convolution.default else -1, 0)
+    return torch.as_tensor(moved.reshape(len(moved), -1))
+
+
+def _partner_is_zero(call: Call, gone: Any) -> bool:
+    """Whether the other operand of a product is zero at the removed positions."""
+    dims = {"mm": ("mat2", 0), "bmm": ("mat2", 1), "baddbmm": ("batch2", 1), "addmm": ("mat2", 0)}
+    if call.name not in dims:
+        return False
+    name, dim = dims[call.name]
+    mask = gone(call, name, dim)
+    if mask is None:
+        return False
+    index = torch.from_numpy(np.flatnonzero(mask))
+    return not bool((call.arg(name).index_select(dim, index) != 0).any())
+
+
+def _channels(claim: Claim, vectors: Iterable[Any], positions: Sequence[int]) -> tuple[str, ...]:
+    """Removed positions of an axis as channels of groups: `conv1 [3, 5]`."""
+    found: dict[str, set[int]] = {}
+    ids = np.array(sorted({int(vector[p]) for vector in vectors for p in positions}))
+    for group in claim.deps.groups:
+        channels = np.flatnonzero(np.isin(group.ids, ids[claim.layout.is_removed(ids)]))
+        if channels.size and group.pinned is None:
+            found.setdefault(group.name, set()).update(channels.tolist())
+    return tuple(f"{name} {sorted(channels)}" for name, channels in found.items())
+
+
+# -- from what was found to a model that has it ---------------------------------------------
+
+
+def fold_constants(claim: Claim, small: nn.Module, values: Sequence[Any]) -> None:
+    """Add to the biases of a shrunk model what removed channels would still emit.
+
+    Args:
+        claim: the original, what stays, and what that means.
+        small: the shrunk model, which is changed: biases, and new ones where there were none. A
+            new bias has fewer entries than what the weight beside it has lost.
+        values: one for each placeholder; of tensors only shape and dtype matter.
+
+    Raises:
+        RewriteError: constants of some channels cannot be folded; names the first ones, and why.
+    """
+    if claim.deps.decisions:
+        raise RewriteError(
+            "constants cannot be folded",
+            why="forward decides by values, so that what is constant on one path may not be on all",
+            hint='pass constants="drop"',
+        )
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        mode = _run_on_unknown(claim, values)
+        if mode.refusals:
+            raise mode.refusals[0].error(len(mode.refusals) - 1)
+        for reader in mode.readers.values():
+            _take_up(claim, small, reader, mode.touched.get(reader.name, 0))
+
+
+def _run_on_unknown(claim: Claim, values: Sequence[Any]) -> ConstantMode:
+    deps = claim.deps
+    *others, last = Precision.candidates(deps.state.values(), tensors(list(values)))
+    for precision in others:
+        try:
+            return _run_in(claim, values, precision)
+        except OriginalFailsError:
+            continue
+    return _run_in(claim, values, last)
+
+
+def _run_in(claim: Claim, values: Sequence[Any], precision: Precision) -> ConstantMode:
+    deps = claim.deps
+    original = eval_clone(deps.graph_module, precision.cast)
+    put_state(named_state(original), deps.trace)
+    mode = ConstantMode(claim, deps.trace.labels.copy(), precision)
+    inputs = [mapped(_unknown, value) for value in mapped(precision.cast, tuple(values))]
+    stepper = Stepper("the original", original, inputs, mode)
+    for node in original.graph.nodes:
+        mode.node = node
+        value = stepper.step(node)
+        relabel(value, deps.trace.values.get(node.name), mode.labels)
+    return mode
+
+
+def _unknown(value: torch.Tensor) -> torch.Tensor:
+    if _is_float(value):
+        return torch.full_like(value, torch.nan)
+    value = value.clone()
+    put_value(value, None)
+    return value
+
+
+def _take_up(claim: Claim, small: nn.Module, reader: _Reader, touched: int) -> None:
+    """Put the share of constants into a bias."""
+    share = reader.shares[0] if reader.shares else torch.zeros(1)
+    if not any(bool(other.any()) for other in reader.shares):
+        return
+
+    def refusal(why: str) -> RewriteError:
+        return RewriteError(
+            "constants of removed channels cannot be folded",
+            where=reader.where,
+            why=why,
+            hint='pass constants="drop", or ignore the groups that reach it',
+        )
+
+    if not reader.name:
+        raise refusal("the product that reads them adds no parameter that could take them up")
+    if any(not torch.equal(share, other) for other in reader.shares):
+        raise refusal(f"{reader.name} is added at several places, where constants differ")
+    if touched not in (0, reader.uses):
+        raise refusal(f"{reader.name} is read by other operators, too")
+    path, _, attribute = reader.name.rpartition(".")
+    owner = small.get_submodule(path)
+    weight = getattr(owner, "weight", None)
+    axes = claim.deps.trace.axes
+    if reader.name in axes:
+        bias = getattr(owner, attribute)
+        axis = axes[reader.name][0]
+    elif isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
+        axis = axes[f"{path}.weight"][1 if getattr(owner, "transposed", False) else 0]
+        bias = None
+    else:
+        raise refusal(f"the operator was rewritten, and {path} has no bias")
+    if axis.size != len(share):
+        raise refusal(f"{reader.name} is not one number for each channel")
+    kept = claim.layout.kept(axis)
+    share = share if kept is None else share[torch.from_numpy(kept)]
+    if bias is not None:
+        bias.data.add_(share.to(bias))
+        return
+    assert isinstance(weight, torch.Tensor)
+    new = nn.Parameter(share.to(weight), requires_grad=weight.requires_grad)
+    owner.register_parameter(attribute, new)

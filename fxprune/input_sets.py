@@ -1,0 +1,67 @@
+"""The inputs that two models are compared on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import torch
+
+from fxprune.values import mapped, tensors
+
+Inputs: TypeAlias = tuple[Any, ...]
+"""A value for each placeholder."""
+_LARGE, _TINY = 100.0, 0.001
+
+
+def given(values: Inputs) -> dict[str, Inputs]:
+    """The example, and the same with all numbers negative (integers stay)."""
+    return {"example": values, "all negative": mapped(_float(lambda t: -t.abs()), values)}
+
+
+def further(values: Inputs) -> Iterator[tuple[str, Inputs]]:
+    """Other magnitudes and other sizes, which a model need not take."""
+    if any(tensor.is_floating_point() for tensor in tensors(list(values))):
+        yield "a hundred times as large", mapped(_float(lambda t: t * _LARGE), values)
+        yield "a thousandth", mapped(_float(lambda t: t * _TINY), values)
+    if (twice := twice_the_batch(values)) is not None:
+        yield "twice the batch", twice
+    for dims, halved in halves(values):
+        yield f"half the size of {dims}", halved
+
+
+def twice_the_batch(values: Inputs) -> Inputs | None:
+    """Inputs with dim 0 doubled; None if it is not the same size in all of them."""
+    if len({tensor.shape[:1] for tensor in tensors(list(values))}) != 1:
+        return None
+    doubled: Inputs = mapped(lambda t: torch.cat([t, t]) if t.dim() else t, values)
+    return doubled
+
+
+def halves(values: Inputs) -> Iterator[tuple[str, Inputs]]:
+    """Inputs with their images half as high and wide, or their sequences half as long.
+
+    Images are what has four dims or more. Where there are none, dim 1 is taken for the sequence,
+    or else dim 2: whatever is as long as the first input along it is halved along with it.
+    """
+    found = tensors(list(values))
+    images = [tensor for tensor in found if tensor.dim() > 3]
+    if images:
+        sizes = {size for tensor in images for size in tensor.shape[2:] if size > 1}
+        yield "images", mapped(lambda t: _halved(t, range(2, t.dim()), sizes), values)
+        return
+    for dim in (1, 2):
+        long = next((t.shape[dim] for t in found if t.dim() > dim and t.shape[dim] > 1), None)
+        if long is not None:
+            yield f"dim {dim}", mapped(lambda t, n=long: _halved(t, range(1, t.dim()), {n}), values)
+
+
+def _halved(tensor: torch.Tensor, dims: range, sizes: set[int]) -> torch.Tensor:
+    for dim in dims:
+        if tensor.shape[dim] in sizes:
+            tensor = tensor.narrow(dim, 0, (tensor.shape[dim] + 1) // 2)
+    return tensor.contiguous()
+
+
+def _float(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:
+    return lambda tensor: function(tensor) if tensor.is_floating_point() else tensor
