@@ -38,7 +38,7 @@ def shrink(
     emit: Literal["graph"] = "graph",
     norm: Norm = "kept",
     constants: Constants = "drop",
-    verify: bool = True,
+    verify: bool | Literal["quick"] = True,
 ) -> fx.GraphModule: ...
 
 
@@ -51,7 +51,7 @@ def shrink(
     emit: Emit,
     norm: Norm = "kept",
     constants: Constants = "drop",
-    verify: bool = True,
+    verify: bool | Literal["quick"] = True,
 ) -> nn.Module: ...
 
 
@@ -63,7 +63,7 @@ def shrink(
     emit: Emit = "graph",
     norm: Norm = "kept",
     constants: Constants = "drop",
-    verify: bool = True,
+    verify: bool | Literal["quick"] = True,
 ) -> nn.Module:
     """Remove channels for real, and prove the result.
 
@@ -91,8 +91,8 @@ def shrink(
             batch norm and activation. "drop": nothing. "fold": it is added to the bias of whatever
             reads the channel, so that the result is the unmasked original where the removed
             channels are constant there; refused for channels where that is not exact.
-        verify: compare every node (or what every module returns) with the original before
-            returning (see `fxprune.verify`).
+        verify: prove the result before returning it, by all checks of `fxprune.verify`; "quick" for
+            its quick ones; False for none.
 
     Returns:
         The shrunk model; `result.meta["fxprune"]` is its ShrinkReport.
@@ -107,6 +107,8 @@ def shrink(
     """
     if emit not in ("graph", "module", "auto"):
         raise InputError(f"emit={emit!r} is not known", hint='pass "graph", "module" or "auto"')
+    if not (isinstance(verify, bool) or verify == "quick"):
+        raise InputError(f"verify={verify!r} is not known", hint='pass True, "quick" or False')
     meaning = Meaning(norm, constants)
     plan = _as_plan(model, plan, example_inputs)
     inputs = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
@@ -126,7 +128,7 @@ class _Attempt:
     claim: Claim
     plan: Plan
     values: tuple[Any, ...] | None
-    verify: bool
+    verify: bool | Literal["quick"]
 
     def shrunk(self, emit: Literal["graph", "module"]) -> nn.Module:
         """The result of a kind, with its report."""
@@ -145,7 +147,8 @@ class _Attempt:
             fold_constants(self.claim, small, values)
         proof = None
         if self.verify:
-            proof = verify_claim(self.claim, small, self.values, known_parts=True)
+            quick = self.verify == "quick"
+            proof = verify_claim(self.claim, small, self.values, known_parts=True, quick=quick)
         before: nn.Module = deps.graph_module if emit == "graph" else deps.model
         report = ShrinkReport(
             before=cost_of(before, deps.trace, lambda tensor: tensor.shape),

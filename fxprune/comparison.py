@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -14,10 +14,14 @@ from fxprune.differences import difference, first_difference
 from fxprune.errors import Location, VerificationError
 from fxprune.meaning import Meaning
 from fxprune.rounding import CAP, CHAOS, Key, Rounding
+from fxprune.stepping import OriginalFailsError, RefusedInputsError
 from fxprune.values import mapped
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fxprune.analysis import DependencyGraph
+    from fxprune.input_sets import Inputs
     from fxprune.labels import Axis, LabelAlgebra
     from fxprune.planning import Layout
     from fxprune.precision import Precision
@@ -40,9 +44,20 @@ _AMPLIFIED = (
 class Verification:
     """How a shrunk model was checked, and how far off it was at worst.
 
+    Three things are shown, each on its own: shapes follow from the labels (`shapes`); kept
+    positions agree with the masked original (`nodes`, and what is said of differences); removed
+    positions do not reach kept ones (`undisturbed`). See `docs/correctness.md`.
+
     Attributes:
         nodes: how many values were compared (all input sets together).
         inputs: the input sets that were run.
+        skipped: the input sets, and checks, that were left out, with the reason.
+        shapes: how many tensors have the shape that the labels predict, found without data.
+        undisturbed: how many values of the original keep their kept positions free of NaN when all
+            removed positions are NaN.
+        gradients: of how many parameters the gradients of kept positions agree, in training mode
+            where the model can be run in it.
+        gradient_error: their largest difference, relative to the largest gradient of all.
         compared: "every node" of the graph, the outputs of "every module" and of the model, or the
             model's "outputs" only.
         left_out: how many outputs of modules were not compared, for together they take more memory
@@ -51,6 +66,8 @@ class Verification:
         relative: the largest difference relative to the largest value of the tensor.
         where: the node with the largest relative difference.
         tolerance: the relative difference that is still rounding for `dtype` in most models.
+        why: why the tolerance is what it is: how exact the type is, how many terms sums have, and
+            how many sums follow one another.
         rounded: how many values differ by more, and yet by no more than rounding does in this
             model, which was measured there (`fxprune.rounding`).
         noise: what was measured at `where`, if that is such a value: how far the original is from
@@ -61,12 +78,18 @@ class Verification:
 
     nodes: int = 0
     inputs: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    shapes: int = 0
+    undisturbed: int = 0
+    gradients: int = 0
+    gradient_error: float = 0.0
     compared: Compared = "every node"
     left_out: int = 0
     absolute: float = 0.0
     relative: float = 0.0
     where: str = ""
     tolerance: float = 0.0
+    why: str = ""
     rounded: int = 0
     noise: float = 0.0
     dtype: str = ""
@@ -88,8 +111,13 @@ class Verification:
             f"verified: {self.nodes} {scope}, inputs {', '.join(self.inputs)}; worst relative "
             f"error {self.relative:.1e} (absolute {self.absolute:.1e}) at {self.where or '-'}, "
             f"tolerance {self.tolerance:.0e} in {self.dtype}"
-            f"{measured if self.rounded else ''}; {self.seconds:.2f} s"
+            f"{measured if self.rounded else ''}; {self.shapes} shapes, {self.undisturbed} values "
+            f"undisturbed by removed channels, {self.gradients} gradients; {self.seconds:.2f} s"
         )
+
+
+class UnprovableError(VerificationError):
+    """On these inputs the original is not a reference: it is not finite, or too ill-conditioned."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +159,68 @@ class Comparison:
         )
         self.rounding = Rounding(lambda _: iter(()))  # no run of the original: nothing is rounding
 
-    def run_on(self, sets: Mapping[str, tuple[Any, ...]]) -> None:
+    def run_on(self, sets: Mapping[str, Inputs]) -> None:
         """Run both models on sets of inputs and compare."""
         for name, values in sets.items():
+            self.labels = self.deps.trace.labels.copy()  # other sizes can couple more
             self.rounding = Rounding(partial(self._expected_again, values))
             self.run(self.cast(values))
             self.result = replace(self.result, inputs=(*self.result.inputs, name))
+
+    def run_where_possible(self, sets: Iterable[tuple[str, Inputs]]) -> None:
+        """As `run_on`, for inputs that the original need not take, and the result may refuse.
+
+        A graph that was captured for some sizes says so when it is run on others.
+        """
+        for name, values in sets:
+            before = self.result
+            try:
+                self.run_on({name: values})
+            except (OriginalFailsError, RefusedInputsError, UnprovableError) as error:
+                self.result = before
+                self.leave_out(name, error.what)
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Note what was not done, and why."""
+        self.result = replace(self.result, skipped={**self.result.skipped, name: why})
+
+    def check_interference(self, values: Inputs) -> None:
+        """Look for removed positions that reach kept ones, on one set of inputs.
+
+        Raises:
+            VerificationError: names the first value with one.
+        """
+        values = self.cast(values)
+        count, found = 0, False
+        for _, tensor in self.poisoned().expected(values):
+            count += 1
+            found = found or bool(tensor.isnan().any())
+        if found:
+            clean = self.again(self.precision).expected(values)
+            for (key, tensor), (_, other) in zip(
+                self.poisoned().expected(values), clean, strict=False
+            ):
+                self._refuse_leak(key, tensor, other)
+        self.result = replace(self.result, undisturbed=count)
+
+    def _refuse_leak(self, key: Key, poisoned: torch.Tensor, clean: torch.Tensor) -> None:
+        leaked = poisoned.isnan() & ~clean.isnan()
+        if bool(leaked.any()):
+            place = tuple(int(i[0]) for i in torch.nonzero(leaked, as_tuple=True))
+            raise VerificationError(
+                f"removed channels reach what is kept at {key[0]}",
+                where=self.place(key),
+                why=f"NaN at removed positions of the original arrives at kept position {place}",
+                hint=_DEFECT,
+            )
+
+    def place(self, key: Key) -> Location | str:
+        """Where a value is made."""
+        return key[0].removeprefix("module ")
+
+    def poisoned(self) -> Comparison:
+        """The same comparison from the start, with NaN at removed positions of the original."""
+        raise NotImplementedError
 
     def run(self, values: tuple[Any, ...]) -> None:
         """Run both models on one set of inputs, one value for each placeholder, and compare."""
@@ -163,7 +247,7 @@ class Comparison:
         again = self.again(replace(self.precision, seed=seed))
         return again.expected(again.cast(values))
 
-    def removed(self, axis: Any) -> Any:
+    def removed(self, axis: Axis) -> NDArray[np.bool_]:
         """The mask of removed positions of an axis."""
         return self.layout.removed_positions(axis, self.labels)
 
@@ -192,7 +276,7 @@ class Comparison:
         if expected.is_floating_point() and expected.element_size() == 1:
             expected, got = expected.float(), got.float()
         if not bool(torch.isfinite(expected).any() | (expected == got).all()):
-            raise VerificationError(
+            raise UnprovableError(
                 f"the original itself computes NaN or infinite values at {name}",
                 where=where,
                 hint="check the weights and the example inputs",
@@ -212,7 +296,7 @@ class Comparison:
 
     def _judge(self, key: Key, where: Location | str, relative: float, why: str) -> None:
         """Count a difference above the tolerance as rounding, or refuse it."""
-        hint = self.remedy
+        hint, kind = self.remedy, VerificationError
         if self.result.tolerance < CAP and relative <= CHAOS:  # only float64 is held to so little
             if self.rounding.explains(key, relative):
                 self.result = replace(self.result, rounded=self.result.rounded + 1)
@@ -221,8 +305,9 @@ class Comparison:
                 "; the last bits of its weights change the original itself by "
                 f"{self.rounding.at(key):.1e} there"
             )
-            hint = _AMPLIFIED if self.rounding.is_amplified(key, relative) else self.remedy
-        raise VerificationError(
+            if self.rounding.is_amplified(key, relative):
+                hint, kind = _AMPLIFIED, UnprovableError
+        raise kind(
             f"{key[0]} differs from the original by {relative:.2e} of its largest "
             f"value, more than {self.result.tolerance:.0e} ({self.result.dtype})",
             where=where,

@@ -12,9 +12,12 @@ from torch import fx, nn
 from fxprune.comparison import Claim, Comparison
 from fxprune.differences import alike
 from fxprune.errors import VerificationError
+from fxprune.groups import traced_tensors
+from fxprune.interference import PoisonMode
+from fxprune.modes import mode_of
 from fxprune.module_trees import eval_clone, named_state
 from fxprune.real_calls import RealCalls, as_captured, copies, with_own_buffers
-from fxprune.reference import QuietMode, mode_of, put_state, relabel
+from fxprune.reference import QuietMode, put_state, relabel
 from fxprune.rounding import Key, Rounding
 from fxprune.rules import axes_of, locate
 from fxprune.stepping import RESULT, Stepper
@@ -23,14 +26,22 @@ from fxprune.values import tensors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fxprune.errors import Location
     from fxprune.precision import Precision
+    from fxprune.reference import MaskedMode
 
 
 class GraphComparison(Comparison):
     """Two interpreters in lockstep."""
 
     def __init__(
-        self, claim: Claim, small: nn.Module, precision: Precision, known_parts: bool
+        self,
+        claim: Claim,
+        small: nn.Module,
+        precision: Precision,
+        known_parts: bool,
+        *,
+        poisoned: bool = False,
     ) -> None:
         deps = claim.deps
         same_nodes = known_parts and has_same_nodes(small, deps.graph_module)
@@ -46,6 +57,11 @@ class GraphComparison(Comparison):
             self._quiet,
         )
         put_state(named_state(self.original), deps.trace)
+        self._is_poisoned = poisoned
+        if poisoned:
+            mode = self._mode()
+            assert isinstance(mode, PoisonMode)
+            mode.poison_all(named_state(self.original).values())
 
     def _cast_once(self, value: torch.Tensor) -> torch.Tensor:
         """A parameter that the graph shares with the model is cast once for both."""
@@ -104,8 +120,25 @@ class GraphComparison(Comparison):
 
     def again(self, precision: Precision) -> GraphComparison:
         """The same comparison from the start, in another precision."""
-        known_parts = self.result.compared == "every node"
-        return GraphComparison(self.claim, self.small, precision, known_parts)
+        return GraphComparison(self.claim, self.small, precision, self._known_parts)
+
+    def poisoned(self) -> GraphComparison:
+        """The same comparison from the start, with NaN at removed positions of the original."""
+        own, parts = self.precision, self._known_parts
+        return GraphComparison(self.claim, self.small, own, parts, poisoned=True)
+
+    @property
+    def _known_parts(self) -> bool:
+        return self.result.compared == "every node"
+
+    def place(self, key: Key) -> Location | str:
+        """Where a node is in the user's code."""
+        nodes = {_key(node, 0)[0]: node for node in self.deps.graph_module.graph.nodes}
+        return locate(nodes[key[0]])
+
+    def _mode(self) -> MaskedMode:
+        widening, meaning = self.precision.widening(), self.claim.meaning
+        return mode_of(meaning, self.labels, self.removed, widening, poisoned=self._is_poisoned)
 
     def expected(self, values: tuple[Any, ...]) -> Iterator[tuple[Key, torch.Tensor]]:
         """The kept positions of every node of the original."""
@@ -115,9 +148,7 @@ class GraphComparison(Comparison):
                     yield _key(node, number), self.kept(tensor, axes_of(tensor, self.labels))
 
     def _reference(self, values: tuple[Any, ...]) -> Iterator[tuple[fx.Node, Any]]:
-        widening = self.precision.widening()
-        mode = mode_of(self.claim.meaning, self.labels, self.removed, widening)
-        for node, value in Stepper("the original", self.original, copies(values), mode):
+        for node, value in Stepper("the original", self.original, copies(values), self._mode()):
             relabel(value, self.deps.trace.values.get(node.name), self.labels)
             yield node, value
 
@@ -139,7 +170,31 @@ class GraphComparison(Comparison):
             )
         for number, (reference, tensor) in enumerate(zip(left, right, strict=True)):
             kept = self.kept(reference, axes_of(reference, self.labels))
-            self.compare_tensor(_key(node, number), locate(node), kept, tensor)
+            try:
+                self.compare_tensor(_key(node, number), locate(node), kept, tensor)
+            except VerificationError as error:
+                raise self._with_groups(error, node) from error
+
+    def _with_groups(self, error: VerificationError, node: fx.Node) -> VerificationError:
+        """The error, which also tells the groups that lose channels at the node."""
+        groups = self._groups_at(node)
+        if not groups:
+            return error
+        told = f"groups that lose channels there: {', '.join(groups)}"
+        why = f"{error.why}; {told}" if error.why else told
+        return type(error)(error.what, where=error.where, why=why, hint=error.hint)
+
+    def _groups_at(self, node: fx.Node) -> list[str]:
+        """The groups that lose channels at a node: in its value, its operands and its state."""
+        trace, labels = self.deps.trace, self.deps.trace.labels
+        values = [trace.values.get(n.name) for n in (node, *node.all_input_nodes)]
+        axes = [axis for value in values for t in traced_tensors(value) for axis in t.axes]
+        if node.op == "call_module":
+            prefix = f"{node.target}."
+            axes += [a for name, own in trace.axes.items() if name.startswith(prefix) for a in own]
+        there = labels.marked([vector for axis in axes for vector in axis.vectors])
+        lost = [g for g in self.deps.groups if self.layout.is_removed(g.ids).any()]
+        return [group.name for group in lost if there[group.ids].any()]
 
 
 def _key(node: fx.Node, number: int) -> Key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -53,7 +54,8 @@ def halves(values: Inputs) -> Iterator[tuple[str, Inputs]]:
     for dim in (1, 2):
         long = next((t.shape[dim] for t in found if t.dim() > dim and t.shape[dim] > 1), None)
         if long is not None:
-            yield f"dim {dim}", mapped(lambda t, n=long: _halved(t, range(1, t.dim()), {n}), values)
+            halve = partial(_halved_from_1, sizes={long})
+            yield f"dim {dim}", mapped(halve, values)
 
 
 def _halved(tensor: torch.Tensor, dims: range, sizes: set[int]) -> torch.Tensor:
@@ -61,6 +63,10 @@ def _halved(tensor: torch.Tensor, dims: range, sizes: set[int]) -> torch.Tensor:
         if tensor.shape[dim] in sizes:
             tensor = tensor.narrow(dim, 0, (tensor.shape[dim] + 1) // 2)
     return tensor.contiguous()
+
+
+def _halved_from_1(tensor: torch.Tensor, sizes: set[int]) -> torch.Tensor:
+    return _halved(tensor, range(1, tensor.dim()), sizes)
 
 
 def _float(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:

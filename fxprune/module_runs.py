@@ -12,10 +12,12 @@ from torch import nn
 
 from fxprune.errors import FxPruneError, first_line
 from fxprune.inputs import arguments_of_call
+from fxprune.interference import PoisonMode
 from fxprune.interpretation import decomposed_attention
 from fxprune.meaning import Meaning
+from fxprune.modes import mode_of
 from fxprune.module_trees import attribute_at
-from fxprune.reference import QuietMode, mode_of, put_state
+from fxprune.reference import QuietMode, put_state
 from fxprune.rules import axes_of
 from fxprune.stepping import run_error
 from fxprune.values import copied, tensors
@@ -75,6 +77,7 @@ class MaskedModel:
     labels: LabelAlgebra
     widening: Widening | None = None
     meaning: Meaning = field(default_factory=Meaning)
+    poisoned: bool = False
 
     def __call__(
         self, model: nn.Module, arguments: Mapping[str, Any], *, values: bool = False
@@ -93,7 +96,9 @@ class MaskedModel:
         def removed(axis: Axis) -> Any:
             return self.layout.removed_positions(axis, self.labels)
 
-        mode = mode_of(self.meaning, self.labels, removed, self.widening)
+        mode = mode_of(self.meaning, self.labels, removed, self.widening, poisoned=self.poisoned)
+        if isinstance(mode, PoisonMode):
+            mode.poison_all(state.values())
 
         def part(tensor: torch.Tensor, value: torch.Tensor | None) -> Part:
             return Part(tuple(tensor.shape), tuple(axes_of(tensor, self.labels)), value)

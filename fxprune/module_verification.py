@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +24,11 @@ from fxprune.module_runs import (
 from fxprune.module_trees import eval_clone
 from fxprune.reference import QuietMode
 from fxprune.rules import axes_of
-from fxprune.stepping import RESULT, OriginalFailsError
-from fxprune.values import mapped, tensors
+from fxprune.stepping import RESULT
+from fxprune.values import tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
     from torch import nn
@@ -55,21 +54,17 @@ class ModuleComparison(Comparison):
     """Two modules, called for real, with what each of their modules returns."""
 
     def __init__(
-        self, claim: Claim, small: nn.Module, precision: Precision, known_parts: bool
+        self,
+        claim: Claim,
+        small: nn.Module,
+        precision: Precision,
+        known_parts: bool,
+        *,
+        poisoned: bool = False,
     ) -> None:
         super().__init__(claim, precision, "every module" if known_parts else "outputs")
         self.small = small
-
-    def run_on(self, sets: Mapping[str, tuple[Any, ...]]) -> None:
-        """Run both models on sets of inputs, and on twice the batch if the original takes that.
-
-        At the batch of the example, a number that should not have changed can happen to fit.
-        """
-        super().run_on(sets)
-        twice = None if self.deps.decisions else _twice(next(iter(sets.values())))
-        if twice is not None:
-            with suppress(OriginalFailsError):
-                super().run_on({"twice the batch": twice})
+        self._is_poisoned = poisoned
 
     def run(self, values: tuple[Any, ...]) -> None:
         """Call both modules on one set of inputs and compare."""
@@ -106,6 +101,11 @@ class ModuleComparison(Comparison):
         """The same comparison from the start, in another precision."""
         return ModuleComparison(self.claim, self.small, precision, self._every_module)
 
+    def poisoned(self) -> ModuleComparison:
+        """The same comparison from the start, with NaN at removed positions of the original."""
+        own, every = self.precision, self._every_module
+        return ModuleComparison(self.claim, self.small, own, every, poisoned=True)
+
     def expected(self, values: tuple[Any, ...]) -> Iterator[tuple[Key, torch.Tensor]]:
         """The kept positions of what the modules of the original return."""
         for key, part in self._parts(self._masked(values)):
@@ -119,7 +119,8 @@ class ModuleComparison(Comparison):
     def _masked(self, values: tuple[Any, ...]) -> Run:
         """A run of the original without the removed positions."""
         widening, meaning = self.precision.widening(), self.claim.meaning
-        masked = MaskedModel(self.deps, self.layout, self.labels, widening, meaning)
+        poisoned, layout = self._is_poisoned, self.layout
+        masked = MaskedModel(self.deps, layout, self.labels, widening, meaning, poisoned)
         original = eval_clone(self.deps.model, self.precision.cast)
         inputs = named_values(self.deps.graph_module, values)
         return masked(original, inputs, values=self._every_module)
@@ -184,11 +185,3 @@ class ModuleComparison(Comparison):
 
 def _told(call: ModuleCall) -> str:
     return f"module {call.path}" if call.path else "the model"
-
-
-def _twice(values: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Inputs with dim 0 doubled; None if it is not the same size in all of them."""
-    if len({tensor.shape[:1] for tensor in tensors(list(values))}) != 1:
-        return None
-    doubled: tuple[Any, ...] = mapped(lambda t: torch.cat([t, t]) if t.dim() else t, values)
-    return doubled

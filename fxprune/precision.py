@@ -86,6 +86,10 @@ class Precision:
         size = sum(t.numel() for t in state if t.is_floating_point())
         return [*own.widest(), own] if size * 8 <= LARGEST_DOUBLE else [own]
 
+    def seeded(self, seed: int) -> Precision:
+        """The same, with the last bits of what is cast changed at random."""
+        return replace(self, seed=seed)
+
     def narrowest(self, tolerances: Mapping[torch.dtype, float]) -> torch.dtype:
         """The type that rounds most."""
         found = sorted(self.types, key=lambda d: (-tolerances.get(d, 0.0), str(d)))

@@ -36,6 +36,10 @@ class ResultFailsError(VerificationError):
     """The shrunk model cannot be run at all."""
 
 
+class RefusedInputsError(ResultFailsError):
+    """The shrunk model says that it does not hold for inputs like these."""
+
+
 def run_error(
     what: str,
     *,
@@ -51,9 +55,17 @@ def run_error(
     """
     if of_result:
         hint = hint or f"pass the model that was shrunk from this original by this plan{remedy}"
-        return ResultFailsError(what, where=where, why=type(cause).__name__, hint=hint)
+        kind = RefusedInputsError if isinstance(cause, AssertionError) else ResultFailsError
+        return kind(what, where=where, why=type(cause).__name__, hint=hint)
     hint = hint or "check that the model runs on these inputs in eval mode"
     return OriginalFailsError(what, where=where, why=type(cause).__name__, hint=hint)
+
+
+def seed() -> None:
+    """As `torch.manual_seed(0)`, which takes a millisecond, for the devices in use."""
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
 
 
 class Stepper:
@@ -77,7 +89,7 @@ class Stepper:
         if node.op == "placeholder":
             env[node] = next(self.values)
             return env[node]
-        torch.manual_seed(0)
+        seed()
         try:
             with decomposed_attention(), self.mode:
                 env[node] = self.interpreter.run_node(node)

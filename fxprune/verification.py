@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import fx, nn
 
+from fxprune.accumulation import reason
 from fxprune.analysis import DependencyGraph, Model
-from fxprune.comparison import Claim, Verification
+from fxprune.comparison import Claim, UnprovableError, Verification
 from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
+from fxprune.gradient_verification import check_gradients
 from fxprune.graph_verification import GraphComparison, has_same_nodes
+from fxprune.input_sets import Inputs, further, given
 from fxprune.inputs import bind, materialize
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.module_verification import ModuleComparison
 from fxprune.planning import Plan
-from fxprune.precision import Precision
+from fxprune.precision import LARGEST_DOUBLE, Precision
+from fxprune.shape_verification import check_shapes
 from fxprune.stepping import OriginalFailsError, ResultFailsError
-from fxprune.values import mapped, tensors
+from fxprune.values import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,18 +41,26 @@ def verify(
     *,
     norm: Norm | None = None,
     constants: Constants | None = None,
+    quick: bool = False,
 ) -> Verification:
     """Check that a shrunk model computes what the original computes for the kept channels.
 
-    Both are run on the example inputs and on all-negative ones, in float64 where that takes at
-    most 2 GiB. Where a graph names a narrower type itself, it runs in float64 there, too: the same
-    operators, but a cast to float32 becomes one to float64, in both models and in their calls. The
-    reference is the original graph with removed positions zeroed at each operand
-    that is summed over. Every node's kept positions are compared with the node of the same name,
-    if `small` is what `shrink` returned; the outputs only, if it is any other module (one that was
-    pickled and read again, say). A module that is no graph is compared with the original's own
-    forward, run with these positions masked: what every module returns, if it is what `shrink`
-    returned, else the outputs only. Neither model is changed; both are run in eval mode.
+    1. Shapes: every node has the shape that the labels predict; no data is involved.
+    2. Lockstep: both models run, and the kept positions of every node are compared with the node of
+       the same name, if `small` is what `shrink` returned; the outputs only, if it is any other
+       module (one that was pickled and read again, say). The reference is the original graph with
+       removed positions zeroed at each operand that is summed over. A module that is no graph is
+       compared with the original's own forward, run with these positions masked: what every module
+       returns, if it is what `shrink` returned, else the outputs only. Both are called for real,
+       too. Inputs are the example, all-negative ones, other magnitudes, twice the batch, and half
+       the size, the last three where the original takes them.
+    3. Non-interference: removed positions of the original that are NaN reach no kept value.
+    4. Gradients of kept positions, in training mode where the model can be run in it.
+
+    All of that is done in float64 where the model takes at most 2 GiB in it. Where a graph names a
+    narrower type itself, it runs in float64 there, too: the same operators, but a cast to float32
+    becomes one to float64, in both models and in their calls. Neither model is changed; but for
+    gradients, both are run in eval mode. `docs/correctness.md` tells what each check can find.
 
     Args:
         model: the original, or the DependencyGraph that `analyze` made of it.
@@ -59,6 +72,9 @@ def verify(
         norm: what `small` is to mean, "kept" or "exact" (see `shrink`); by default what its report
             says, else "kept".
         constants: likewise, "drop" or "fold".
+        quick: shapes and one run of each model on the example inputs, in its own types, in which
+            NaN stands at removed positions of the original. It takes about as long as three calls
+            of the original, where all checks take some forty.
 
     Raises:
         VerificationError: names the first node that differs, its source line, and by how much.
@@ -78,7 +94,8 @@ def verify(
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
     claim = Claim(deps, plan.layout(deps), meaning)
-    return verify_claim(claim, small, example_inputs, known_parts=report is not None)
+    known_parts = report is not None
+    return verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)
 
 
 def _analyzed(plan: Plan, model: Model, example_inputs: Any) -> DependencyGraph:
@@ -92,7 +109,12 @@ def _analyzed(plan: Plan, model: Model, example_inputs: Any) -> DependencyGraph:
 
 
 def verify_claim(
-    claim: Claim, small: nn.Module, values: tuple[Any, ...] | None, *, known_parts: bool
+    claim: Claim,
+    small: nn.Module,
+    values: Inputs | None,
+    *,
+    known_parts: bool,
+    quick: bool = False,
 ) -> Verification:
     """As `verify`, for a finished analysis and layout.
 
@@ -103,6 +125,7 @@ def verify_claim(
         known_parts: whether nodes (and modules) of the same name are the same. They are in what
             `shrink` returns, but not in a graph that was pickled since: reading it traces its code
             again, which numbers the nodes anew.
+        quick: as for `verify`.
     """
     start = time.perf_counter()
     deps = claim.deps
@@ -113,7 +136,8 @@ def verify_claim(
         )
     values = materialize(deps.inputs, seed=0) if values is None else values
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        result = _Check(claim, small, values, known_parts).result()
+        check = _Check(claim, small, values, known_parts)
+        result = check.quick() if quick else check.full()
     return replace(result, seconds=time.perf_counter() - start)
 
 
@@ -123,39 +147,103 @@ class _Check:
 
     claim: Claim
     small: nn.Module
-    values: tuple[Any, ...]
+    values: Inputs
     known_parts: bool
 
-    def result(self) -> Verification:
-        """Compare, in the most exact precision that the models run in."""
-        deps = self.claim.deps
-        precisions = Precision.candidates(deps.state.values(), tensors(self.values))
-        own = precisions[-1]
-        is_graph = isinstance(self.small, fx.GraphModule) or isinstance(deps.model, fx.GraphModule)
-        kind = GraphComparison if is_graph else ModuleComparison
-        sets = {"example": self.values, "all negative": mapped(_negative, self.values)}
+    def quick(self) -> Verification:
+        """Shapes, and one run of each model in its own types, with NaN at removed positions."""
+        shapes = check_shapes(self.claim, self.small, known_parts=self.same_nodes)
+        own = self.precisions[-1]
+        poisoned = self.kind(self.claim, self.small, own, self.known_parts, poisoned=True)
+        try:
+            poisoned.run_on({"example": self.values})
+            done: GraphComparison | ModuleComparison = poisoned
+        except VerificationError:  # find out which of the two it is
+            done = self.kind(self.claim, self.small, own, self.known_parts)
+            done.run_on({"example": self.values})
+            done.check_interference(self.values)
+        return replace(done.result, shapes=shapes, undisturbed=done.result.nodes)
 
-        def compared(precision: Precision) -> GraphComparison | ModuleComparison:
-            comparison = kind(self.claim, self.small, precision, self.known_parts)
-            comparison.run_on(sets)
-            return comparison
-
-        def called(precision: Precision) -> None:
-            assert isinstance(done, GraphComparison)
-            same = precision == done.precision
-            again = done if same else done.again(precision)
-            # a recording can hold numbers that it took from the example inputs
-            for given in sets.values() if deps.captured_by == "record" else [self.values]:
-                again.check_calls(given)
-
-        same_nodes = self.known_parts and has_same_nodes(self.small, deps.graph_module)
-        done = _most_exact(compared, precisions, involves_calls=not (is_graph and same_nodes))
+    def full(self) -> Verification:
+        """All checks, in the most exact precision that the models run in."""
+        shapes = check_shapes(self.claim, self.small, known_parts=self.same_nodes)
+        involves_calls = not (self.is_graph and self.same_nodes)
+        done = _most_exact(self.compared, self.precisions, involves_calls=involves_calls)
         if isinstance(done, ModuleComparison):
-            done.check_own_types(self.values, own)
+            done.check_own_types(self.values, self.precisions[-1])
         else:
-            rest = precisions[precisions.index(done.precision) :]
-            _most_exact(called, rest, involves_calls=True)
+            rest = self.precisions[self.precisions.index(done.precision) :]
+            _most_exact(partial(self.called, done), rest, involves_calls=True)
+        done.check_interference(self.values)
+        if self.claim.deps.decisions:
+            done.leave_out("further inputs", "forward decides by values, and may decide otherwise")
+        elif len(self.precisions) == 1:
+            done.leave_out("further inputs", "the model takes more than 2 GiB in float64")
+        else:
+            done.run_where_possible(further(self.values))
+        result = self.with_gradients(done)
+        dtype: torch.dtype = getattr(torch, result.dtype)
+        return replace(result, shapes=shapes, why=reason(self.claim, dtype))
+
+    def with_gradients(self, done: GraphComparison | ModuleComparison) -> Verification:
+        """What was found, and whether gradients agree."""
+        deps, result = self.claim.deps, done.result
+        why = ""
+        if done.precision.dtype is not torch.float64 or self.size > LARGEST_DOUBLE // 4:
+            why = "the model is too large, or does not run in float64"
+        elif deps.decisions:
+            why = "forward decides by values"
+        if not why:
+            try:
+                count, worst = check_gradients(
+                    self.claim, self.small, done.precision, self.values, result.tolerance
+                )
+                return replace(result, gradients=count, gradient_error=worst)
+            except (OriginalFailsError, UnprovableError) as error:
+                why = error.what
+        done.leave_out("gradients", why)
         return done.result
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether the result is compared with a graph."""
+        graphs = (self.small, self.claim.deps.model)
+        return any(isinstance(model, fx.GraphModule) for model in graphs)
+
+    @property
+    def same_nodes(self) -> bool:
+        """Whether the nodes of the result are known by their names."""
+        return self.known_parts and has_same_nodes(self.small, self.claim.deps.graph_module)
+
+    @property
+    def kind(self) -> type[GraphComparison | ModuleComparison]:
+        """How the models are compared."""
+        return GraphComparison if self.is_graph else ModuleComparison
+
+    @cached_property
+    def precisions(self) -> list[Precision]:
+        """What the models may be run in, the most exact first."""
+        return Precision.candidates(self.claim.deps.state.values(), tensors(list(self.values)))
+
+    @property
+    def size(self) -> int:
+        """How many bytes the original's numbers take in float64."""
+        state = self.claim.deps.state.values()
+        return 8 * sum(tensor.numel() for tensor in state if tensor.is_floating_point())
+
+    def compared(self, precision: Precision) -> GraphComparison | ModuleComparison:
+        """Both models side by side, on the inputs that they have to take."""
+        comparison = self.kind(self.claim, self.small, precision, self.known_parts)
+        comparison.run_on(given(self.values))
+        return comparison
+
+    def called(self, done: GraphComparison, precision: Precision) -> None:
+        """Both models called for real, beside their graphs."""
+        again = done if precision == done.precision else done.again(precision)
+        # a recording can hold numbers that it took from the example inputs
+        recorded = self.claim.deps.captured_by == "record"
+        for values in given(self.values).values() if recorded else [self.values]:
+            again.check_calls(values)
 
 
 def _most_exact(
@@ -179,7 +267,3 @@ def _most_exact(
             if not (precision.throughout and involves_calls):
                 raise
     return check(precisions[-1])
-
-
-def _negative(value: torch.Tensor) -> torch.Tensor:
-    return -value.abs() if value.is_floating_point() else value

@@ -45,8 +45,15 @@ LAYERS = (
     {"fixers", "passes"},
     {
         *(
+            "accumulation",
             "comparison",
             "constants",
+            "folding",
+            "gradient_verification",
+            "input_sets",
+            "interference",
+            "modes",
+            "shape_verification",
             "differences",
             "drawing",
             "emission",

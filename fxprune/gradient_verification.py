@@ -1,0 +1,308 @@
+"""Proof of gradients: those of kept parameters are the masked original's.
+
+The mode of the reference works below autograd, which would not see its zeros. So the original is
+traced to the operators that it consists of, and these are run one by one, masked where autograd
+looks on. Both models get the same output gradients, at random.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from fxprune.comparison import UnprovableError
+from fxprune.decompositions import decomposed
+from fxprune.errors import VerificationError, first_line
+from fxprune.inputs import arguments_of_call, call_arguments, named_values
+from fxprune.interpretation import decomposed_attention
+from fxprune.modes import mode_of
+from fxprune.module_runs import tensor_at
+from fxprune.module_trees import clone_tree, named_state
+from fxprune.real_calls import copies
+from fxprune.reference import QuietMode, put_state
+from fxprune.rounding import CAP, FACTOR, RUNS
+from fxprune.rules import Call, lookup
+from fxprune.stepping import OriginalFailsError, ResultFailsError
+from fxprune.values import mapped, tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch._ops import OpOverload
+
+    from fxprune.comparison import Claim
+    from fxprune.input_sets import Inputs
+    from fxprune.precision import Precision
+
+Gradients = dict[str, torch.Tensor]
+"""The gradient of each parameter, by name."""
+_DROPOUTS = frozenset(
+    {
+        *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
+        *(F.feature_alpha_dropout, torch.dropout, torch.dropout_, torch.feature_dropout),
+        *(torch.alpha_dropout, torch.feature_alpha_dropout, torch.native_dropout),
+    }
+)
+
+
+class _NoDropout(TorchFunctionMode):
+    """Dropout passes its input, for autograd too."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _DROPOUTS:
+            return args[0] if args else kwargs["input"]
+        if func is F.scaled_dot_product_attention:
+            args = (*args[:4], 0.0, *args[5:]) if len(args) > 4 else args
+            kwargs = {name: v for name, v in kwargs.items() if name != "dropout_p"}
+        return func(*args, **kwargs)
+
+
+class _Decomposing(QuietMode):
+    """Runs operators without chance, and those without a rule by their decomposition."""
+
+    def __init__(self, labels: Any, widening: Any) -> None:
+        super().__init__(widening)
+        self.labels = labels
+
+    def run_operator(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
+        if lookup(func) is None:
+            with self:
+                out = decomposed(Call(self.labels, func, args, kwargs))
+            if out is not NotImplemented:
+                return out
+        return super().run_operator(func, args, kwargs)
+
+
+class _Masked(fx.Interpreter):
+    """Runs operators as the reference does, where autograd sees it."""
+
+    def __init__(self, module: fx.GraphModule, run: Callable[[Any, Any, Any], Any]) -> None:
+        super().__init__(module)
+        self.run_masked = run
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if isinstance(target, torch._ops.OpOverload):
+            return self.run_masked(target, args, kwargs)
+        return super().call_function(target, args, kwargs)
+
+
+def check_gradients(
+    claim: Claim, small: nn.Module, precision: Precision, values: Inputs, tolerance: float
+) -> tuple[int, float]:
+    """Compare the gradients of kept positions, in training mode where that is possible.
+
+    Graphs that torch.export made, or that were recorded, have the mode that they were made in.
+
+    Args:
+        claim: the original, what stays, and what that means.
+        small: the shrunk model, which is not changed.
+        precision: what both are run in.
+        values: one for each placeholder.
+        tolerance: the difference that is rounding, relative to the largest gradient of all: one
+            that is zero but for rounding is no measure for itself.
+
+    Returns:
+        How many parameters were compared, and the largest difference.
+
+    Raises:
+        VerificationError: a gradient differs; names the parameter.
+        OriginalFailsError: the original cannot be differentiated on these inputs.
+        ResultFailsError: the shrunk model cannot, although the original can.
+    """
+    check = _Check(claim, small, precision, tolerance)
+    given = claim.deps.captured_by in ("export", "record") or claim.meaning.constants == "fold"
+    if not given:
+        try:
+            return check(values, training=True)
+        except OriginalFailsError:  # batch norm wants more than one value for each channel
+            pass
+    return check(values, training=False)
+
+
+class _Check:
+    def __init__(
+        self, claim: Claim, small: nn.Module, precision: Precision, tolerance: float
+    ) -> None:
+        self.claim = claim
+        self.small = small
+        self.precision = precision
+        self.tolerance = tolerance
+
+    def __call__(self, values: Inputs, *, training: bool) -> tuple[int, float]:
+        """Compare the gradients of both models in one mode."""
+        expected = self.expected(values, training, self.precision)
+        got = self.got(values, training)
+        scale = max((float(g.abs().max()) for g in expected.values() if g.numel()), default=0.0)
+        if not math.isfinite(scale):
+            raise UnprovableError("gradients of the original are not finite")
+        worst = 0.0
+        for name, gradient in expected.items():
+            if name not in got:
+                continue
+            error = _distance(gradient, got[name], scale)
+            if error > self.tolerance and not self.explains(values, training, name, error, scale):
+                raise VerificationError(
+                    f"the gradient of {name} differs from the original's by {error:.2e} of the"
+                    f" largest gradient, more than {self.tolerance:.0e}",
+                    where=f"parameter {name}",
+                    hint="train the original, and shrink it afterwards; and please report this",
+                )
+            worst = max(worst, error)
+        return len(expected.keys() & got.keys()), worst
+
+    def explains(
+        self, values: Inputs, training: bool, name: str, error: float, scale: float
+    ) -> bool:
+        """Whether last bits of weights and inputs change the original's gradient as much."""
+        plain = self.expected(values, training, self.precision)[name]
+        seeds = [self.precision.seeded(seed) for seed in range(RUNS)]
+        noise = max(
+            _distance(plain, self.expected(values, training, seed)[name], scale) for seed in seeds
+        )
+        return error <= CAP and error <= FACTOR * noise
+
+    # -- the original -----------------------------------------------------------------------
+
+    def expected(self, values: Inputs, training: bool, precision: Precision) -> Gradients:
+        """The gradients of kept positions of the masked original."""
+        try:
+            return self._expected(mapped(precision.cast, values), training, precision)
+        except (OriginalFailsError, VerificationError):
+            raise
+        except Exception as error:
+            raise OriginalFailsError(
+                f"the original cannot be differentiated: {first_line(error)}",
+                why=type(error).__name__,
+            ) from error
+
+    def _expected(self, values: Inputs, training: bool, precision: Precision) -> Gradients:
+        deps, layout = self.claim.deps, self.claim.layout
+        original = _in_mode(clone_tree(deps.graph_module, precision.cast), training)
+        put_state(named_state(original), deps.trace)
+        labels = deps.trace.labels.copy()
+        run = _Decomposing(labels, precision.widening())
+        names, flat, graph = _operators(original, values, run)
+        leaves = _leaves(names, flat, original)
+        state = dict(zip(names, flat, strict=False)) | leaves
+        put_state(state, deps.trace)
+        mode = mode_of(self.claim.meaning, labels, lambda a: layout.removed_positions(a, labels))
+        with torch.enable_grad():
+            masked = _Masked(graph, mode.run_operator)
+            outputs = masked.run(*state.values(), *flat[len(names) :])
+        found = _gradients(tensors(outputs), leaves)
+        return {name: self._kept(name, gradient) for name, gradient in found.items()}
+
+    def _kept(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
+        """The kept positions of a gradient."""
+        for dim, axis in enumerate(self.claim.deps.trace.axes[name]):
+            positions = self.claim.layout.kept(axis)
+            if positions is not None:
+                index = torch.from_numpy(positions).to(gradient.device)
+                gradient = gradient.index_select(dim, index)
+        return gradient
+
+    # -- the result -------------------------------------------------------------------------
+
+    def got(self, values: Inputs, training: bool) -> Gradients:
+        """The gradients of the shrunk model."""
+        small = _in_mode(clone_tree(self.small, self.precision.cast), training)
+        given = mapped(self.precision.cast, values)
+        args, kwargs = self._arguments(small, given)
+        try:
+            with torch.enable_grad(), decomposed_attention(), _NoDropout():
+                with QuietMode(self.precision.widening()):
+                    torch.manual_seed(0)
+                    outputs = tensors(small(*args, **kwargs))
+                leaves = {n: p for n, p in small.named_parameters() if p.requires_grad}
+                return _gradients(outputs, leaves)
+        except Exception as error:
+            raise ResultFailsError(
+                f"the shrunk model cannot be differentiated: {first_line(error)}",
+                why=type(error).__name__,
+                hint="shrink a model after training, and please report this",
+            ) from error
+
+    def _arguments(self, small: nn.Module, values: Inputs) -> tuple[Any, Any]:
+        graph_module = self.claim.deps.graph_module
+        if isinstance(small, fx.GraphModule):
+            return call_arguments(graph_module, small, copies(values))
+        return arguments_of_call(small, named_values(graph_module, copies(values)))
+
+
+def _in_mode(module: Any, training: bool) -> Any:
+    for child in module.modules():
+        child.training = training
+    return module
+
+
+def _operators(
+    original: fx.GraphModule, values: Inputs, mode: QuietMode
+) -> tuple[list[str], list[torch.Tensor], fx.GraphModule]:
+    """The operators of a run.
+
+    Returns:
+        The names of parameters and buffers; these and the tensors of the inputs; the graph, which
+        takes all of them.
+    """
+    state = {**dict(original.named_parameters()), **dict(original.named_buffers())}
+    names = list(state)
+    given = tensors(list(values))
+    flat = [*(tensor.detach() for tensor in state.values()), *given]
+
+    def run(*tensors_given: torch.Tensor) -> list[torch.Tensor]:
+        own = dict(zip(names, tensors_given, strict=False))
+        rest = iter(tensors_given[len(names) :])
+        inputs = mapped(lambda _: next(rest), tuple(values))
+        args, kwargs = call_arguments(original, original, inputs)
+        with _NoDropout(), mode:
+            torch.manual_seed(0)
+            return tensors(torch.func.functional_call(original, own, tuple(args), kwargs))
+
+    with torch.no_grad(), decomposed_attention():
+        graph = make_fx(run, tracing_mode="real")(*[t.clone() for t in flat])
+    return names, flat, graph
+
+
+def _leaves(
+    names: Sequence[str], flat: Sequence[torch.Tensor], original: nn.Module
+) -> dict[str, torch.Tensor]:
+    """The parameters that autograd follows."""
+    found = {}
+    for name, tensor in zip(names, flat, strict=False):
+        own = tensor_at(original, name)
+        if isinstance(own, nn.Parameter) and own.requires_grad:
+            found[name] = tensor.detach().clone().requires_grad_()
+    return found
+
+
+def _gradients(outputs: Sequence[torch.Tensor], leaves: Mapping[str, torch.Tensor]) -> Gradients:
+    """Gradients of a random weighted sum of the outputs; zero where there is no way to it."""
+    generator = torch.Generator().manual_seed(0)
+    total: torch.Tensor | None = None
+    for out in outputs:
+        weight = torch.randn(out.shape, generator=generator, dtype=torch.float64)
+        if out.is_floating_point() and out.requires_grad:
+            part = (out * weight.to(out)).sum()
+            total = part if total is None else total + part
+    if total is None or not leaves:
+        return {}
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    pairs = zip(leaves.items(), found, strict=True)
+    return {name: torch.zeros_like(leaf) if g is None else g for (name, leaf), g in pairs}
+
+
+def _distance(expected: torch.Tensor, got: torch.Tensor, scale: float) -> float:
+    if expected.shape != got.shape:
+        return float("inf")
+    if not expected.numel() or not scale:
+        return float((expected - got).abs().max()) if expected.numel() else 0.0
+    error = float((expected - got).abs().max()) / scale
+    return float("inf") if math.isnan(error) else error
