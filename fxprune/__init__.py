@@ -24,6 +24,7 @@ from fxprune.errors import (
 from fxprune.explanations import Explanation
 from fxprune.fixers import fixer
 from fxprune.groups import Group
+from fxprune.meaning import Meaning
 from fxprune.planning import Plan, plan
 from fxprune.report import ShrinkReport
 from fxprune.rules import rule
@@ -40,6 +41,7 @@ __all__ = [
     "FxPruneError",
     "Group",
     "InputError",
+    "Meaning",
     "Plan",
     "PlanError",
     "RewriteError",

@@ -52,6 +52,7 @@ _HANDS_ON = frozenset(
         *("cat", "stack", "constant_pad_nd", "index", "index_select", "roll", "flip", "repeat"),
         *("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"),
         *("_native_batch_norm_legit", "_batch_norm_no_update", "pixel_shuffle", "clone", "copy"),
+        *(f"{kind}_pad{rank}d" for kind in ("replication", "reflection") for rank in (1, 2, 3)),
         *("mean", "sum", "max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool1d"),
         *("avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
         *("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "native_dropout"),

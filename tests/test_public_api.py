@@ -31,6 +31,7 @@ PUBLIC_NAMES = {
     "CaptureError",
     "FxPruneError",
     "InputError",
+    "Meaning",
     "PlanError",
     "RewriteError",
     "VerificationError",

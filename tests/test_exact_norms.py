@@ -1,0 +1,257 @@
+"""`norm="exact"`: statistics over the original's width, with zeros at removed positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+import fxprune
+from fxprune import InputError, RewriteError, VerificationError
+
+X = torch.randn(2, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+Step = Callable[[Tensor], Tensor]
+
+
+class Middle(nn.Module):
+    """A hidden width of 8 with something that looks across it."""
+
+    def __init__(self, step: Step | nn.Module) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.step = step
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.sigmoid(self.first(x))
+        y = self.step(x)
+        return self.last(x * y)
+
+
+class Spatial(nn.Module):
+    """Eight channels in images."""
+
+    def __init__(self, step: nn.Module) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+        self.step = step
+        self.last = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.step(torch.sigmoid(self.first(x))))
+
+
+def masked(model: Any, removed: list[int]) -> Any:
+    """The same model, with zeros at removed channels before the step and after it."""
+
+    class Masked(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = torch.sigmoid(model.first(x))
+            shape = (1, -1, *[1] * (hidden.dim() - 2))
+            mask = torch.ones(8, dtype=hidden.dtype)
+            mask[removed] = 0
+            mask = mask.view(shape)
+            y = model.step(hidden * mask)
+            if isinstance(model, Spatial):
+                return model.last(y * mask)
+            return model.last(hidden * y * mask)
+
+    return Masked()
+
+
+def random(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    return module
+
+
+def rms(x: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-2)
+
+
+STEPS: dict[str, Any] = {
+    "LayerNorm": lambda: random(nn.LayerNorm(8, eps=0.1)),
+    "LayerNorm without weights": lambda: nn.LayerNorm(8, elementwise_affine=False),
+    "LayerNorm without bias": lambda: random(nn.LayerNorm(8, bias=False)),
+    "layer_norm": lambda: lambda x: F.layer_norm(x, (8,), eps=0.01),
+    "RMSNorm": lambda: random(nn.RMSNorm(8, eps=0.1)),
+    "RMSNorm with the eps of the type": lambda: random(nn.RMSNorm(8)),
+    "rms_norm": lambda: lambda x: F.rms_norm(x, (8,), eps=0.1),
+    "rms norm by hand": lambda: rms,
+    "mean": lambda: lambda x: x.mean(1, keepdim=True),
+    "torch.mean": lambda: lambda x: torch.mean(x, dim=-1, keepdim=True),
+    "mean of all": lambda: lambda x: x.mean(),
+    "softmax": lambda: lambda x: x.softmax(-1),
+    "Softmax": lambda: nn.Softmax(dim=1),
+    "log_softmax": lambda: lambda x: F.log_softmax(x, dim=1),
+    "softmin": lambda: lambda x: F.softmin(x, dim=1),
+    "amax": lambda: lambda x: x.neg().amax(1, keepdim=True),
+    "amin": lambda: lambda x: x.amin(dim=1, keepdim=True),
+    "largest": lambda: lambda x: x.neg().max(),
+    "var": lambda: lambda x: x.var(1, keepdim=True),
+    "std": lambda: lambda x: torch.std(x, dim=1, keepdim=True),
+    "var_mean": lambda: lambda x: torch.var_mean(x, dim=1, keepdim=True)[0],
+    "logsumexp": lambda: lambda x: x.logsumexp(1, keepdim=True),
+    "prod": lambda: lambda x: x.prod(1, keepdim=True) + 1,
+    "norm": lambda: lambda x: x.norm(dim=1, keepdim=True),
+    "normalize": lambda: lambda x: F.normalize(x, dim=1),
+    "vector_norm": lambda: lambda x: torch.linalg.vector_norm(x, dim=1, keepdim=True),
+}
+IMAGES: dict[str, Any] = {
+    "GroupNorm": lambda: random(nn.GroupNorm(2, 8, eps=0.1)),
+    "GroupNorm of one group": lambda: random(nn.GroupNorm(1, 8)),
+    "GroupNorm without weights": lambda: nn.GroupNorm(2, 8, affine=False),
+    "Softmax2d": nn.Softmax2d,
+}
+
+
+def both(model: nn.Module, x: Tensor, removed: list[int]) -> tuple[fx.GraphModule, Any]:
+    plan = fxprune.plan(model, x, channels={"first": removed})
+    return fxprune.shrink(model, plan, x, norm="exact"), plan
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_exact_statistics_are_those_of_the_zero_masked_original(name: str) -> None:
+    torch.manual_seed(0)
+    model = Middle(STEPS[name]()).double().eval()
+    small, _ = both(model, X, [1, 4, 6])
+    torch.testing.assert_close(small(X), masked(model, [1, 4, 6])(X), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_exact_statistics_over_channels_of_images_too(name: str) -> None:
+    torch.manual_seed(0)
+    model = Spatial(IMAGES[name]()).double().eval()
+    x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    small, _ = both(model, x, [0, 3, 4, 7])
+    expected = masked(model, [0, 3, 4, 7])
+    torch.testing.assert_close(small(x), expected(x), rtol=1e-12, atol=1e-12)
+    larger = torch.randn(3, 3, 9, 7, dtype=torch.float64)
+    torch.testing.assert_close(small(larger), expected(larger), rtol=1e-12, atol=1e-12)
+
+
+def test_the_two_meanings_differ() -> None:
+    model = Middle(nn.LayerNorm(8)).double().eval()
+    plan = fxprune.plan(model, X, channels={"first": [0, 1]})
+    kept, exact = (fxprune.shrink(model, plan, X, norm=norm) for norm in ("kept", "exact"))
+    assert (kept(X) - exact(X)).abs().max() > 1e-3
+
+
+def test_the_worked_numbers_of_the_documentation() -> None:
+    class Given(nn.Module):
+        def __init__(self, step: Step) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+            self.step = step
+            nn.init.eye_(self.first.weight), nn.init.eye_(self.last.weight)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.step(self.first(x)))
+
+    def told(step: Step, values: list[float]) -> dict[str, list[float]]:
+        model, x = Given(step).double().eval(), torch.tensor([values], dtype=torch.float64)
+        plan = fxprune.plan(model, x, channels={"first": [2, 3]})
+        results = {n: fxprune.shrink(model, plan, x, norm=n)(x) for n in ("kept", "exact")}
+        return {norm: [round(v, 3) for v in out[0, :2].tolist()] for norm, out in results.items()}
+
+    row = [1.0, 3.0, 5.0, 7.0]
+    norm = told(lambda x: F.layer_norm(x, (4,), eps=0.0), row)
+    assert norm == {"kept": [-1.0, 1.0], "exact": [0.0, 1.633]}
+    square = told(lambda x: F.rms_norm(x, (4,), eps=0.0), row)
+    assert square == {"kept": [0.447, 1.342], "exact": [0.632, 1.897]}
+    mean = told(lambda x: x.mean(1, keepdim=True).expand(-1, 4) + 0 * x, row)
+    assert mean == {"kept": [2.0, 2.0], "exact": [1.0, 1.0]}
+    soft = told(lambda x: x.softmax(1), [0.0, torch.tensor(3.0).log().item(), 1.0, 1.0])
+    assert soft == {"kept": [0.25, 0.75], "exact": [0.167, 0.5]}
+
+
+def test_the_report_tells_the_places_and_the_meaning() -> None:
+    model = Middle(nn.LayerNorm(8)).double().eval()
+    report = both(model, X, [1])[0].meta["fxprune"]
+    assert report.meaning == fxprune.Meaning(norm="exact")
+    assert [str(d.where.module) for d in report.renormalized] == ["step"]
+    assert report.renormalized[0].what == "statistics over the original's width"
+
+
+def test_a_result_trains_and_its_weights_keep_their_names_and_gradients() -> None:
+    model = Middle(random(nn.RMSNorm(8, eps=0.1))).double()
+    small, _ = both(model, X, [1, 5])
+    assert dict(small.named_parameters()).keys() == dict(model.named_parameters()).keys()
+    small(X).sum().backward()
+    masked(model, [1, 5])(X).sum().backward()
+    kept = [0, 2, 3, 4, 6, 7]
+    expected = model.step.weight.grad[kept]  # type: ignore[union-attr]
+    torch.testing.assert_close(small.get_parameter("step.weight").grad, expected)
+
+
+def test_a_result_exports() -> None:
+    model = Spatial(nn.GroupNorm(2, 8)).eval()
+    x = torch.randn(2, 3, 6, 6)
+    small, _ = both(model, x, [0, 5])
+    program = torch.export.export(small, (x,))
+    torch.testing.assert_close(program.module()(x), small(x))
+
+
+def test_a_result_that_keeps_kept_statistics_is_refuted_as_exact() -> None:
+    model = Middle(nn.LayerNorm(8)).double().eval()
+    plan = fxprune.plan(model, X, channels={"first": [0, 1]})
+    small = fxprune.shrink(model, plan, X)
+    with pytest.raises(VerificationError, match="node step differs"):
+        fxprune.verify(model, small, plan, X, norm="exact")
+
+
+def test_verify_takes_the_meaning_from_the_report() -> None:
+    model = Middle(nn.LayerNorm(8)).double().eval()
+    small, plan = both(model, X, [0, 1])
+    fxprune.verify(model, small, plan, X)
+    with pytest.raises(VerificationError):
+        fxprune.verify(model, small, plan, X, norm="kept")
+
+
+def test_a_module_is_refused_where_it_has_statistics() -> None:
+    model = Middle(nn.LayerNorm(8)).double().eval()
+    plan = fxprune.plan(model, X, channels={"first": [0]})
+    with pytest.raises(RewriteError, match='a module cannot be emitted with norm="exact"'):
+        fxprune.shrink(model, plan, X, norm="exact", emit="module")
+    assert fxprune.shrink(model, plan, X, norm="exact", emit="auto").meta["fxprune"].emit == "graph"
+
+
+def test_a_module_without_statistics_is_emitted() -> None:
+    model = Middle(nn.ReLU()).double().eval()
+    plan = fxprune.plan(model, X, channels={"first": [0]})
+    small = fxprune.shrink(model, plan, X, norm="exact", emit="module")
+    assert isinstance(small, Middle)
+
+
+def test_an_unknown_meaning_is_refused() -> None:
+    model = Middle(nn.ReLU()).double().eval()
+    with pytest.raises(InputError, match=r"norm='other' is not known"):
+        fxprune.shrink(model, {"first": [0]}, X, norm="other")  # type: ignore[call-overload]
+    with pytest.raises(InputError, match=r"constants='keep' is not known"):
+        fxprune.shrink(model, {"first": [0]}, X, constants="keep")  # type: ignore[call-overload]
+
+
+def test_a_recorded_model_has_exact_statistics_too() -> None:
+    class Branches(Middle):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if x.isfinite().all() else x
+
+    model = Branches(random(nn.LayerNorm(8))).double().eval()
+    deps = fxprune.analyze(model, X)
+    assert deps.captured_by == "record"
+
+
+def test_statistics_over_operators_of_a_lowered_node() -> None:
+    torch.manual_seed(0)
+    model = Middle(lambda x: _wrapped(x)).double().eval()
+    small, _ = both(model, X, [2, 3])
+    torch.testing.assert_close(small(X), masked(model, [2, 3])(X), rtol=1e-12, atol=1e-12)
+
+
+@fx.wrap
+def _wrapped(x: Tensor) -> Tensor:
+    return F.layer_norm(x * 2, (8,)) + x.softmax(1)
