@@ -287,9 +287,10 @@ def _gradients(outputs: Sequence[torch.Tensor], leaves: Mapping[str, torch.Tenso
     """Gradients of a random weighted sum of the outputs; zero where there is no way to it."""
     generator = torch.Generator().manual_seed(0)
     total: torch.Tensor | None = None
+    outputs = [out for out in outputs if out.is_floating_point() and out.requires_grad]
     for out in outputs:
         weight = torch.randn(out.shape, generator=generator, dtype=torch.float64)
-        if out.is_floating_point() and out.requires_grad:
+        with torch.enable_grad():
             part = (out * weight.to(out)).sum()
             total = part if total is None else total + part
     if total is None or not leaves:
