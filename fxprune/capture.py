@@ -63,7 +63,8 @@ class Captured(NamedTuple):
 
 def capture_with(model: nn.Module, example_inputs: Any = None) -> Captured:
     """As `capture`; also tells which way it went."""
-    return _captured(model, example_inputs)._replace(modes=_modes(model))
+    with torch.random.fork_rng(devices=[]):  # forward may draw random numbers
+        return _captured(model, example_inputs)._replace(modes=_modes(model))
 
 
 def _modes(model: nn.Module) -> dict[str, bool]:
