@@ -9,11 +9,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import fx, nn
-from torch.nn.parameter import is_lazy
 
-from fxprune.errors import AnalysisError, CaptureError, Diagnostic, InputError, first_line
+from fxprune.errors import AnalysisError, CaptureError, Diagnostic, first_line
 from fxprune.exporting import exported
 from fxprune.inputs import absent_arguments, given_arguments
+from fxprune.model_checks import check_model
 from fxprune.module_trees import clone_tree, restore_root
 from fxprune.recording import Recording, record
 from fxprune.tracing import Tracer, place_of, same_trace
@@ -72,9 +72,9 @@ def _modes(model: nn.Module) -> dict[str, bool]:
 
 
 def _captured(model: nn.Module, example_inputs: Any) -> Captured:
+    check_model(model)
     if isinstance(model, fx.GraphModule):
         return Captured(model, "given")
-    _check_model(model)
     given = given_arguments(model, example_inputs)
     absent = absent_arguments(model, given)
     try:
@@ -104,32 +104,6 @@ def recorded(model: nn.Module, example_inputs: Any) -> Captured:
     recording = record(model, given)
     graph_module = recording.graph_module
     return Captured(graph_module, "record", recording=recording, modes=_modes(model))
-
-
-def _check_model(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"the model is a {type(model).__name__}, not a torch.nn.Module",
-            hint="pass the module itself",
-        )
-    if isinstance(model, torch.jit.ScriptModule):
-        raise CaptureError(
-            "a TorchScript module has no Python forward to trace",
-            hint="pass the original nn.Module, before torch.jit.script or trace",
-        )
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        raise CaptureError(f"{type(model).__name__} wraps the model", hint="pass model.module")
-    if hasattr(model, "_orig_mod"):
-        raise CaptureError("torch.compile wraps the model", hint="pass model._orig_mod")
-    if any("meta" in table for table in (model._modules, model._parameters, model._buffers)):
-        raise CaptureError(
-            "the model has a module or a tensor named meta",
-            why="in a torch.fx.GraphModule, model.meta is a dict",
-            hint="rename it",
-        )
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if is_lazy(tensor):
-            raise InputError(f"{name} is not initialized", hint="run the model once")
 
 
 def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:

@@ -10,7 +10,8 @@ import torch
 import torch.fx
 from torch.utils import _pytree as pytree
 
-from fxprune.errors import InputError, first_line
+from fxprune.errors import InputError, first_line, shown
+from fxprune.model_checks import unfitness
 from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def bind(graph_module: torch.fx.GraphModule, example_inputs: Any) -> tuple[Any, 
     given = _by_name(example_inputs, names, rest)
     for name, value in given.items():
         _check_tensors(name, value)
-    if unknown := sorted(set(given) - set(names)):
-        raise InputError(f"unknown arguments {unknown}", why=f"the model takes {names}")
+    if unknown := [name for name in given if name not in names]:
+        raise InputError(f"unknown arguments {shown(unknown)}", why=f"the model takes {names}")
     return tuple(
         given[name] if name in given else _default(node, names)
         for node, name in zip(placeholders, names, strict=True)
@@ -140,15 +141,12 @@ def arguments_of_call(
 
 def _check_tensors(name: str, value: Any) -> None:
     for tensor in tensors(value):
+        if unfit := unfitness(tensor):
+            raise InputError(f"example input {name} is {unfit}", hint="pass plain dense tensors")
         if not tensor.numel():
             raise InputError(
                 f"example input {name} of shape {tuple(tensor.shape)} has no elements",
                 hint="pass an input that the model computes something of",
-            )
-        if tensor.is_quantized or tensor.layout is not torch.strided:
-            raise InputError(
-                f"example input {name} is quantized or sparse",
-                hint="pass dense tensors",
             )
 
 

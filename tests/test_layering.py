@@ -30,6 +30,7 @@ LAYERS = (
         "lowering",
         "meta_cache",
         "meta_kernels",
+        "model_checks",
         "module_trees",
         "reasons",
         "recorded_graphs",
