@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,10 @@ def _default(node: torch.fx.Node, names: Sequence[str]) -> Any:
     return {} if target.startswith("**") else ()
 
 
+LARGEST = 1 << 28
+"""How many elements random inputs have at most: a plan's file must not fill the memory."""
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """Shape, dtype and value range of one example input; for JSON and for making new ones."""
@@ -194,7 +199,7 @@ class InputSpec:
     high: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+        if not isinstance(vars(torch).get(self.dtype), torch.dtype):
             raise ValueError(f"{self.dtype!r} is not a dtype")
         if any(size < 0 for size in self.shape) or self.low >= self.high:
             raise ValueError(f"no tensor has shape {self.shape} and values {self.low}..{self.high}")
@@ -235,8 +240,19 @@ def describe(values: Sequence[Any]) -> tuple[Any, ...]:
 def materialize(specs: Sequence[Any], seed: int | None) -> tuple[Any, ...]:
     """Values of described inputs: random ones for a seed, meta tensors for None."""
     generator = torch.Generator().manual_seed(seed or 0)
+    room = LARGEST
 
     def make(spec: InputSpec) -> torch.Tensor:
-        return spec.empty() if seed is None else spec.sample(generator)
+        nonlocal room
+        if seed is None:
+            return spec.empty()
+        room -= math.prod(spec.shape)
+        if room < 0:
+            raise InputError(
+                f"random inputs of shape {list(spec.shape)} would be too large",
+                why=f"all together they have at most {LARGEST:,} elements",
+                hint="pass example inputs",
+            )
+        return spec.sample(generator)
 
     return tuple(mapped(make, spec, kind=InputSpec) for spec in specs)

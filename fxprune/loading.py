@@ -188,7 +188,8 @@ def parse_input(text: str) -> InputSpec:
     >>> parse_input("2x16:int64:1000")
     InputSpec(shape=(2, 16), dtype='int64', low=0, high=1000)
     """
-    match = re.fullmatch(r"([1-9]\d*(?:x[1-9]\d*)*)(?::(\w+)(?::([1-9]\d*))?)?", text)
+    number = r"[1-9]\d{0,17}"
+    match = re.fullmatch(rf"({number}(?:x{number})*)(?::(\w+)(?::({number}))?)?", text, re.ASCII)
     if match is None:
         raise InputError(
             f"{text!r} does not describe an input", hint="write 1x3x224x224 or 2x16:int64:1000"

@@ -24,7 +24,7 @@ def save_model(small: nn.Module, path: Path) -> None:
     plain = copy.copy(small)
     kept = {} if isinstance(small, fx.GraphModule) else vars(small)["meta"]
     vars(plain)["meta"] = {name: value for name, value in kept.items() if name != "fxprune"}
-    write_atomically(path, lambda draft: torch.save(plain, draft))
+    write_atomically(path, lambda stream: torch.save(plain, stream))
 
 
 def load_model(path: Path) -> nn.Module:
