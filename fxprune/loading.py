@@ -20,6 +20,7 @@ from torch import nn
 
 from fxprune.errors import FxPruneError, InputError, in_one_line
 from fxprune.inputs import InputSpec, materialize
+from fxprune.state_files import read_state
 from fxprune.suggestions import nearest
 
 _DTYPES = {
@@ -211,27 +212,16 @@ def parse_input(text: str) -> InputSpec:
 
 
 def _load_state(model: nn.Module, path: Path) -> None:
-    try:
-        state = _read_state(path)
-    except ImportError as error:
-        raise InputError(f"{path} needs safetensors: pip install safetensors") from error
-    except Exception as error:
-        raise InputError(f"the weights {path} cannot be read: {in_one_line(error)}") from error
+    state = read_state(path)
     try:
         model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except Exception as error:
         text = " ".join(str(error).split())
         raise InputError(
             f"the weights {path} do not fit {type(model).__name__}",
             why=textwrap.shorten(text, 800, placeholder=" ..."),
             hint="pass a file with the state dict of exactly this model",
         ) from error
-
-
-def _read_state(path: Path) -> Any:
-    if path.suffix != ".safetensors":
-        return torch.load(path, map_location="cpu", weights_only=True)
-    return importlib.import_module("safetensors.torch").load_file(path)  # needs not be installed
 
 
 def _modules_beside(name: str) -> Sequence[str]:

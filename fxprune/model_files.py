@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from fxprune.errors import InputError, in_one_line
-from fxprune.files import write_atomically
+from fxprune.files import regular_file, write_atomically
 
 
 def save_model(small: nn.Module, path: Path) -> None:
@@ -34,6 +34,7 @@ def load_model(path: Path) -> nn.Module:
         InputError: the file cannot be read or holds no module.
     """
     try:
+        regular_file(path)
         small: object = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
         raise InputError(f"the model {path} cannot be read: {in_one_line(error)}") from error

@@ -51,7 +51,7 @@ LAYERS = (
     },
     {"api"},
     {"__init__"},
-    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files"},
+    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files", "state_files"},
 )
 
 # (module, what it must not import, why); these forbid more than the layers do.

@@ -114,6 +114,7 @@ def with_keys(value: Any, keys: tuple[str, ...]) -> dict[str, Any]:
             raise PlanError(
                 f"a plan is malformed: {shown(key)} is not known",
                 why=f"known are {', '.join(keys)}",
+                hint=_AGAIN,
             )
     return content
 
