@@ -89,13 +89,28 @@ def _captured(model: nn.Module, example_inputs: Any) -> Captured:
             try:
                 return recorded(model, example_inputs)
             except AnalysisError as last:
-                raise CaptureError(
-                    error.what,
-                    where=error.where,
-                    why=f"{error.why}; torch.export fails too: {first_line(other)}; and recording:"
-                    f" {last.what}",
-                    hint=last.hint,
-                ) from last
+                raise _neither(model, error, other, last) from last
+
+
+def _neither(
+    model: nn.Module, traced: CaptureError, exported: Exception, recorded: AnalysisError
+) -> CaptureError:
+    """The error for a model that can be neither traced, nor exported, nor run."""
+    cause = traced.__cause__
+    if cause and recorded.__cause__ and first_line(cause) == first_line(recorded.__cause__):
+        return CaptureError(
+            f"{type(model).__name__} does not run on these inputs: {first_line(cause)}",
+            where=traced.where,
+            why=type(cause).__name__,
+            hint="check that the model runs on these inputs",
+        )
+    return CaptureError(
+        traced.what,
+        where=traced.where,
+        why=f"{traced.why}; torch.export fails too: {first_line(exported)}; and recording:"
+        f" {recorded.what}",
+        hint=recorded.hint,
+    )
 
 
 def recorded(model: nn.Module, example_inputs: Any) -> Captured:

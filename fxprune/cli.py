@@ -29,10 +29,6 @@ A command that fails writes no file and leaves an existing one as it is."""
 class _Failure(click.ClickException):
     """An error for the user: its text on stderr, without a traceback."""
 
-    def format_message(self) -> str:
-        """The text; what a file says in it cannot steer the terminal."""
-        return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in self.message)
-
 
 class _Refutation(_Failure):
     exit_code = 3

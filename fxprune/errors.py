@@ -59,12 +59,13 @@ class FxPruneError(Exception):
     def __init__(
         self, what: str, *, where: Location | str = "", why: str = "", hint: str = ""
     ) -> None:
+        what, why, hint = printable(what), printable(why), printable(hint)
         self.what = what
         self.where = where
         self.why = why
         self.hint = hint
         lines = [what]
-        for title, text in (("where", str(where)), ("why", why), ("what to do", hint)):
+        for title, text in (("where", printable(str(where))), ("why", why), ("what to do", hint)):
             if text:
                 lines.append(f"  {title}: {text}")
         super().__init__("\n".join(lines))
@@ -100,6 +101,15 @@ class WrongRuleError(FxPruneError):
 
 class NeedlessPinError(FxPruneError):
     """A label rule pins or couples channels that could be removed."""
+
+
+def printable(text: str) -> str:
+    r"""A text in which nothing steers a terminal: names in it can be anyone's.
+
+    >>> printable("plan\x1b[2J")
+    'plan\\x1b[2J'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 class _Shown(Repr):

@@ -25,6 +25,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     try:
         target = path.resolve()
+        if not target.parent.is_dir():
+            raise FxPruneError(f"{path} cannot be written: the folder does not exist")
         if target.exists() and not target.is_file():
             raise FxPruneError(f"{path} cannot be written: it exists and is not a file")
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
@@ -47,7 +49,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except FxPruneError:
         raise
     except Exception as error:
-        raise FxPruneError(f"{path} cannot be written: {in_one_line(error)}") from error
+        known = error.strerror if isinstance(error, OSError) else None  # without the draft's name
+        raise FxPruneError(f"{path} cannot be written: {known or in_one_line(error)}") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxprune.errors import FxPruneError, InputError, in_one_line
+from fxprune.errors import FxPruneError, InputError, in_one_line, shown
 from fxprune.inputs import InputSpec, materialize
 from fxprune.state_files import read_state
 from fxprune.suggestions import nearest
@@ -193,7 +193,7 @@ def parse_input(text: str) -> InputSpec:
     match = re.fullmatch(rf"({number}(?:x{number})*)(?::(\w+)(?::({number}))?)?", text, re.ASCII)
     if match is None:
         raise InputError(
-            f"{text!r} does not describe an input", hint="write 1x3x224x224 or 2x16:int64:1000"
+            f"{shown(text)} does not describe an input", hint="write 1x3x224x224 or 2x16:int64:1000"
         )
     name, high = match[2] or "float32", int(match[3] or 1)
     if name not in _DTYPES:

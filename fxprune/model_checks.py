@@ -64,7 +64,7 @@ def _check_type(model: Any) -> None:
             f"the model is a {type(model).__name__}, not a torch.nn.Module",
             hint="pass the module itself",
         )
-    if "_modules" not in vars(model):
+    if not hasattr(model, "_modules"):
         raise InputError(
             f"{type(model).__name__} was not set up",
             why="its __init__ does not call super().__init__()",

@@ -37,7 +37,10 @@ def load_model(path: Path) -> nn.Module:
         regular_file(path)
         small: object = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
-        raise InputError(f"the model {path} cannot be read: {in_one_line(error)}") from error
+        raise InputError(
+            f"the model {path} cannot be read: {in_one_line(error)}",
+            hint="pass a file that fxprune shrink wrote",
+        ) from error
     if not isinstance(small, nn.Module):
         raise InputError(
             f"{path} holds an object of type {type(small).__name__}, not a torch.nn.Module",
