@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,21 +75,40 @@ def error_of(row: Wrong, folder: Path) -> str:
     Raises:
         AssertionError: there is no error, or something changed.
     """
+    world = prepared(row, folder)
+    with nothing_changes(world):
+        try:
+            row.act(world)
+        except (fxprune.FxPruneError, Outcome) as error:
+            text = f"{type(error).__name__}: {error}"
+        else:
+            raise AssertionError(f"{row.name}: no error")
+    return _portable(text, row.foreign, folder)
+
+
+def prepared(row: Wrong, folder: Path) -> World:
+    """What the user has before the row's use."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about the models
         torch.manual_seed(0)
         world = World(row.model(), folder)
         world.prepared = row.before(world)
-    before = snapshots.of_model(world.model), snapshots.of_surroundings(folder)
-    try:
-        row.act(world)
-    except (fxprune.FxPruneError, Outcome) as error:
-        text = f"{type(error).__name__}: {error}"
-    else:
-        raise AssertionError(f"{row.name}: no error")
-    assert snapshots.of_model(world.model) == before[0], "the model changed"
-    assert snapshots.of_surroundings(folder) == before[1], "files, modes or random state changed"
-    return _portable(text, row.foreign, folder)
+    return world
+
+
+@contextmanager
+def nothing_changes(world: World) -> Iterator[None]:
+    """The model, the inputs, the files and torch's state are the same afterwards, bit by bit.
+
+    Raises:
+        AssertionError: they are not.
+    """
+    model, x = snapshots.of_model(world.model), snapshots.of_tensor(world.x)
+    surroundings = snapshots.of_surroundings(world.folder)
+    yield
+    assert snapshots.of_model(world.model) == model, "the model changed"
+    assert snapshots.of_tensor(world.x) == x, "the inputs changed"
+    assert snapshots.of_surroundings(world.folder) == surroundings, "files or torch's state changed"
 
 
 def _portable(text: str, foreign: tuple[str, ...], folder: Path) -> str:

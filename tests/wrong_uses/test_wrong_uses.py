@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.wrong_uses import golden
-from tests.wrong_uses.table import error_of
+import fxprune
+from tests.wrong_uses import golden, nets, right
+from tests.wrong_uses.table import Wrong, error_of, nothing_changes, prepared
 
 
 @pytest.mark.parametrize("name", golden.ROWS)
@@ -25,3 +27,20 @@ def test_the_page_tells_the_same_errors() -> None:
 
 def test_the_table_is_long() -> None:
     assert len(golden.ROWS) >= 60
+
+
+@pytest.mark.parametrize("row", right.ROWS, ids=lambda row: row.name)
+def test_a_use_that_only_looks_wrong_works_and_changes_nothing(row: Wrong, tmp_path: Path) -> None:
+    world = prepared(row, tmp_path)
+    with nothing_changes(world):
+        report = row.act(world).meta["fxprune"]
+    assert report.verification
+
+
+def test_a_buffer_that_counts_goes_on_counting_in_the_result() -> None:
+    for kind in (nets.Counts, nets.Assigns):
+        model, x = kind(), nets.rows()
+        small = fxprune.shrink(model, {"first": 0.5}, x)
+        outputs = [small(x) for _ in range(3)]
+        torch.testing.assert_close(outputs[2], 3 * outputs[0])
+        assert (model.steps.item(), small.get_buffer("steps").item()) == (0, 3)
