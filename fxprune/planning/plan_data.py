@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from torch import nn
 from fxprune.analysis import DependencyGraph, Model, analyze
 from fxprune.errors import FxPruneError, InputError, PlanError, first_line, shown
 from fxprune.files import read_text, write_atomically
+from fxprune.groups import Group
+from fxprune.model_checks import check_model
+from fxprune.module_trees import named_tensors
 from fxprune.planning.layout import Layout
 from fxprune.planning.plan_text import (
     FORMAT,
@@ -160,15 +163,18 @@ class Plan:
         try:
             return analyze(model, inputs)
         except FxPruneError as error:
-            state = model.state_dict() if isinstance(model, nn.Module) else {}
-            known = [n for n in state if n in self.shapes] or list(state)  # some may be unread
-            wrong = [n for n in known if tuple(state[n].shape) != self.shapes.get(n, ())]
-            if not wrong:
+            if isinstance(model, nn.Module):
+                check_model(model)  # what is wrong with it says more
+            shapes = _shapes(model)
+            known = [n for n in shapes if n in self.shapes] or list(shapes)  # some may be unread
+            wrong = next((n for n in known if shapes[n] != self.shapes.get(n)), None)
+            if wrong is None:
                 raise
+            planned = self.shapes.get(wrong)
+            there = "the plan has none" if planned is None else f"in the plan {list(planned)}"
             raise PlanError(
                 "the plan belongs to another model",
-                why=f"{wrong[0]} has shape {list(state[wrong[0]].shape)}, in the plan "
-                f"{list(self.shapes[wrong[0]])}",
+                why=f"{wrong} has shape {list(shapes[wrong])}, {there}",
                 hint="make a plan for this model",
             ) from error
 
@@ -188,20 +194,10 @@ class Plan:
                     f"the plan takes group {name} for {entry.size} {entry.kind}",
                     why=f"it has {group.size} {group.kind}",
                 )
-            if list(entry.removed) != sorted(set(entry.removed)):
-                raise PlanError(
-                    f"the removed channels of group {name} are not in order, each once",
-                    why=f"they are {shown(list(entry.removed))}",
-                )
             if entry.removed and group.pinned is not None:
                 raise PlanError(f"group {name} is pinned", why=str(group.pinned))
-            for channel in entry.removed:
-                if not 0 <= channel < group.size:
-                    raise PlanError(
-                        f"channel {channel} of group {name} is out of range",
-                        why=f"the group has {group.size} channels",
-                    )
-                removed.append(int(group.ids[channel]))
+            _check_channels(group, entry.removed)
+            removed += group.ids[list(entry.removed)].tolist()
         layout = Layout(deps, np.array(removed, dtype=np.int64))
         if layout.slices != {name: dict(dims) for name, dims in self.slices.items()}:
             both = {**layout.slices, **self.slices}
@@ -248,6 +244,27 @@ def _group(entry: Any) -> GroupPlan:
     return GroupPlan(
         integer(content["size"]), text_in(content["kind"]), integers(content["removed"])
     )
+
+
+def _check_channels(group: Group, channels: Sequence[Any]) -> None:
+    for channel in channels:
+        if isinstance(channel, bool) or not isinstance(channel, (int, np.integer)):
+            raise PlanError(f"channel {shown(channel)} of group {group.name} is not an integer")
+        if not 0 <= channel < group.size:
+            raise PlanError(
+                f"channel {shown(channel)} of group {group.name} is out of range",
+                why=f"the group has {group.size} channels",
+            )
+    if list(channels) != sorted(set(channels)):
+        raise PlanError(
+            f"the removed channels of group {group.name} are not in order, each once",
+            why=f"they are {shown(list(channels))}",
+        )
+
+
+def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    state = named_tensors(model) if isinstance(model, nn.Module) else {}
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def _has(deps: DependencyGraph, name: str) -> bool:

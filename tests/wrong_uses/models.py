@@ -1,5 +1,7 @@
 """Models that cannot be shrunk, or not as they are."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -34,6 +36,28 @@ def refusing(module: nn.Module, args: object, out: torch.Tensor) -> None:
 
 # What torch.export says where it fails, which differs from version to version.
 _EXPORT = r"(?<=torch.export fails too: ).*(?=; and recording)"
+
+
+def by_plan(name: str, model: object) -> Wrong:
+    """Shrinks by the plan of the model before it became this one."""
+    assert callable(model)
+    return Wrong(
+        name,
+        lambda w: fxprune.shrink(w.model, w.prepared),
+        model,
+        before=lambda w: fxprune.plan(nets.chain(), w.x, 0.5),
+    )
+
+
+BY_PLAN = (
+    by_plan("a quantized model and the plan of the model before", nets.quantized),
+    by_plan("a scripted model and the plan of the model before", nets.frozen),
+    by_plan("a lazy model and the plan of another", lambda: nn.Sequential(nn.LazyLinear(8))),
+    by_plan("a module that is not set up and the plan of another", nets.NotSetUp),
+    by_plan("a model in DataParallel and its plan", lambda: nn.DataParallel(nets.chain())),
+    by_plan("a model on the meta device and its plan", on_meta),
+    by_plan("weights with NaN and the plan of the model before", lambda: nets.poisoned(math.nan)),
+)
 
 WRAPPED = (
     Wrong("a scripted model", shrink, lambda: torch.jit.script(nets.chain())),
@@ -109,5 +133,6 @@ ROWS = {
     "Wrapped and compiled models": WRAPPED,
     "Weights without data or of other kinds": WEIGHTS,
     "Models that are not ready": UNFINISHED,
+    "Models that are not those of the plan": BY_PLAN,
     "What forward does": FORWARDS,
 }

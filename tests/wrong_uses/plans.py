@@ -75,6 +75,12 @@ OTHER_MODELS = (
     for_other("a plan for another width", lambda w: fxprune.plan(nets.chain(6, 9, 8, 3), w.x, 0.5)),
     for_other("a plan for fewer layers", lambda w: fxprune.plan(nets.chain(6, 8, 3), w.x, 0.5)),
     for_other("a plan for another kind of model", conv_plan),
+    Wrong(
+        "a plan for a model with other names",
+        lambda w: fxprune.shrink(w.model, w.prepared),
+        model=nets.Pair,
+        before=conv_plan,
+    ),
     for_other(
         "a plan for another type of numbers",
         lambda w: fxprune.plan(nets.chain().half(), w.x.half(), 0.5),
@@ -165,7 +171,21 @@ FILES = (
     ),
 )
 
+
+def by_hand(*removed: object) -> Wrong:
+    """Shrinks by a plan that Python code made, with other removed channels of the group 0."""
+    groups = {"0": fxprune.planning.plan_data.GroupPlan(8, "channels", removed)}
+    return Wrong(
+        f"a plan made in Python, with the channels {list(removed)}",
+        lambda w: fxprune.shrink(w.model, replace(w.plan, groups=groups)),
+        before=lambda w: w.plan,
+    )
+
+
+MADE = (by_hand("1", 2), by_hand(1.5), by_hand(True))
+
 ROWS = {
+    "Plans made in Python": MADE,
     "Plans for other models": OTHER_MODELS,
     "Plans edited by hand": EDITED,
     "Texts that are no plans": NO_JSON,
