@@ -49,6 +49,7 @@ class Captured(NamedTuple):
         rung: the way it was made.
         absent: arguments that are constants in it, with their values.
         flag_readers: names of the modules whose forward read the train / eval flag.
+        counters: names of the numbers that forward changes so that the next call is another.
         recording: the run that it was made in, if it was recorded.
         modes: the train / eval flags of the model's modules when it was captured, by name.
     """
@@ -57,6 +58,7 @@ class Captured(NamedTuple):
     rung: Rung
     absent: Mapping[str, Any] = MappingProxyType({})
     flag_readers: Sequence[str] = ()
+    counters: Sequence[str] = ()
     recording: Recording | None = None
     modes: Mapping[str, bool] = MappingProxyType({})
 
@@ -140,8 +142,9 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:
                     node.type = None
             graph_module = fx.GraphModule(twin, graph, type(model).__name__)
             restore_root(graph_module, model)
+            counters = _counters(model, twin, tracer.absent, graph)
             readers = tracer.flag_readers
-            return Captured(graph_module, "symbolic_trace", tracer.absent, readers)
+            return Captured(graph_module, "symbolic_trace", tracer.absent, readers, counters)
     raise CaptureError(
         f"{type(model).__name__} cannot be traced symbolically: {first_line(cause)}",
         where=place_of(failed, cause),
@@ -152,8 +155,24 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:
     ) from cause
 
 
+def _counters(
+    model: nn.Module, traced: nn.Module, absent: Mapping[str, Any], graph: fx.Graph
+) -> Sequence[str]:
+    """The numbers that a trace changed, if they make the next call another one."""
+    before, after = dict(model.named_modules()), dict(traced.named_modules())
+    changed = [
+        f"{path}.{name}".lstrip(".")
+        for path in before.keys() & after.keys()
+        for name, value in vars(before[path]).items()
+        if type(value) in (bool, int, float) and vars(after[path]).get(name) != value
+    ]
+    if not changed or same_trace(clone_tree(traced, lambda tensor: tensor), absent, graph):
+        return ()
+    return sorted(changed)
+
+
 def fixed_flags(model: nn.Module, captured: Captured) -> list[Diagnostic]:
-    """A Diagnostic if the graph would be another one in train (or in eval) mode.
+    """What is fixed in the graph and not in the model: the train / eval flag, counts of calls.
 
     A forward that reads `self.training` leaves a graph of the mode that it was traced in, and
     export and recording always do.
@@ -162,17 +181,26 @@ def fixed_flags(model: nn.Module, captured: Captured) -> list[Diagnostic]:
         return [_fixed(captured, "as in every graph of torch.export")]
     if captured.rung == "record":
         return [_fixed(captured, "as in every recording")]
+    found = [_counted(name) for name in captured.counters]
     if not captured.flag_readers:
-        return []
+        return found
     twin = clone_tree(model, lambda tensor: tensor)
     for name, module in twin.named_modules():
         module.training = not captured.modes.get(name, module.training)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if same_trace(twin, captured.absent, captured.graph_module.graph):
-            return []
+            return found
     readers = list(dict.fromkeys(captured.flag_readers))
-    return [_fixed(captured, ", ".join(readers[:3]))]
+    return [*found, _fixed(captured, ", ".join(readers[:3]))]
+
+
+def _counted(name: str) -> Diagnostic:
+    return Diagnostic(
+        f"forward changes {name} and goes by it: the result computes what the next call would,"
+        " again and again",
+        hint='pass emit="module", which keeps forward as it is',
+    )
 
 
 def _fixed(captured: Captured, where: str) -> Diagnostic:

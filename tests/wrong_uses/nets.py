@@ -110,6 +110,18 @@ class Assigns(Counts):
         return Pair.forward(self, x) * self.steps
 
 
+class CountsInPython(Pair):
+    """Counts its calls in a number, which no graph can change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x) * self.calls
+
+
 class Remembers(Pair):
     """Keeps what it computed."""
 

@@ -44,3 +44,20 @@ def test_a_buffer_that_counts_goes_on_counting_in_the_result() -> None:
         outputs = [small(x) for _ in range(3)]
         torch.testing.assert_close(outputs[2], 3 * outputs[0])
         assert (model.steps.item(), small.get_buffer("steps").item()) == (0, 3)
+
+
+def test_a_forward_that_goes_by_a_number_that_it_changes_is_told() -> None:
+    model, x = nets.CountsInPython(), nets.rows()
+    what = "forward changes calls and goes by it"
+    graph = fxprune.shrink(model, {"first": 0.5}, x)
+    assert any(d.what.startswith(what) for d in graph.meta["fxprune"].diagnostics)
+    module = fxprune.shrink(model, {"first": 0.5}, x, emit="module")
+    assert not module.meta["fxprune"].diagnostics
+    assert (model.calls, module.calls) == (0, 0)
+    torch.testing.assert_close([module(x) for _ in range(3)][2], 3 * graph(x))
+
+
+def test_a_name_in_a_plan_does_not_steer_the_terminal() -> None:
+    with pytest.raises(fxprune.PlanError) as caught:
+        fxprune.analyze(nets.chain(), nets.rows()).group("\x1b[2Jclear")
+    assert "\x1b" not in str(caught.value) + caught.value.what
