@@ -36,8 +36,9 @@ sweep: ## Run every torchvision, timm and transformers model
 demo: ## Prune and verify a small trained model
 	$(PYTHON) -m examples.demo
 
-golden: ## Regenerate the golden listings of the zoo
+golden: ## Regenerate the golden listings of the zoo, and the table of wrong uses
 	$(PYTHON) -m tests.golden --write
+	$(PYTHON) -m tests.wrong_uses --write
 
 clean: ## Remove build products and caches
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

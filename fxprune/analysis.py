@@ -17,7 +17,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from fxprune.capture import Captured, Rung, capture_with, fixed_flags, recorded
-from fxprune.errors import AnalysisError, Diagnostic, InputError, PlanError
+from fxprune.errors import AnalysisError, Diagnostic, InputError, PlanError, shown
 from fxprune.exporting import program_module
 from fxprune.groups import Group, build_groups, parameter_axes, traced_tensors
 from fxprune.inputs import bind, describe
@@ -231,7 +231,7 @@ def analyze(model: Model, example_inputs: Any) -> DependencyGraph:
     if isinstance(model, DependencyGraph):
         if isinstance(example_inputs, Real):
             raise InputError(
-                f"example_inputs is {example_inputs!r}", hint="pass a ratio by keyword: ratio="
+                f"example_inputs is {shown(example_inputs)}", hint="pass a ratio by keyword: ratio="
             )
         return model
     if isinstance(model, ExportedProgram):

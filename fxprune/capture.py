@@ -9,11 +9,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import fx, nn
-from torch.nn.parameter import is_lazy
 
-from fxprune.errors import AnalysisError, CaptureError, Diagnostic, InputError, first_line
+from fxprune.errors import AnalysisError, CaptureError, Diagnostic, first_line
 from fxprune.exporting import exported
 from fxprune.inputs import absent_arguments, given_arguments
+from fxprune.model_checks import check_model
 from fxprune.module_trees import clone_tree, restore_root
 from fxprune.recording import Recording, record
 from fxprune.tracing import Tracer, place_of, same_trace
@@ -49,6 +49,7 @@ class Captured(NamedTuple):
         rung: the way it was made.
         absent: arguments that are constants in it, with their values.
         flag_readers: names of the modules whose forward read the train / eval flag.
+        counters: names of the numbers that forward changes so that the next call is another.
         recording: the run that it was made in, if it was recorded.
         modes: the train / eval flags of the model's modules when it was captured, by name.
     """
@@ -57,13 +58,15 @@ class Captured(NamedTuple):
     rung: Rung
     absent: Mapping[str, Any] = MappingProxyType({})
     flag_readers: Sequence[str] = ()
+    counters: Sequence[str] = ()
     recording: Recording | None = None
     modes: Mapping[str, bool] = MappingProxyType({})
 
 
 def capture_with(model: nn.Module, example_inputs: Any = None) -> Captured:
     """As `capture`; also tells which way it went."""
-    return _captured(model, example_inputs)._replace(modes=_modes(model))
+    with torch.random.fork_rng(devices=[]):  # forward may draw random numbers
+        return _captured(model, example_inputs)._replace(modes=_modes(model))
 
 
 def _modes(model: nn.Module) -> dict[str, bool]:
@@ -71,9 +74,9 @@ def _modes(model: nn.Module) -> dict[str, bool]:
 
 
 def _captured(model: nn.Module, example_inputs: Any) -> Captured:
+    check_model(model)
     if isinstance(model, fx.GraphModule):
         return Captured(model, "given")
-    _check_model(model)
     given = given_arguments(model, example_inputs)
     absent = absent_arguments(model, given)
     try:
@@ -88,13 +91,28 @@ def _captured(model: nn.Module, example_inputs: Any) -> Captured:
             try:
                 return recorded(model, example_inputs)
             except AnalysisError as last:
-                raise CaptureError(
-                    error.what,
-                    where=error.where,
-                    why=f"{error.why}; torch.export fails too: {first_line(other)}; and recording:"
-                    f" {last.what}",
-                    hint=last.hint,
-                ) from last
+                raise _neither(model, error, other, last) from last
+
+
+def _neither(
+    model: nn.Module, traced: CaptureError, exported: Exception, recorded: AnalysisError
+) -> CaptureError:
+    """The error for a model that can be neither traced, nor exported, nor run."""
+    cause = traced.__cause__
+    if cause and recorded.__cause__ and first_line(cause) == first_line(recorded.__cause__):
+        return CaptureError(
+            f"{type(model).__name__} does not run on these inputs: {first_line(cause)}",
+            where=traced.where,
+            why=type(cause).__name__,
+            hint="check that the model runs on these inputs",
+        )
+    return CaptureError(
+        traced.what,
+        where=traced.where,
+        why=f"{traced.why}; torch.export fails too: {first_line(exported)}; and recording:"
+        f" {recorded.what}",
+        hint=recorded.hint,
+    )
 
 
 def recorded(model: nn.Module, example_inputs: Any) -> Captured:
@@ -103,32 +121,6 @@ def recorded(model: nn.Module, example_inputs: Any) -> Captured:
     recording = record(model, given)
     graph_module = recording.graph_module
     return Captured(graph_module, "record", recording=recording, modes=_modes(model))
-
-
-def _check_model(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"the model is a {type(model).__name__}, not a torch.nn.Module",
-            hint="pass the module itself",
-        )
-    if isinstance(model, torch.jit.ScriptModule):
-        raise CaptureError(
-            "a TorchScript module has no Python forward to trace",
-            hint="pass the original nn.Module, before torch.jit.script or trace",
-        )
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        raise CaptureError(f"{type(model).__name__} wraps the model", hint="pass model.module")
-    if hasattr(model, "_orig_mod"):
-        raise CaptureError("torch.compile wraps the model", hint="pass model._orig_mod")
-    if any("meta" in table for table in (model._modules, model._parameters, model._buffers)):
-        raise CaptureError(
-            "the model has a module or a tensor named meta",
-            why="in a torch.fx.GraphModule, model.meta is a dict",
-            hint="rename it",
-        )
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if is_lazy(tensor):
-            raise InputError(f"{name} is not initialized", hint="run the model once")
 
 
 def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:
@@ -150,8 +142,9 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:
                     node.type = None
             graph_module = fx.GraphModule(twin, graph, type(model).__name__)
             restore_root(graph_module, model)
+            counters = _counters(model, twin, tracer.absent, graph)
             readers = tracer.flag_readers
-            return Captured(graph_module, "symbolic_trace", tracer.absent, readers)
+            return Captured(graph_module, "symbolic_trace", tracer.absent, readers, counters)
     raise CaptureError(
         f"{type(model).__name__} cannot be traced symbolically: {first_line(cause)}",
         where=place_of(failed, cause),
@@ -162,8 +155,24 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:
     ) from cause
 
 
+def _counters(
+    model: nn.Module, traced: nn.Module, absent: Mapping[str, Any], graph: fx.Graph
+) -> Sequence[str]:
+    """The numbers that a trace changed, if they make the next call another one."""
+    before, after = dict(model.named_modules()), dict(traced.named_modules())
+    changed = [
+        f"{path}.{name}".lstrip(".")
+        for path in before.keys() & after.keys()
+        for name, value in vars(before[path]).items()
+        if type(value) in (bool, int, float) and vars(after[path]).get(name) != value
+    ]
+    if not changed or same_trace(clone_tree(traced, lambda tensor: tensor), absent, graph):
+        return ()
+    return sorted(changed)
+
+
 def fixed_flags(model: nn.Module, captured: Captured) -> list[Diagnostic]:
-    """A Diagnostic if the graph would be another one in train (or in eval) mode.
+    """What is fixed in the graph and not in the model: the train / eval flag, counts of calls.
 
     A forward that reads `self.training` leaves a graph of the mode that it was traced in, and
     export and recording always do.
@@ -172,17 +181,26 @@ def fixed_flags(model: nn.Module, captured: Captured) -> list[Diagnostic]:
         return [_fixed(captured, "as in every graph of torch.export")]
     if captured.rung == "record":
         return [_fixed(captured, "as in every recording")]
+    found = [_counted(name) for name in captured.counters]
     if not captured.flag_readers:
-        return []
+        return found
     twin = clone_tree(model, lambda tensor: tensor)
     for name, module in twin.named_modules():
         module.training = not captured.modes.get(name, module.training)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if same_trace(twin, captured.absent, captured.graph_module.graph):
-            return []
+            return found
     readers = list(dict.fromkeys(captured.flag_readers))
-    return [_fixed(captured, ", ".join(readers[:3]))]
+    return [*found, _fixed(captured, ", ".join(readers[:3]))]
+
+
+def _counted(name: str) -> Diagnostic:
+    return Diagnostic(
+        f"forward changes {name} and goes by it: the result computes what the next call would,"
+        " again and again",
+        hint='pass emit="module", which keeps forward as it is',
+    )
 
 
 def _fixed(captured: Captured, where: str) -> Diagnostic:

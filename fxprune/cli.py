@@ -183,19 +183,25 @@ def shrink(
 
 
 @main.command(
-    epilog=_examples("verify torchvision.models:resnet18 small.pt --plan plan.json"),
+    epilog=_examples("verify torchvision.models:resnet18 small.pt --plan plan.json --trust"),
 )
 @model_options
 @click.argument("small", type=FILE)
 @click.option("--plan", "plan_path", type=FILE, required=True, help="The plan that SMALL follows.")
-def verify(source: ModelSource, small: Path, plan_path: Path, as_json: bool) -> None:
+@click.option("--trust", is_flag=True, help="Read SMALL, though it can run any code.")
+def verify(source: ModelSource, small: Path, plan_path: Path, trust: bool, as_json: bool) -> None:
     """Prove that SMALL, which shrink wrote, computes what MODEL computes for the kept channels.
 
     Without --input and example_inputs(), random inputs of the plan's shapes are taken.
 
-    SMALL is read with torch.load(SMALL, weights_only=False), which can run any code in the file:
-    load only files you trust.
+    SMALL is a whole model: it is read with torch.load(SMALL, weights_only=False), which can run any
+    code in the file. So load only files you trust, and say so with --trust.
     """
+    if not trust:
+        raise click.UsageError(
+            f"reading the model {small} can run any code in it: pass --trust if you made it, or"
+            " trust whom you have it from"
+        )
     made = Plan.load(plan_path)
     with stage("Building the model"):
         model, inputs = source.model(), source.example_inputs()

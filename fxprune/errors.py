@@ -6,6 +6,8 @@ All of them say *what* went wrong, *where* (node, module, source line), *why*, a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from reprlib import Repr
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,13 @@ class FxPruneError(Exception):
     def __init__(
         self, what: str, *, where: Location | str = "", why: str = "", hint: str = ""
     ) -> None:
+        what, why, hint = printable(what), printable(why), printable(hint)
         self.what = what
         self.where = where
         self.why = why
         self.hint = hint
         lines = [what]
-        for title, text in (("where", str(where)), ("why", why), ("what to do", hint)):
+        for title, text in (("where", printable(str(where))), ("why", why), ("what to do", hint)):
             if text:
                 lines.append(f"  {title}: {text}")
         super().__init__("\n".join(lines))
@@ -98,6 +101,43 @@ class WrongRuleError(FxPruneError):
 
 class NeedlessPinError(FxPruneError):
     """A label rule pins or couples channels that could be removed."""
+
+
+def printable(text: str) -> str:
+    r"""A text in which nothing steers a terminal: names in it can be anyone's.
+
+    >>> printable("plan\x1b[2J")
+    'plan\\x1b[2J'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+class _Shown(Repr):
+    """Short texts for values of users, which can be whole models, tensors or giant integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 60
+
+    def repr1(self, x: Any, level: int) -> str:
+        """The text of a value inside others."""
+        shape = getattr(x, "shape", None)
+        if isinstance(shape, tuple):
+            return f"a {type(x).__name__} of shape {tuple(shape)}" if shape else repr(x)
+        return " ".join(super().repr1(x, level).split())
+
+    def repr_int(self, x: int, level: int) -> str:
+        """The text of an integer, which Python refuses to write if it is long."""
+        return super().repr_int(x, level) if x.bit_length() < 1000 else "a giant integer"
+
+
+def shown(value: object) -> str:
+    """A value in a message: on one line, and a short one.
+
+    >>> shown("half"), shown(list(range(99)))
+    ("'half'", '[0, 1, 2, 3, 4, 5, ...]')
+    """
+    return _Shown().repr(value)
 
 
 def first_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import torch
 import torch.fx
 from torch.utils import _pytree as pytree
 
-from fxprune.errors import InputError, first_line
+from fxprune.errors import InputError, first_line, shown
+from fxprune.model_checks import unfitness
 from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
@@ -43,8 +45,8 @@ def bind(graph_module: torch.fx.GraphModule, example_inputs: Any) -> tuple[Any, 
     given = _by_name(example_inputs, names, rest)
     for name, value in given.items():
         _check_tensors(name, value)
-    if unknown := sorted(set(given) - set(names)):
-        raise InputError(f"unknown arguments {unknown}", why=f"the model takes {names}")
+    if unknown := [name for name in given if name not in names]:
+        raise InputError(f"unknown arguments {shown(unknown)}", why=f"the model takes {names}")
     return tuple(
         given[name] if name in given else _default(node, names)
         for node, name in zip(placeholders, names, strict=True)
@@ -140,15 +142,12 @@ def arguments_of_call(
 
 def _check_tensors(name: str, value: Any) -> None:
     for tensor in tensors(value):
+        if unfit := unfitness(tensor):
+            raise InputError(f"example input {name} is {unfit}", hint="pass plain dense tensors")
         if not tensor.numel():
             raise InputError(
                 f"example input {name} of shape {tuple(tensor.shape)} has no elements",
                 hint="pass an input that the model computes something of",
-            )
-        if tensor.is_quantized or tensor.layout is not torch.strided:
-            raise InputError(
-                f"example input {name} is quantized or sparse",
-                hint="pass dense tensors",
             )
 
 
@@ -186,6 +185,10 @@ def _default(node: torch.fx.Node, names: Sequence[str]) -> Any:
     return {} if target.startswith("**") else ()
 
 
+LARGEST = 1 << 28
+"""How many elements random inputs have at most: a plan's file must not fill the memory."""
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """Shape, dtype and value range of one example input; for JSON and for making new ones."""
@@ -196,7 +199,7 @@ class InputSpec:
     high: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+        if not isinstance(vars(torch).get(self.dtype), torch.dtype):
             raise ValueError(f"{self.dtype!r} is not a dtype")
         if any(size < 0 for size in self.shape) or self.low >= self.high:
             raise ValueError(f"no tensor has shape {self.shape} and values {self.low}..{self.high}")
@@ -237,8 +240,19 @@ def describe(values: Sequence[Any]) -> tuple[Any, ...]:
 def materialize(specs: Sequence[Any], seed: int | None) -> tuple[Any, ...]:
     """Values of described inputs: random ones for a seed, meta tensors for None."""
     generator = torch.Generator().manual_seed(seed or 0)
+    room = LARGEST
 
     def make(spec: InputSpec) -> torch.Tensor:
-        return spec.empty() if seed is None else spec.sample(generator)
+        nonlocal room
+        if seed is None:
+            return spec.empty()
+        room -= math.prod(spec.shape)
+        if room < 0:
+            raise InputError(
+                f"random inputs of shape {list(spec.shape)} would be too large",
+                why=f"all together they have at most {LARGEST:,} elements",
+                hint="pass example inputs",
+            )
+        return spec.sample(generator)
 
     return tuple(mapped(make, spec, kind=InputSpec) for spec in specs)

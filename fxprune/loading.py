@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxprune.errors import FxPruneError, InputError, in_one_line
+from fxprune.errors import FxPruneError, InputError, in_one_line, shown
 from fxprune.inputs import InputSpec, materialize
+from fxprune.state_files import read_state
 from fxprune.suggestions import nearest
 
 _DTYPES = {
@@ -188,10 +189,11 @@ def parse_input(text: str) -> InputSpec:
     >>> parse_input("2x16:int64:1000")
     InputSpec(shape=(2, 16), dtype='int64', low=0, high=1000)
     """
-    match = re.fullmatch(r"([1-9]\d*(?:x[1-9]\d*)*)(?::(\w+)(?::([1-9]\d*))?)?", text)
+    number = r"[1-9]\d{0,17}"
+    match = re.fullmatch(rf"({number}(?:x{number})*)(?::(\w+)(?::({number}))?)?", text, re.ASCII)
     if match is None:
         raise InputError(
-            f"{text!r} does not describe an input", hint="write 1x3x224x224 or 2x16:int64:1000"
+            f"{shown(text)} does not describe an input", hint="write 1x3x224x224 or 2x16:int64:1000"
         )
     name, high = match[2] or "float32", int(match[3] or 1)
     if name not in _DTYPES:
@@ -210,27 +212,16 @@ def parse_input(text: str) -> InputSpec:
 
 
 def _load_state(model: nn.Module, path: Path) -> None:
-    try:
-        state = _read_state(path)
-    except ImportError as error:
-        raise InputError(f"{path} needs safetensors: pip install safetensors") from error
-    except Exception as error:
-        raise InputError(f"the weights {path} cannot be read: {in_one_line(error)}") from error
+    state = read_state(path)
     try:
         model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except Exception as error:
         text = " ".join(str(error).split())
         raise InputError(
             f"the weights {path} do not fit {type(model).__name__}",
             why=textwrap.shorten(text, 800, placeholder=" ..."),
             hint="pass a file with the state dict of exactly this model",
         ) from error
-
-
-def _read_state(path: Path) -> Any:
-    if path.suffix != ".safetensors":
-        return torch.load(path, map_location="cpu", weights_only=True)
-    return importlib.import_module("safetensors.torch").load_file(path)  # needs not be installed
 
 
 def _modules_beside(name: str) -> Sequence[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from fxprune.errors import InputError, in_one_line
-from fxprune.files import write_atomically
+from fxprune.files import regular_file, write_atomically
 
 
 def save_model(small: nn.Module, path: Path) -> None:
@@ -24,7 +24,7 @@ def save_model(small: nn.Module, path: Path) -> None:
     plain = copy.copy(small)
     kept = {} if isinstance(small, fx.GraphModule) else vars(small)["meta"]
     vars(plain)["meta"] = {name: value for name, value in kept.items() if name != "fxprune"}
-    write_atomically(path, lambda draft: torch.save(plain, draft))
+    write_atomically(path, lambda stream: torch.save(plain, stream))
 
 
 def load_model(path: Path) -> nn.Module:
@@ -34,9 +34,13 @@ def load_model(path: Path) -> nn.Module:
         InputError: the file cannot be read or holds no module.
     """
     try:
+        regular_file(path)
         small: object = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
-        raise InputError(f"the model {path} cannot be read: {in_one_line(error)}") from error
+        raise InputError(
+            f"the model {path} cannot be read: {in_one_line(error)}",
+            hint="pass a file that fxprune shrink wrote",
+        ) from error
     if not isinstance(small, nn.Module):
         raise InputError(
             f"{path} holds an object of type {type(small).__name__}, not a torch.nn.Module",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fxprune.errors import Diagnostic, Location, PlanError
+from fxprune.errors import Diagnostic, InputError, Location, PlanError, shown
 from fxprune.explanations import AxisReason, Explanation
 from fxprune.groups import traced_tensors
 from fxprune.rules import Place, as_diagnostic, locate
@@ -51,6 +51,8 @@ class _Explainer:
 
     def axes(self, pattern: str) -> Iterator[AxisReason]:
         """The entries for everything that a name or pattern means."""
+        if not isinstance(pattern, str):
+            raise InputError(f"the pattern is {shown(pattern)}", hint="pass a name as a string")
         names = [n for n in self.deps.state if any(_means(pattern, p) for p in _prefixes(n))]
         if names:
             for name in names:

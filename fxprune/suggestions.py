@@ -15,6 +15,6 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     >>> nearest("conv", ["conv1", "fc"])
     'the nearest names are: conv1'
     """
-    names = sorted(set(candidates))
+    names = sorted({*candidates} - {""})
     close = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names[:5]
     return f"the nearest names are: {', '.join(close)}" if close else "there are none"

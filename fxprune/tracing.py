@@ -80,6 +80,16 @@ for _function in IN_PLACE:
     setattr(_Proxy, f"__{_function.__name__}__", _recorded(_function))
 
 
+def _is_update(value: Any, path: str, name: str) -> bool:
+    """Whether what was assigned to a buffer is the buffer itself, changed in place or cast."""
+    if not isinstance(value, fx.Proxy):
+        return False
+    node = value.node
+    while node.target in (*IN_PLACE, "to", "type_as") and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    return node.op == "get_attr" and node.target == f"{path}.{name}".lstrip(".")
+
+
 class _NotedFlag:
     """Stands for `nn.Module.training` while a model is traced, and notes who reads it."""
 
@@ -111,15 +121,29 @@ class Tracer(fx.Tracer):
         self.tensors: dict[int, tuple[str, torch.Tensor]] = {}
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
-        """Trace, and note the modules whose forward reads `self.training`."""
+        """Trace, and note the modules whose forward reads `self.training`.
+
+        Raises:
+            CaptureError: forward does what a graph cannot repeat: it draws random numbers to decide
+                by, or gives a buffer a new value by assignment.
+        """
         flag = _NotedFlag()
         state = [*root.named_buffers(), *root.named_parameters()]
         self.tensors = {id(tensor): (name, tensor) for name, tensor in state}
+        buffers = [(n, m._buffers, dict(m._buffers)) for n, m in root.named_modules()]
+        random = torch.random.get_rng_state()
         nn.Module.training = flag  # type: ignore[assignment]  # fx patches nn.Module so, too
         try:
             graph = super().trace(root, concrete_args)
         finally:
             del nn.Module.training
+        for path, table, tensors in buffers:
+            for name, tensor in tensors.items():
+                if table.get(name) is not tensor and not _is_update(table.get(name), path, name):
+                    raise CaptureError(f"forward assigns another tensor to the buffer {name}")
+            table.update(tensors)  # `self.steps += 1` put a proxy there
+        if not torch.equal(random, torch.random.get_rng_state()):
+            raise CaptureError("forward draws random numbers that do not depend on its inputs")
         names = {id(module): name for name, module in root.named_modules()}
         self.flag_readers = [names.get(id(m), "") or type(m).__name__ for m in flag.readers]
         return graph

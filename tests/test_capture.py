@@ -254,7 +254,7 @@ def test_a_script_module_is_refused_with_a_remedy() -> None:
     assert "original nn.Module" in caught.value.hint
 
 
-@pytest.mark.parametrize("thing", ["resnet18", None, 3, torch.zeros(2), nn.Linear, [nn.ReLU()]])
+@pytest.mark.parametrize("thing", ["resnet18", None, 3, torch.zeros(2), [nn.ReLU()]])
 def test_what_is_not_a_module_is_refused_by_its_type(thing: object) -> None:
     with pytest.raises(InputError, match=type(thing).__name__) as caught:
         capture(thing)  # type: ignore[arg-type]  # that is the test
@@ -275,3 +275,9 @@ def test_the_mode_is_that_of_the_analysis_whatever_becomes_of_the_model_later() 
     deps = analyze(model, torch.randn(2, 4))
     model.eval()
     assert [d.what for d in deps.diagnostics if "in train mode" in d.what]
+
+
+def test_a_class_is_no_model() -> None:
+    with pytest.raises(InputError, match="the model is the class Linear") as caught:
+        capture(nn.Linear)  # type: ignore[arg-type]  # that is the test
+    assert caught.value.hint == "make one: Linear(...)"

@@ -312,7 +312,7 @@ def test_group_names_with_brackets_are_shown_whole(capsys: pytest.CaptureFixture
 def test_plan_shrink_and_verify_see_the_same_weights_in_separate_processes() -> None:
     process("plan", "nets:Net", "--ratio", 0.5, "-o", "plan.json")
     process("shrink", "nets:Net", "--plan", "plan.json", "-o", "small.pt")
-    done = process("verify", "nets:Net", "small.pt", "--plan", "plan.json", "--json")
+    done = process("verify", "--trust", "nets:Net", "small.pt", "--plan", "plan.json", "--json")
     verification = json.loads(done.stdout)
     assert verification["relative"] < 1e-9
     assert verification["nodes"] == len(verification["inputs"])
@@ -321,7 +321,7 @@ def test_plan_shrink_and_verify_see_the_same_weights_in_separate_processes() -> 
 def test_another_model_seed_makes_other_weights() -> None:
     run("plan", "nets:Net", "--ratio", 0.5, "-o", "plan.json")
     run("shrink", "nets:Net", "--plan", "plan.json", "-o", "small.pt")
-    command = ("verify", "nets:Net", "small.pt", "--plan", "plan.json", "--model-seed")
+    command = ("verify", "--trust", "nets:Net", "small.pt", "--plan", "plan.json", "--model-seed")
     run(*command, 0)
     assert "node output differs" in fail(*command, 1, code=3)
 
@@ -330,7 +330,7 @@ def test_another_model_seed_makes_other_weights() -> None:
 def test_a_model_is_compared_by_its_outputs_after_it_was_read_again(model: str) -> None:
     run("plan", f"nets:{model}", "--ratio", 0.5, "-o", "plan.json")
     written = document("shrink", f"nets:{model}", "--plan", "plan.json", "-o", "small.pt")
-    read = document("verify", f"nets:{model}", "small.pt", "--plan", "plan.json")
+    read = document("verify", "--trust", f"nets:{model}", "small.pt", "--plan", "plan.json")
     assert written["verification"]["compared"] == "every node"
     assert read["compared"] == "outputs"
     assert read["relative"] < 1e-9
@@ -352,7 +352,9 @@ def test_the_users_own_class_is_written_read_back_and_verified(model: str) -> No
     process("plan", f"nets:{model}", "--ratio", 0.5, "-o", "plan.json")
     command = ("shrink", f"nets:{model}", "--plan", "plan.json", "--emit", "module")
     assert f"wrote small.pt, a {model}" in process(*command, "-o", "small.pt").stdout
-    done = process("verify", f"nets:{model}", "small.pt", "--plan", "plan.json", "--json")
+    done = process(
+        "verify", "--trust", f"nets:{model}", "small.pt", "--plan", "plan.json", "--json"
+    )
     verification = json.loads(done.stdout)
     assert verification["compared"] == "outputs"
     assert verification["relative"] < 1e-9
@@ -368,7 +370,9 @@ def test_a_module_that_was_tampered_with_is_refuted() -> None:
     with torch.no_grad():
         small.body.bias[0] += 0.1
     torch.save(small, "small.pt")
-    assert "output differs" in fail("verify", "nets:Net", "small.pt", *command[1:], code=3)
+    assert "output differs" in fail(
+        "verify", "--trust", "nets:Net", "small.pt", *command[1:], code=3
+    )
 
 
 @pytest.mark.parametrize(("model", "kind"), [("Net", "graph"), ("Deciding", "module")])
@@ -497,7 +501,7 @@ def test_missing_inputs_are_an_error_that_says_how_to_pass_them() -> None:
 def test_shrink_and_verify_take_the_shapes_of_the_plan() -> None:
     run("plan", "bare:Net", "--input", "1x3x8x8", "--ratio", 0.5, "-o", "plan.json")
     run("shrink", "bare:Net", "--plan", "plan.json", "-o", "small.pt")
-    run("verify", "bare:Net", "small.pt", "--plan", "plan.json")
+    run("verify", "--trust", "bare:Net", "small.pt", "--plan", "plan.json")
 
 
 def test_inputs_that_do_not_fit_the_model_are_an_error() -> None:
@@ -593,14 +597,19 @@ def test_weights_that_cannot_be_read_are_an_error(app: Path, name: str) -> None:
 def test_a_plan_for_another_model_is_refused(app: Path) -> None:
     run("plan", "nets:Other", "--ratio", 0.5, "-o", "plan.json")
     run("shrink", "nets:Other", "--plan", "plan.json", "-o", "other.pt")
-    for command in (("shrink", "nets:Net", "-o", "small.pt"), ("verify", "nets:Net", "other.pt")):
+    for command in (
+        ("shrink", "nets:Net", "-o", "small.pt"),
+        ("verify", "--trust", "nets:Net", "other.pt"),
+    ):
         message = fail(*command, "--plan", "plan.json")
         assert "the plan belongs to another model" in message
         assert "body.weight: shape [6, 8, 3, 3] here, [10, 8, 3, 3] in the plan" in message
     assert files(app) == {"plan.json", "other.pt"}
 
 
-@pytest.mark.parametrize("command", [("shrink", "nets:Net", "-o", "out"), ("verify", "nets:Net")])
+@pytest.mark.parametrize(
+    "command", [("shrink", "nets:Net", "-o", "out"), ("verify", "--trust", "nets:Net")]
+)
 def test_a_plan_that_is_missing_or_none_is_an_error(command: tuple[str, ...]) -> None:
     Path("small.pt").touch()
     command = (*command, *(["small.pt"] if command[0] == "verify" else []), "--plan")
@@ -717,7 +726,7 @@ def shrunk(app: Path) -> tuple[str, ...]:
     """The command that verifies `small.pt`, which was just written."""
     run("plan", "nets:Net", "--ratio", 0.5, "-o", "plan.json")
     run("shrink", "nets:Net", "--plan", "plan.json", "-o", "small.pt")
-    return ("verify", "nets:Net", "small.pt", "--plan", "plan.json")
+    return ("verify", "--trust", "nets:Net", "small.pt", "--plan", "plan.json")
 
 
 def test_a_tampered_model_is_refuted(shrunk: tuple[str, ...]) -> None:

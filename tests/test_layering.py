@@ -30,6 +30,7 @@ LAYERS = (
         "lowering",
         "meta_cache",
         "meta_kernels",
+        "model_checks",
         "module_trees",
         "reasons",
         "recorded_graphs",
@@ -65,7 +66,7 @@ LAYERS = (
     },
     {"api"},
     {"__init__"},
-    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files"},
+    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files", "state_files"},
 )
 
 # (module, what it must not import, why); these forbid more than the layers do.

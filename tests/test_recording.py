@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import fxprune
+from fxprune.capture import recorded
 from fxprune.groups import build_groups
 from fxprune.inputs import given_arguments
 from fxprune.recording import record
@@ -374,7 +375,6 @@ class ClipsWeights(Layers):
     [
         (ReadsInNumpy, "by the values in a tensor"),
         (ComparesTensors, "by the values in a tensor"),
-        (KeepsAverage, "another tensor in the place of average"),
         (CountsCalls, "by the values in a tensor"),
         (ReturnsBox, "returns a Box"),
     ],
@@ -387,6 +387,23 @@ def test_whatever_ties_a_graph_to_one_call_is_seen(kind: type[nn.Module], reason
     assert reason in caught.value.why
     small = fxprune.shrink(model, plan, ROWS, emit="auto")
     assert small.meta["fxprune"].emit == "module"
+
+
+def test_a_buffer_that_is_replaced_ties_a_recording_to_one_call() -> None:
+    recording = recorded(randomize(KeepsAverage()).eval(), ROWS).recording
+    assert recording is not None
+    assert any("another tensor in the place of average" in d.what for d in recording.decisions)
+
+
+def test_a_buffer_that_is_replaced_is_kept_by_an_exported_graph() -> None:
+    model = randomize(KeepsAverage()).eval()
+    plan = fxprune.plan(model, ROWS, ratio=0.5)
+    small = fxprune.shrink(model, plan)
+    twin = fxprune.shrink(model, plan, emit="module")
+    assert small.meta["fxprune"].captured_by == "export"
+    for _ in range(3):
+        torch.testing.assert_close(small(ROWS), twin(ROWS))
+    assert not model.average.any()
 
 
 @pytest.mark.parametrize("kind", [ReadsInNumpy, ReturnsBox])

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
-from fxprune.errors import FxPruneError
+from fxprune.errors import FxPruneError, shown
 
 if TYPE_CHECKING:
     from fxprune.fixers.widths import Widths
 
 Fix: TypeAlias = Callable[[Any, "Widths"], dict[str, Any]]
+_HOW = "pass classes of modules: @fxprune.fixer(MyAttention)"
 _FIXERS: dict[type[nn.Module], Fix] = {}
 _NAMED: dict[str, Fix] = {}
 """Fixers of classes whose library need not be there: `module.Class` -> fixer."""
@@ -38,9 +39,12 @@ def fixer(*classes: type[nn.Module]) -> Callable[[Fix], Fix]:
     Raises:
         FxPruneError: a class already has a fixer, or is no class of modules.
     """
+    if not classes:
+        raise FxPruneError("a fixer is for no class", hint=_HOW)
     for kind in classes:
-        if not issubclass(kind, nn.Module):
-            raise FxPruneError(f"{kind!r} is no class of torch.nn.Module")
+        if not _is_module_class(kind):
+            name = getattr(kind, "__name__", shown(kind))
+            raise FxPruneError(f"{name} is no class of torch.nn.Module", hint=_HOW)
         if kind in _FIXERS:
             raise FxPruneError(
                 f"{kind.__name__} already has a fixer",
@@ -49,10 +53,16 @@ def fixer(*classes: type[nn.Module]) -> Callable[[Fix], Fix]:
             )
 
     def register(fix: Fix) -> Fix:
+        if not callable(fix):
+            raise FxPruneError(f"the fixer {shown(fix)} is no function")
         _FIXERS.update(dict.fromkeys(classes, fix))
         return fix
 
     return register
+
+
+def _is_module_class(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, nn.Module)
 
 
 def fixer_by_name(*names: str) -> Callable[[Fix], Fix]:

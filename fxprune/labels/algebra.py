@@ -19,13 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_LONGEST = 1 << 26
+"""Axes with more positions are pinned: vectors of labels would take too much memory."""
+
+
 class LabelAlgebra(LabelStore):
     """A label store that knows about axes. `place` is the event that pins are blamed on."""
 
     # -- making axes ------------------------------------------------------------------------
 
     def fresh_axis(self, size: int) -> Axis:
-        """An axis whose positions are free; one of fewer than two positions is pinned."""
+        """An axis whose positions are free; one of fewer than two, or of very many, is pinned."""
+        if size > _LONGEST:
+            return self.pinned_axis(size)
         return Axis(size, (self.fresh(size),)) if size > 1 else Axis(size)
 
     def pinned_axis(self, size: int, reason: Any = None) -> Axis:
@@ -37,7 +43,10 @@ class LabelAlgebra(LabelStore):
 
         A single position is pinned, for `reason`: such an axis broadcasts, and cannot go.
         """
-        size = len(np.empty(axis.size, dtype=np.bool_)[index])
+        if isinstance(index, slice):
+            size = len(range(axis.size)[index])
+        else:
+            size = len(np.empty(axis.size, dtype=np.bool_)[index])
         taken = Axis(size, tuple(v[index] for v in self.leaves(axis)), self._inherited([axis]))
         if size == 1:
             self.pin_axis(taken, reason)
@@ -45,6 +54,8 @@ class LabelAlgebra(LabelStore):
 
     def concat(self, axes: Sequence[Axis]) -> Axis:
         """Axes one after another."""
+        if (size := sum(axis.size for axis in axes)) > _LONGEST:
+            return self._too_long(axes, size)
         parts = [self.leaves(axis) for axis in axes]
         vectors = tuple(
             np.concatenate(
@@ -55,16 +66,23 @@ class LabelAlgebra(LabelStore):
             )
             for k in range(max(map(len, parts), default=0))
         )
-        return Axis(sum(axis.size for axis in axes), vectors, self._inherited(axes))
+        return Axis(size, vectors, self._inherited(axes))
 
     def merge(self, axes: Sequence[Axis]) -> Axis:
         """The axis of size n1 * n2 * ... that flattening consecutive axes gives."""
         sizes = [axis.size for axis in axes]
+        if math.prod(sizes) > _LONGEST:
+            return self._too_long(axes, math.prod(sizes))
         vectors: list[Ids] = []
         for k, axis in enumerate(axes):
             outer, inner = math.prod(sizes[:k]), math.prod(sizes[k + 1 :])
             vectors += [np.tile(np.repeat(v, inner), outer) for v in self.leaves(axis)]
         return Axis(math.prod(sizes), tuple(vectors), self._inherited(axes))
+
+    def _too_long(self, axes: Sequence[Axis], size: int) -> Axis:
+        for axis in axes:
+            self.pin_axis(axis)
+        return self.pinned_axis(size)
 
     def _inherited(self, axes: Sequence[Axis]) -> Any:
         """The reason of the first pinned axis: what is made of it is pinned for that reason."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fxprune.analysis import DependencyGraph, Model, analyze
-from fxprune.errors import InputError, PlanError
+from fxprune.errors import InputError, PlanError, shown
 from fxprune.planning.criteria import Criterion, scores
 from fxprune.planning.layout import Layout, all_axes
 from fxprune.planning.matching import ModuleMatcher
@@ -80,7 +80,7 @@ def plan(
         for name, ids in _checked_names(channels, "channels").items()
     }
     if isinstance(ignore, str) or not all(isinstance(name, str) for name in _items(ignore)):
-        raise InputError(f"ignore is {ignore!r}", hint="pass a list of names or patterns")
+        raise InputError(f"ignore is {shown(ignore)}", hint="pass a list of names or patterns")
     _check_integer(round_to, "round_to", 1)
     _check_integer(seed, "seed", 0)
     switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
@@ -151,18 +151,22 @@ def _prunable(groups: Sequence[Group], pattern: str) -> list[Group]:
     found = [group for group in groups if group.prunable]
     if not found and not any(mark in pattern for mark in "*?"):
         reasons = dict.fromkeys(str(group.pinned or "it has one channel only") for group in groups)
-        raise PlanError(f"nothing of {pattern} can be removed", why="; ".join(reasons))
+        why = "; ".join(reasons) or "it produces no channels of its own"
+        raise PlanError(f"nothing of {pattern} can be removed", why=why)
     return found
 
 
 def _check_integer(value: Any, name: str, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} is {value!r}", why=f"it must be an integer of at least {least}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 64:
+        raise InputError(
+            f"{name} is {shown(value)}",
+            why=f"it must be an integer of at least {least}, of at most 64 bits",
+        )
 
 
 def _is_chosen(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
-        raise InputError(f"{name} is {value!r}", hint="pass True or False")
+        raise InputError(f"{name} is {shown(value)}", hint="pass True or False")
     return value
 
 
@@ -170,7 +174,9 @@ def _checked_names(value: Any, name: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise InputError(f"{name} is {value!r}", hint="pass a dict with names of modules as keys")
+        raise InputError(
+            f"{name} is {shown(value)}", hint="pass a dict with names of modules as keys"
+        )
     return value
 
 
@@ -180,19 +186,20 @@ def _items(value: Any) -> Iterable[Any]:
 
 def _checked_channels(value: Any, name: str) -> list[int]:
     try:
-        if any(isinstance(channel, bool) for channel in value):
-            raise TypeError("bool")
+        if any(isinstance(c, bool) or "bool" in str(getattr(c, "dtype", "")) for c in value):
+            raise TypeError("a mask")
         return [operator.index(channel) for channel in value]
     except TypeError as error:
         raise InputError(
-            f"channels[{name!r}] is {value!r}", hint="pass a list of channel numbers"
+            f"channels[{name!r}] is {shown(value)}",
+            hint="pass a list of channel numbers, such as mask.nonzero().flatten().tolist()",
         ) from error
 
 
 def _checked_ratio(ratio: Any, name: str) -> float:
     if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= ratio < 1:  # type: ignore[operator]  # mypy does not know how Real compares
         raise InputError(
-            f"{name} is {ratio!r}",
+            f"{name} is {shown(ratio)}",
             why="a ratio is the fraction of channels to remove, in [0, 1)",
             hint="0.5 removes half of the channels of every group",
         )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fxprune.errors import InputError
+from fxprune.errors import InputError, shown
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -29,7 +29,7 @@ def scores(deps: DependencyGraph, criterion: Criterion, seed: int) -> NDArray[np
     """
     if criterion not in CRITERIA:
         raise InputError(
-            f"unknown criterion {criterion!r}", hint=f"take one of {', '.join(CRITERIA)}"
+            f"unknown criterion {shown(criterion)}", hint=f"take one of {', '.join(CRITERIA)}"
         )
     labels = deps.trace.labels
     parameters = {

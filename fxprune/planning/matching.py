@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fxprune.errors import PlanError
+from fxprune.errors import PlanError, shown
 from fxprune.groups import traced_tensors
 from fxprune.rules import as_diagnostic
 from fxprune.rules.place import module_path
@@ -145,10 +145,11 @@ class ModuleMatcher:
 
 def _check_channel(channel: Any, module: str, size: int) -> None:
     if isinstance(channel, bool) or not isinstance(channel, (int, np.integer)):
-        raise PlanError(f"channel {channel!r} of {module} is not an integer")
+        raise PlanError(f"channel {shown(channel)} of {module} is not an integer")
     if not 0 <= channel < size:
         raise PlanError(
-            f"channel {channel} of {module} is out of range", why=f"it has {size} output channels"
+            f"channel {shown(channel)} of {module} is out of range",
+            why=f"it has {size} output channels",
         )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,28 @@ import numpy as np
 from torch import nn
 
 from fxprune.analysis import DependencyGraph, Model, analyze
-from fxprune.errors import FxPruneError, InputError, PlanError
-from fxprune.files import write_atomically
-from fxprune.inputs import InputSpec
+from fxprune.errors import FxPruneError, InputError, PlanError, first_line, shown
+from fxprune.files import read_text, write_atomically
+from fxprune.groups import Group
+from fxprune.model_checks import check_model
+from fxprune.module_trees import named_tensors
 from fxprune.planning.layout import Layout
-
-_FORMAT = "fxprune plan"
-_VERSION = 1
+from fxprune.planning.plan_text import (
+    FORMAT,
+    LARGEST_FILE,
+    VERSION,
+    compact_lists,
+    decoded,
+    dim,
+    document_in,
+    encoded,
+    integer,
+    integers,
+    mapping,
+    sequence,
+    text_in,
+    with_keys,
+)
 
 
 @dataclass(frozen=True)
@@ -59,11 +74,11 @@ class Plan:
     def to_json(self) -> str:
         """The plan as JSON text, the same for the same plan."""
         document = {
-            "format": _FORMAT,
-            "version": _VERSION,
+            "format": FORMAT,
+            "version": VERSION,
             "digest": self.digest,
             "made": dict(self.made),
-            "inputs": [_encode(value) for value in self.inputs],
+            "inputs": [encoded(value) for value in self.inputs],
             "groups": {
                 name: {"size": g.size, "kind": g.kind, "removed": list(g.removed)}
                 for name, g in self.groups.items()
@@ -74,7 +89,7 @@ class Plan:
             },
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
         }
-        return _compact_lists(json.dumps(document, indent=2))
+        return compact_lists(json.dumps(document, indent=2))
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -83,47 +98,22 @@ class Plan:
         Raises:
             PlanError: the text is not JSON, not a plan, or of another version.
         """
-        try:
-            document = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise PlanError(
-                f"a plan is not valid JSON: {error}", hint="write it again with Plan.save"
-            ) from error
-        if not isinstance(document, dict) or document.get("format") != _FORMAT:
-            raise PlanError(f'not a plan: the text has no "format": "{_FORMAT}"')
-        if document.get("version") != _VERSION:
-            raise PlanError(
-                f"plan version {document.get('version')!r} is not {_VERSION}",
-                hint="make the plan again with this version of fxprune",
-            )
-        try:
-            return cls(
-                groups={
-                    str(name): GroupPlan(
-                        _integer(g["size"]), str(g["kind"]), _integers(g["removed"])
-                    )
-                    for name, g in document["groups"].items()
-                },
-                slices={
-                    str(name): {int(dim): _integers(ids) for dim, ids in dims.items()}
-                    for name, dims in document["slices"].items()
-                },
-                shapes={str(n): _integers(shape) for n, shape in document["shapes"].items()},
-                inputs=tuple(_decode(value) for value in document["inputs"]),
-                digest=str(document["digest"]),
-                made=dict(document["made"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PlanError(
-                f"a plan is malformed: {type(error).__name__} {error}",
-                hint="write it again with Plan.save",
-            ) from error
+        document = document_in(text)
+        return cls(
+            groups={name: _group(entry) for name, entry in mapping(document["groups"]).items()},
+            slices={
+                name: {dim(key): integers(ids) for key, ids in mapping(dims).items()}
+                for name, dims in mapping(document["slices"]).items()
+            },
+            shapes={name: integers(s) for name, s in mapping(document["shapes"]).items()},
+            inputs=tuple(map(decoded, sequence(document["inputs"]))),
+            digest=text_in(document["digest"]),
+            made=mapping(document["made"]),
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as a JSON file; the file appears whole or not at all."""
-        write_atomically(
-            Path(path), lambda draft: draft.write_text(self.to_json(), encoding="utf-8")
-        )
+        write_atomically(Path(path), lambda stream: stream.write(self.to_json().encode()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -133,10 +123,18 @@ class Plan:
             PlanError: the file cannot be read or holds no plan.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PlanError(f"the plan {os.fspath(path)} cannot be read: {error}") from error
-        return cls.from_json(text)
+            text = read_text(Path(path), LARGEST_FILE)
+        except (OSError, ValueError) as error:
+            raise PlanError(
+                f"the plan {os.fspath(path)} cannot be read: {first_line(error)}",
+                hint="pass a file that Plan.save or fxprune plan wrote",
+            ) from error
+        try:
+            return cls.from_json(text)
+        except PlanError as error:
+            raise PlanError(
+                error.what, where=os.fspath(path), why=error.why, hint=error.hint
+            ) from error
 
     @classmethod
     def of(cls, plan: Plan | str | os.PathLike[str]) -> Plan:
@@ -165,15 +163,18 @@ class Plan:
         try:
             return analyze(model, inputs)
         except FxPruneError as error:
-            state = model.state_dict() if isinstance(model, nn.Module) else {}
-            known = [n for n in state if n in self.shapes] or list(state)  # some may be unread
-            wrong = [n for n in known if tuple(state[n].shape) != self.shapes.get(n, ())]
-            if not wrong:
+            if isinstance(model, nn.Module):
+                check_model(model)  # what is wrong with it says more
+            shapes = _shapes(model)
+            known = [n for n in shapes if n in self.shapes] or list(shapes)  # some may be unread
+            wrong = next((n for n in known if shapes[n] != self.shapes.get(n)), None)
+            if wrong is None:
                 raise
+            planned = self.shapes.get(wrong)
+            there = "the plan has none" if planned is None else f"in the plan {list(planned)}"
             raise PlanError(
                 "the plan belongs to another model",
-                why=f"{wrong[0]} has shape {list(state[wrong[0]].shape)}, in the plan "
-                f"{list(self.shapes[wrong[0]])}",
+                why=f"{wrong} has shape {list(shapes[wrong])}, {there}",
                 hint="make a plan for this model",
             ) from error
 
@@ -193,20 +194,10 @@ class Plan:
                     f"the plan takes group {name} for {entry.size} {entry.kind}",
                     why=f"it has {group.size} {group.kind}",
                 )
-            if list(entry.removed) != sorted(set(entry.removed)):
-                raise PlanError(
-                    f"the removed channels of group {name} are not in order, each once",
-                    why=f"they are {list(entry.removed)}",
-                )
             if entry.removed and group.pinned is not None:
                 raise PlanError(f"group {name} is pinned", why=str(group.pinned))
-            for channel in entry.removed:
-                if not 0 <= channel < group.size:
-                    raise PlanError(
-                        f"channel {channel} of group {name} is out of range",
-                        why=f"the group has {group.size} channels",
-                    )
-                removed.append(int(group.ids[channel]))
+            _check_channels(group, entry.removed)
+            removed += group.ids[list(entry.removed)].tolist()
         layout = Layout(deps, np.array(removed, dtype=np.int64))
         if layout.slices != {name: dict(dims) for name, dims in self.slices.items()}:
             both = {**layout.slices, **self.slices}
@@ -248,61 +239,33 @@ class Plan:
         return "\n".join([f"Plan: {total} -> {left} channels in {len(rows)} groups", *rows])
 
 
-def _has(deps: DependencyGraph, name: str) -> bool:
-    return any(group.name == name for group in deps.groups)
-
-
-def _integer(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is not an integer")
-    return value
-
-
-def _integers(values: Any) -> tuple[int, ...]:
-    if not isinstance(values, list):
-        raise TypeError(f"{values!r} is not a list")
-    return tuple(_integer(value) for value in values)
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, InputSpec):
-        return {"tensor": {**asdict(value), "shape": list(value.shape)}}
-    if isinstance(value, (list, tuple)):
-        return {type(value).__name__: [_encode(v) for v in value]}
-    if isinstance(value, dict):
-        return {"dict": {str(k): _encode(v) for k, v in value.items()}}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise PlanError(
-        f"an input of type {type(value).__name__} cannot be kept in a plan",
-        hint="pass tensors, numbers, strings, lists, tuples and dicts",
+def _group(entry: Any) -> GroupPlan:
+    content = with_keys(entry, ("size", "kind", "removed"))
+    return GroupPlan(
+        integer(content["size"]), text_in(content["kind"]), integers(content["removed"])
     )
 
 
-def _decode(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "tensor":
-        return InputSpec(**{**content, "shape": _integers(content["shape"])})
-    if kind == "dict":
-        return {k: _decode(v) for k, v in content.items()}
-    items = [_decode(v) for v in content]
-    return tuple(items) if kind == "tuple" else items
+def _check_channels(group: Group, channels: Sequence[Any]) -> None:
+    for channel in channels:
+        if isinstance(channel, bool) or not isinstance(channel, (int, np.integer)):
+            raise PlanError(f"channel {shown(channel)} of group {group.name} is not an integer")
+        if not 0 <= channel < group.size:
+            raise PlanError(
+                f"channel {shown(channel)} of group {group.name} is out of range",
+                why=f"the group has {group.size} channels",
+            )
+    if list(channels) != sorted(set(channels)):
+        raise PlanError(
+            f"the removed channels of group {group.name} are not in order, each once",
+            why=f"they are {shown(list(channels))}",
+        )
 
 
-def _compact_lists(text: str) -> str:
-    """Lists of numbers on one line, so that a plan can be read and diffed."""
-    lines: list[str] = []
-    joining = False
-    for line in text.split("\n"):
-        stripped = line.strip()
-        if joining:
-            joining = stripped not in ("]", "],")
-            lines[-1] += stripped + (" " if joining and stripped.endswith(",") else "")
-        elif stripped.endswith("[") and not stripped.startswith(("{", '"inputs"')):
-            lines.append(line)
-            joining = True
-        else:
-            lines.append(line)
-    return "\n".join(lines) + "\n"
+def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    state = named_tensors(model) if isinstance(model, nn.Module) else {}
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _has(deps: DependencyGraph, name: str) -> bool:
+    return any(group.name == name for group in deps.groups)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
-from fxprune.errors import FxPruneError
+from fxprune.errors import FxPruneError, shown
 from fxprune.rules.call import Call
 from fxprune.rules.kept import Kept, sliced_and_spread
 
@@ -47,6 +47,7 @@ class Rule:
     on_kept: OnKept = sliced_and_spread
 
 
+_HOW = "pass an overload: @fxprune.rule(torch.ops.mylib.op.default)"
 _RULES: dict[OpOverload, Rule] = {}
 _NAMED: dict[str, Rule] = {}
 """Rules of operators whose library need not be there: schema name -> rule, for all overloads."""
@@ -73,7 +74,7 @@ def rule(
             and the outputs are put back to full size.
 
     Raises:
-        FxPruneError: an operator already has a rule, or is none.
+        FxPruneError: an operator already has a rule, or is none, or the rule is no function.
 
     Example:
         >>> import torch, fxprune
@@ -86,10 +87,12 @@ def rule(
         ...     call.labels.unify(x[1], weight[0])
         ...     call.result(x)
     """
+    overloads = _overloads(ops)
 
     def register(propagate: Propagate) -> Propagate:
+        if not callable(propagate):
+            raise FxPruneError(f"the label rule {shown(propagate)} is no function")
         entry = Rule(propagate, _operands(sums), normalizes or _nothing, on_kept)
-        overloads = _overloads(ops)
         for op in overloads:
             found = _RULES.get(op) or _NAMED.get(op._schema.name)
             if found is not None:
@@ -131,6 +134,8 @@ def _operands(given: Operands | Mapping[str, int] | None) -> Operands:
 
 def _overloads(ops: Iterable[OpOverload | OpOverloadPacket]) -> list[OpOverload]:
     found: list[OpOverload] = []
+    if not ops:
+        raise FxPruneError("a label rule is for no operator", hint=_HOW)
     for op in ops:
         if isinstance(op, torch._ops.OpOverload):
             found.append(op)
@@ -138,8 +143,7 @@ def _overloads(ops: Iterable[OpOverload | OpOverloadPacket]) -> list[OpOverload]
             found += [getattr(op, name) for name in op.overloads()]
         else:
             raise FxPruneError(
-                f"{op!r} is not a torch operator",
-                hint="pass an overload such as torch.ops.mylib.op.default",
+                f"{getattr(op, '__name__', shown(op))} is not a torch operator", hint=_HOW
             )
     return found
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fxprune.labels import Axis, LabelAlgebra
+from fxprune.labels import Axis, LabelAlgebra, algebra
 from fxprune.labels.masks import free_ids
 
 
@@ -210,3 +210,20 @@ def test_an_axis_prints_its_ids(labels: LabelAlgebra) -> None:
     rows, columns = labels.fresh_axis(2), labels.fresh_axis(2)
     assert repr(labels.merge([rows, columns])) == "Axis(4: [1, 1, 2, 2] | [3, 4, 3, 4])"
     assert repr(labels.pinned_axis(2)) == "Axis(2: pinned)"
+
+
+def test_axes_that_are_too_long_for_labels_are_pinned_with_all_that_they_are_made_of(
+    labels: LabelAlgebra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(algebra, "_LONGEST", 100)
+    rows, columns = labels.fresh_axis(20), labels.fresh_axis(6)
+    flat = labels.merge([rows, columns])
+    assert (flat.size, flat.vectors) == (120, ())
+    assert not labels.leaves(rows)
+    assert not labels.leaves(columns)
+    rest = labels.fresh_axis(50)
+    both = labels.concat([rest, labels.pinned_axis(1 << 60)])
+    assert (both.size, both.vectors) == (50 + (1 << 60), ())
+    assert not labels.leaves(rest)
+    assert labels.fresh_axis(101).vectors == labels.copies_axis(101).vectors == ()
+    assert labels.take(labels.pinned_axis(1 << 60), slice(1, None, 2)).size == 1 << 59

@@ -1,0 +1,1 @@
+"""The table of wrong uses: what a user does wrong, and the exact error that it gives."""
