@@ -53,7 +53,7 @@ _DROPOUTS = frozenset(
 
 
 class _NoDropout(TorchFunctionMode):
-    """Dropout passes its input, for autograd too."""
+    """Dropout that a forward calls as a function passes its input, for autograd too."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -238,8 +238,13 @@ class _Check:
 
 
 def _in_mode(module: Any, training: bool) -> Any:
+    """The copy of a model in a mode, without chance."""
     for child in module.modules():
         child.training = training
+        if isinstance(child, nn.modules.dropout._DropoutNd):
+            child.p = 0.0
+        elif isinstance(child, (nn.MultiheadAttention, nn.RNNBase)):
+            child.dropout = 0.0
     return module
 
 
@@ -267,7 +272,9 @@ def _operators(
             return tensors(torch.func.functional_call(original, own, tuple(args), kwargs))
 
     with torch.no_grad(), decomposed_attention():
-        graph = make_fx(run, tracing_mode="real")(*[t.clone() for t in flat])
+        # an empty table, because torch's own turns a detach into something that passes gradients
+        traced = make_fx(run, decomposition_table={}, tracing_mode="real")
+        graph = traced(*[tensor.clone() for tensor in flat])
     return names, flat, graph
 
 
@@ -286,16 +293,16 @@ def _leaves(
 def _gradients(outputs: Sequence[torch.Tensor], leaves: Mapping[str, torch.Tensor]) -> Gradients:
     """Gradients of a random weighted sum of the outputs; zero where there is no way to it."""
     generator = torch.Generator().manual_seed(0)
-    total: torch.Tensor | None = None
-    outputs = [out for out in outputs if out.is_floating_point() and out.requires_grad]
+    parts = []
     for out in outputs:
+        if not (out.is_floating_point() and out.requires_grad):
+            continue
         weight = torch.randn(out.shape, generator=generator, dtype=torch.float64)
         with torch.enable_grad():
-            part = (out * weight.to(out)).sum()
-            total = part if total is None else total + part
-    if total is None or not leaves:
+            parts.append((out * weight.to(out)).sum())
+    if not parts or not leaves:
         return {}
-    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    found = torch.autograd.grad(parts, list(leaves.values()), allow_unused=True)
     pairs = zip(leaves.items(), found, strict=True)
     return {name: torch.zeros_like(leaf) if g is None else g for (name, leaf), g in pairs}
 

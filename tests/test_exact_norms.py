@@ -247,7 +247,7 @@ def test_a_recorded_model_has_exact_statistics_too() -> None:
 
 def test_statistics_over_operators_of_a_lowered_node() -> None:
     torch.manual_seed(0)
-    model = Middle(lambda x: _wrapped(x)).double().eval()
+    model = Middle(_wrapped).double().eval()
     small, _ = both(model, X, [2, 3])
     torch.testing.assert_close(small(X), masked(model, [2, 3])(X), rtol=1e-12, atol=1e-12)
 
