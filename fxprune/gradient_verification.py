@@ -302,9 +302,10 @@ def _gradients(outputs: Sequence[torch.Tensor], leaves: Mapping[str, torch.Tenso
             parts.append((out * weight.to(out)).sum())
     if not parts or not leaves:
         return {}
-    found = torch.autograd.grad(parts, list(leaves.values()), allow_unused=True)
-    pairs = zip(leaves.items(), found, strict=True)
-    return {name: torch.zeros_like(leaf) if g is None else g for (name, leaf), g in pairs}
+    found = torch.autograd.grad(
+        parts, list(leaves.values()), allow_unused=True, materialize_grads=True
+    )
+    return dict(zip(leaves, found, strict=True))
 
 
 def _distance(expected: torch.Tensor, got: torch.Tensor, scale: float) -> float:
