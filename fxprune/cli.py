@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 import fxprune
 from fxprune import cli_output as output
 from fxprune.api import Emit
-from fxprune.cli_options import FILE, check_removal, model_options, output_option, removal_options
+from fxprune.cli_options import (
+    FILE,
+    check_removal,
+    meaning_options,
+    model_options,
+    output_option,
+    removal_options,
+)
 from fxprune.cli_output import stage
 from fxprune.errors import FxPruneError, VerificationError
 from fxprune.loading import ModelSource
+from fxprune.meaning import Constants, Norm
 from fxprune.model_files import load_model, save_model
 from fxprune.planning import Plan
 
@@ -138,7 +146,9 @@ def plan(source: ModelSource, removal: dict[str, Any], path: Path, as_json: bool
     help="A torch.fx.GraphModule; MODEL's own class with its forward and methods; or what of these"
     " can be made and proved.",
 )
+@meaning_options
 @click.option("--no-verify", is_flag=True, help="Do not prove the result.")
+@click.option("--quick", is_flag=True, help="Prove it on the example in the model's types only.")
 @output_option("The shrunk model's file.")
 def shrink(
     *,
@@ -146,7 +156,10 @@ def shrink(
     removal: dict[str, Any],
     plan_path: Path | None,
     emit: Emit,
+    norm: Norm,
+    constants: Constants,
     no_verify: bool,
+    quick: bool,
     path: Path,
     as_json: bool,
 ) -> None:
@@ -158,6 +171,8 @@ def shrink(
     with the Python module of its class, if that was kept), and can run any code in it: load only
     files you trust.
     """
+    if no_verify and quick:
+        raise click.UsageError("--quick is a kind of verification: leave out --no-verify")
     if plan_path is None:
         check_removal(removal, "--plan, ")
     elif removal:
@@ -169,8 +184,11 @@ def shrink(
     if made is None:
         with stage("Planning"):
             made = fxprune.plan(model, inputs, **removal)
+    proof: bool | Literal["quick"] = "quick" if quick else not no_verify
     with stage("Shrinking" if no_verify else "Shrinking and verifying"):
-        small: Any = fxprune.shrink(model, made, inputs, emit=emit, verify=not no_verify)
+        small: Any = fxprune.shrink(
+            model, made, inputs, emit=emit, norm=norm, constants=constants, verify=proof
+        )
     report: fxprune.ShrinkReport = small.meta["fxprune"]
     with stage("Writing"):
         save_model(small, path)
@@ -189,7 +207,19 @@ def shrink(
 @click.argument("small", type=FILE)
 @click.option("--plan", "plan_path", type=FILE, required=True, help="The plan that SMALL follows.")
 @click.option("--trust", is_flag=True, help="Read SMALL, though it can run any code.")
-def verify(source: ModelSource, small: Path, plan_path: Path, trust: bool, as_json: bool) -> None:
+@meaning_options
+@click.option("--quick", is_flag=True, help="On the example, in the model's own types only.")
+def verify(
+    *,
+    source: ModelSource,
+    small: Path,
+    plan_path: Path,
+    trust: bool,
+    norm: Norm,
+    constants: Constants,
+    quick: bool,
+    as_json: bool,
+) -> None:
     """Prove that SMALL, which shrink wrote, computes what MODEL computes for the kept channels.
 
     Without --input and example_inputs(), random inputs of the plan's shapes are taken.
@@ -208,7 +238,9 @@ def verify(source: ModelSource, small: Path, plan_path: Path, trust: bool, as_js
     with stage("Reading the shrunk model"):
         shrunk = load_model(small)
     with stage("Verifying"):
-        result = fxprune.verify(model, shrunk, made, inputs)
+        result = fxprune.verify(
+            model, shrunk, made, inputs, norm=norm, constants=constants, quick=quick
+        )
     if as_json:
         output.show_json(output.verification_document(result))
     else:

@@ -210,6 +210,25 @@ def removal_options(command: Command) -> Command:
     return _with(run, _REMOVAL_OPTIONS)
 
 
+def meaning_options(command: Command) -> Command:
+    """The options that choose what the result means; the command gets `norm` and `constants`."""
+    norm = click.option(
+        "--norm",
+        type=click.Choice(("kept", "exact")),
+        default="kept",
+        show_default=True,
+        help="Statistics over the kept channels, or over the original's width with zeros.",
+    )
+    constants = click.option(
+        "--constants",
+        type=click.Choice(("drop", "fold")),
+        default="drop",
+        show_default=True,
+        help="What removed channels still emit is dropped, or goes into the biases that read it.",
+    )
+    return norm(constants(command))
+
+
 def _with(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
     for option in reversed(options):
         command = option(command)
