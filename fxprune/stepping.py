@@ -56,6 +56,18 @@ def run_error(
     return OriginalFailsError(what, where=where, why=type(cause).__name__, hint=hint)
 
 
+def _seed() -> None:
+    """The same random numbers at every node.
+
+    `torch.manual_seed` also queues a call, with a trace of the stack, for every kind of device that
+    is not there, which takes longer than most nodes.
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(0)
+    else:
+        torch.default_generator.manual_seed(0)
+
+
 class Stepper:
     """Runs a graph node by node, freeing values that no later node needs."""
 
@@ -77,7 +89,7 @@ class Stepper:
         if node.op == "placeholder":
             env[node] = next(self.values)
             return env[node]
-        torch.manual_seed(0)
+        _seed()
         try:
             with decomposed_attention(), self.mode:
                 env[node] = self.interpreter.run_node(node)
