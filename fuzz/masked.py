@@ -177,3 +177,10 @@ def union(shape: torch.Size, parts: list[Masked]) -> Tensor:
     for part in parts:
         gone |= part.gone
     return gone
+
+
+def must_be_whole(x: Masked, dim: int, name: str) -> None:
+    """Positions along this dim are told apart by their numbers, so all must be there."""
+    some, every = x.gone.any(dim), x.gone.all(dim)
+    if (some & ~every).any():
+        raise ContradictionError(f"{name} runs along dim {dim}, of which a part is gone")

@@ -26,7 +26,7 @@ class Oracle:
     """Knows the outputs of a pruned model.
 
     Args:
-        model: the original.
+        model: the original, in float64.
         slices: for each parameter and buffer the removed positions of its dims.
     """
 
@@ -39,7 +39,7 @@ class Oracle:
         Raises:
             ContradictionError: no pruned model can return what the plan wants.
         """
-        args = [Masked.whole(_double(x)) for x in inputs]
+        args = [Masked.whole(x.clone()) for x in inputs]
         with torch.no_grad():
             leaves = pytree.tree_leaves(self._model(*args))
         for leaf in leaves:
@@ -49,21 +49,21 @@ class Oracle:
 
 
 def masked_model(model: nn.Module, slices: Slices) -> nn.Module:
-    """A copy of a model in float64 with masked parameters and buffers."""
-    twin = copy.deepcopy(model).double().eval()
+    """A copy of a model with masked parameters and buffers."""
+    twin = copy.deepcopy(model).eval()
     gone: dict[int, Tensor] = {}
     for name, tensor in _state(twin):
         mask = gone.setdefault(id(tensor), torch.zeros_like(tensor, dtype=torch.bool))
         for dim, positions in slices.get(name, {}).items():
             mask.index_fill_(dim, torch.tensor(positions, dtype=torch.long), True)
     made: dict[int, Masked] = {}
-    for module in list(twin.modules()):
+    for module in twin.modules():
         for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
+            slots: dict[str, Any] = tensors  # type: ignore[assignment]  # masked from here on
+            for name, tensor in slots.items():
                 if tensor is not None:
-                    mask = gone[id(tensor)]
-                    made.setdefault(id(tensor), _poisoned(tensor.detach(), mask))
-                    tensors[name] = made[id(tensor)]  # type: ignore[assignment]
+                    made.setdefault(id(tensor), _poisoned(tensor.detach(), gone[id(tensor)]))
+                    slots[name] = made[id(tensor)]
     return _with_twins(twin)
 
 
@@ -86,18 +86,12 @@ def _with_twins(module: nn.Module) -> nn.Module:
     return module if twin is None else twin(module)
 
 
-def _double(x: Tensor) -> Tensor:
-    return x.double() if x.is_floating_point() else x
-
-
-def difference(model: nn.Module, inputs: Sequence[Tensor], expected: Sequence[Tensor]) -> Any:
-    """How far a model's outputs are from the expected ones: (worst relative error, or a text).
-
-    Returns:
-        None if they are equal within `TOLERANCE`, else what differs in one line.
-    """
+def difference(
+    model: nn.Module, inputs: Sequence[Tensor], expected: Sequence[Tensor]
+) -> str | None:
+    """What differs, in one line; None if all outputs are equal within `TOLERANCE`."""
     with torch.no_grad():
-        got = pytree.tree_leaves(model(*[_double(x) for x in inputs]))
+        got = pytree.tree_leaves(model(*[x.clone() for x in inputs]))
     if len(got) != len(expected):
         return f"{len(got)} outputs instead of {len(expected)}"
     for number, (a, b) in enumerate(zip(got, expected, strict=True)):

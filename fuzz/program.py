@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +81,7 @@ class Program:
         return "\n".join(lines) + "\n"
 
     def build(self) -> nn.Module:
-        """The network, with random weights, in eval mode."""
+        """The network, with random weights, in float64 and eval mode."""
         return built(str(self))
 
     def draw_inputs(self, batch: int = 2, more: int = 0, seed: int = 0) -> tuple[Tensor, ...]:
@@ -90,17 +90,22 @@ class Program:
         return tuple(
             torch.randint(VOCABULARY, value.shape(batch, more), generator=generator)
             if value.layout == "tokens"
-            else torch.randn(value.shape(batch, more), generator=generator)
+            else torch.randn(value.shape(batch, more), generator=generator).double()
             for value in self.inputs
         )
 
 
 def built(text: str) -> nn.Module:
-    """The network of a class called Model, with random weights, in eval mode."""
-    scope = {"torch": torch, "nn": nn, "F": functional, "__name__": "fuzz.generated"}
+    """The network of a class called Model, with random weights, in float64 and eval mode."""
+    scope: dict[str, Any] = {
+        "torch": torch,
+        "nn": nn,
+        "F": functional,
+        "__name__": "fuzz.generated",
+    }
     name = f"<fuzz {hash(text) & 0xFFFFFFFF:08x}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     exec(compile(text, name, "exec"), scope)
     model = scope["Model"]()
     assert isinstance(model, nn.Module)
-    return randomize(model).eval()
+    return randomize(model).double().eval()

@@ -52,8 +52,8 @@ class Pruning:
             deps,
             ratio=0.0 if self.explicit else self.ratio,
             ratios={group.name: chance.choice((0.0, 0.3, 0.8)) for group in own},
-            channels=_channels(rest, chance) if self.explicit else None,
-            ignore=ignored,
+            channels=_channels(deps, rest, chance) if self.explicit else None,
+            ignore=[] if self.explicit else ignored,
             criterion=self.criterion,
             round_to=self.round_to,
             seed=self.seed,
@@ -63,13 +63,27 @@ class Pruning:
         )
 
 
-def _channels(groups: list[fxprune.Group], chance: random.Random) -> dict[str, list[int]]:
-    """Some channels of some groups."""
-    chosen = [group for group in groups if chance.random() < 0.5]
-    return {
+def _channels(
+    deps: fxprune.DependencyGraph, groups: list[fxprune.Group], chance: random.Random
+) -> dict[str, list[int]]:
+    """Some channels of some groups, as far as each can go.
+
+    The name of a group may mean a module instead, whose channels can be more than the group's.
+    """
+    chosen = {
         group.name: chance.sample(range(group.size), chance.randint(1, group.size // 2))
-        for group in chosen
+        for group in groups
+        if chance.random() < 0.5
     }
+    return {name: channels for name, channels in chosen.items() if _can_go(deps, name, channels)}
+
+
+def _can_go(deps: fxprune.DependencyGraph, name: str, channels: list[int]) -> bool:
+    try:
+        fxprune.plan(deps, channels={name: channels})
+    except fxprune.PlanError:
+        return False
+    return True
 
 
 def prunings() -> st.SearchStrategy[Pruning]:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fuzz.masked import ContradictionError, Masked, masked, written_out
+from fuzz.masked import ContradictionError, Masked, masked, must_be_whole, written_out
 from fuzz.meanings.movement import per_channel
-from fuzz.meanings.places import must_be_whole
 
 
 def _must_agree(x_gone: Tensor, lost: Tensor, kept_rows: Tensor) -> None:
@@ -50,7 +49,7 @@ def _convolved(
 def _register(rank: int) -> None:
     @written_out(f"conv{rank}d")
     def convolution(
-        input: Masked,  # noqa: A002 (torch names it so)
+        input: Masked,
         weight: Masked,
         bias: Any = None,
         stride: Any = 1,
@@ -65,7 +64,7 @@ def _register(rank: int) -> None:
 
     @written_out(f"conv_transpose{rank}d")
     def transposed(
-        input: Masked,  # noqa: A002
+        input: Masked,
         weight: Masked,
         bias: Any = None,
         stride: Any = 1,

@@ -84,7 +84,7 @@ def per_channel(x: Masked) -> Tensor:
 def pad(x: Masked, pad: Any, mode: str = "constant", value: float | None = None) -> Masked:
     """What is added along some dims is gone where all that it stands beside is gone."""
     data = functional.pad(x.data, pad, mode=mode, value=value)
-    dims = [x.dim() - 1 - i for i in range(len(pad) // 2)]
+    dims = [x.dim() - 1 - i for i in range(len(pad) // 2) if pad[2 * i] or pad[2 * i + 1]]
     beside = x.gone
     for dim in dims:
         beside = beside.all(dim, keepdim=True)

@@ -24,9 +24,9 @@ def log_softmax(x: Masked, dim: int, *_: Any, **__: Any) -> Masked:
 
 
 @written_out("softmin")
-def softmin(x: Masked, dim: int, *_: Any, **__: Any) -> Any:
+def softmin(x: Any, dim: int, *_: Any, **__: Any) -> Any:
     """Of the negatives."""
-    return torch.softmax(-x, dim)  # type: ignore[call-overload, operator]  # __torch_function__
+    return (-x).softmax(dim)
 
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
@@ -76,7 +76,7 @@ def _per_channel(x: Any, weight: Any, bias: Any) -> Any:
 @written_out("batch_norm")
 def batch_norm(
     x: Masked,
-    running_mean: Masked,
+    running_mean: Any,
     running_var: Masked,
     weight: Any = None,
     bias: Any = None,
@@ -86,7 +86,7 @@ def batch_norm(
 ) -> Any:
     """With the statistics of the training."""
     assert not training
-    centred: Any = _per_channel(x, None, -running_mean)  # type: ignore[operator]
+    centred: Any = _per_channel(x, None, -running_mean)
     scale = Masked((running_var.data + eps).rsqrt(), running_var.gone)
     return _per_channel(_per_channel(centred, scale, None), weight, bias)
 

@@ -8,14 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fuzz.masked import ContradictionError, Masked, data_of, masked, meaning, written_out
-
-
-def must_be_whole(x: Masked, dim: int, name: str) -> None:
-    """Positions along this dim are told apart by their numbers, so all must be there."""
-    some, every = x.gone.any(dim), x.gone.all(dim)
-    if (some & ~every).any():
-        raise ContradictionError(f"{name} runs along dim {dim}, of which a part is gone")
+from fuzz.masked import Masked, data_of, masked, meaning, must_be_whole, written_out
 
 
 @written_out("setitem")
@@ -39,7 +32,8 @@ def embedding(
 def embedding_bag(index: Any, weight: Masked, *rest: Any, mode: str = "mean", **_: Any) -> Masked:
     """Rows of a table, put together bag by bag."""
     rows = embedding(index, weight)
-    return {"mean": rows.mean, "sum": rows.sum, "max": rows.amax}[mode](1)
+    bags: Masked = {"mean": rows.mean, "sum": rows.sum, "max": rows.amax}[mode](1)
+    return bags
 
 
 def _spread(x: Masked, dim: int, like: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def in_place(func: Any, args: Any, kwargs: Any) -> Masked:
 
 
 @written_out("prelu")
-def prelu(x: Masked, weight: Masked) -> Any:
+def prelu(x: Any, weight: Any) -> Any:
     """One slope for all, or one for each position of dim 1."""
     if weight.numel() > 1 and x.dim() > 2:
         weight = weight.view(-1, *[1] * (x.dim() - 2))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fuzz.masked import Masked, written_out
+from fuzz.masked import Masked, must_be_whole, written_out
 
 Dims = int | list[int] | tuple[int, ...] | None
 
@@ -98,7 +98,7 @@ def logsumexp(x: Masked, dim: Dims, keepdim: bool = False) -> Masked:
 def prod(x: Masked, dim: Dims = None, keepdim: bool = False) -> Masked:
     """The product of the kept elements."""
     ones = x.data.masked_fill(x.gone, 1)
-    data = ones.prod() if dim is None else ones.prod(dim, keepdim=keepdim)
+    data = ones.prod(dim, keepdim=keepdim) if isinstance(dim, int) else ones.prod()
     return Masked(data, over(x.gone, dim, keepdim))
 
 
@@ -109,7 +109,7 @@ def norm(
     dim: Dims = None,
     keepdim: bool = False,
     *,
-    p: Any = None,  # noqa: A002
+    p: Any = None,
 ) -> Masked:
     """The norm of the kept elements: zeros do not count."""
     order = ord if p is None else p
@@ -121,7 +121,7 @@ def norm(
 def largest(x: Masked, *rest: Any, **options: Any) -> Any:
     """Of all, of two tensors, or along a dim, which is then told by position."""
     if rest and not isinstance(rest[0], int):
-        return torch.maximum(x, rest[0])  # type: ignore[call-overload]  # through __torch_function__
+        return x.maximum(rest[0])
     if not rest and "dim" not in options:
         return amax(x)
     return positional(x.data.max, x, *rest, **options)
@@ -137,8 +137,6 @@ def least(x: Masked, *rest: Any, **options: Any) -> Any:
 
 def positional(func: Any, x: Masked, dim: int, keepdim: bool = False) -> tuple[Masked, Masked]:
     """Values and positions; nothing along the dim may be gone alone."""
-    from fuzz.meanings.places import must_be_whole
-
     must_be_whole(x, dim, "max")
     values, places = func(dim, keepdim)
     gone = over(x.gone, dim, keepdim)

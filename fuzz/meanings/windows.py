@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from fuzz.masked import Masked, data_of, meaning, written_out
+from fuzz.masked import Masked, data_of, meaning, must_be_whole, written_out
 from fuzz.meanings.movement import per_channel
-from fuzz.meanings.places import must_be_whole
 
 
 @meaning(

@@ -1,7 +1,19 @@
 """The steps that programs are made of, family by family; importing them registers them."""
 
-from fuzz.steps import attention, channels, gates, joins, layers, movement, places
-from fuzz.steps import reductions, recurrent, shapes, tokens, weights
+from fuzz.steps import (
+    attention,
+    channels,
+    gates,
+    joins,
+    layers,
+    movement,
+    places,
+    recurrent,
+    reductions,
+    shapes,
+    tokens,
+    weights,
+)
 
 __all__ = [
     "attention",

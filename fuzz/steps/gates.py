@@ -106,10 +106,10 @@ def scaled(d: Draft, x: Value) -> Value:
     """A factor and a shift for each channel, as parameters or buffers."""
     tail = ", 1" * len(x.extent) if x.dim == 1 else ""
     shape = f"({x.channels}{tail})"
-    scale = d.choose(
-        lambda: d.parameter(x.channels),
-        lambda: d.buffer(f"torch.linspace(0.5, 1.5, {x.channels})"),
-    )()
+    if d.yes():
+        scale = d.buffer(f"torch.linspace(0.5, 1.5, {x.channels})")
+    else:
+        scale = d.parameter(x.channels)
     text = f"{x.name} * {scale}.view{shape}"
     if d.yes():
         text += f" + {d.parameter(x.channels)}.reshape{shape}"

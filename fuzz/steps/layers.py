@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fuzz.drafting import Draft, step
-from fuzz.program import Value
+from fuzz.program import Layout, Value
 
 ACTIVATIONS = (
     *("F.relu({})", "F.gelu({})", "F.silu({})", "F.elu({})", "F.leaky_relu({}, 0.1)"),
@@ -18,7 +18,7 @@ ACTIVATION_MODULES = (
     *("nn.ReLU()", "nn.GELU()", "nn.SiLU(inplace=True)", "nn.ReLU(inplace=True)", "nn.Sigmoid()"),
     *("nn.Hardswish()", "nn.Mish()", "nn.Dropout(0.2)", "nn.Identity()", "nn.PReLU()", "nn.ELU()"),
 )
-ANY = ("image", "signal", "sequence", "vector")
+ANY: tuple[Layout, ...] = ("image", "signal", "sequence", "vector")
 
 
 @step("image", "signal", "sequence", "vector")

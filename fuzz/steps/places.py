@@ -70,10 +70,10 @@ def new_memory(d: Draft, x: Value) -> Value | None:
     total = x.channels + y.channels
     if total > 2 * WIDEST:
         return None
-    sizes = [f"{x.name}.shape[0]", str(total)]
-    places = [f"{x.name}.shape[{i + (2 if x.dim == 1 else 1)}]" for i in range(len(x.extent))]
-    sizes[1 if x.dim == 1 else 1 : 1] = [] if x.dim == 1 else places
-    sizes += places if x.dim == 1 else []
+    first = 2 if x.dim == 1 else 1
+    places = [f"{x.name}.shape[{first + i}]" for i in range(len(x.extent))]
+    batch, wide = f"{x.name}.shape[0]", str(total)
+    sizes = [batch, wide, *places] if x.dim == 1 else [batch, *places, wide]
     name = d.name(f"{x.name}.new_zeros({', '.join(sizes)})")
     whole = Value(name, x.layout, total, x.extent)
     write = d.choose("{}.copy_({})", "{}.add_({})", "{} = {}")

@@ -91,13 +91,14 @@ def rotary(d: Draft, x: Value) -> Value | None:
         return None
     length, half = x.extent[0], x.channels // 2
     angles = d.buffer(f"torch.outer(torch.arange({length}.0), torch.linspace(0.1, 1, {half}))")
-    if d.yes():
-        a, b = d.names(2, f"{x.name}.chunk(2, -1)")
-        both = f"[{a} * {angles}.cos() - {b} * {angles}.sin(), {a} * {angles}.sin() + {b} * {angles}.cos()]"
-        return d.value(f"torch.cat({both}, -1)", x)
-    a, b = d.names(2, f"{x.name}[..., ::2], {x.name}[..., 1::2]")
-    both = f"[{a} * {angles}.cos() - {b} * {angles}.sin(), {a} * {angles}.sin() + {b} * {angles}.cos()]"
-    return d.value(f"torch.stack({both}, -1).flatten(-2)", x)
+    in_halves = d.yes()
+    text = f"{x.name}.chunk(2, -1)" if in_halves else f"{x.name}[..., ::2], {x.name}[..., 1::2]"
+    a, b = d.names(2, text)
+    cos, sin = d.names(2, f"{angles}.cos(), {angles}.sin()")
+    both = f"[{a} * {cos} - {b} * {sin}, {a} * {sin} + {b} * {cos}]"
+    return d.value(
+        f"torch.cat({both}, -1)" if in_halves else f"torch.stack({both}, -1).flatten(-2)", x
+    )
 
 
 @step("tokens")
