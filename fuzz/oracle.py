@@ -59,7 +59,7 @@ def masked_model(model: nn.Module, slices: Slices) -> nn.Module:
     made: dict[int, Masked] = {}
     for module in twin.modules():
         for tensors in (module._parameters, module._buffers):
-            slots: dict[str, Any] = tensors  # type: ignore[assignment]  # masked from here on
+            slots: dict[str, Any] = tensors  # they are masked from here on
             for name, tensor in slots.items():
                 if tensor is not None:
                     made.setdefault(id(tensor), _poisoned(tensor.detach(), gone[id(tensor)]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 
@@ -25,8 +25,8 @@ class Pruning:
         round_to: a multiple that widths are rounded up to.
         ignored: how many groups to leave alone.
         own_ratios: how many groups get a ratio of their own.
-        explicit: whether channels go by their numbers instead, from half of all groups, whatever
-            their kind is (both together could leave nothing).
+        explicit: whether channels go by their numbers instead, from half of all groups, of any
+            kind but copies (both together could leave nothing).
     """
 
     ratio: float = 0.5
@@ -43,7 +43,9 @@ class Pruning:
     def plan(self, deps: fxprune.DependencyGraph) -> fxprune.Plan:
         """The plan for a model."""
         chance = random.Random(self.seed)
-        free = [group for group in deps.groups if group.prunable]
+        # An `expand` makes copies of one number, so that only the consumers of a copy show that it
+        # has gone: no oracle that goes forward can tell.
+        free = [group for group in deps.groups if group.prunable and group.kind != "copies"]
         names = [group.name for group in free]
         ignored = chance.sample(names, min(self.ignored, len(names)))
         rest = [group for group in free if group.name not in ignored]
@@ -51,7 +53,7 @@ class Pruning:
         return fxprune.plan(
             deps,
             ratio=0.0 if self.explicit else self.ratio,
-            ratios={group.name: chance.choice((0.0, 0.3, 0.8)) for group in own},
+            ratios=_ratios(deps, own, chance),
             channels=_channels(deps, rest, chance) if self.explicit else None,
             ignore=[] if self.explicit else ignored,
             criterion=self.criterion,
@@ -61,6 +63,14 @@ class Pruning:
             head_dims=self.head_dims,
             groups=self.groups,
         )
+
+
+def _ratios(
+    deps: fxprune.DependencyGraph, groups: list[fxprune.Group], chance: random.Random
+) -> dict[str, float]:
+    """Ratios for some groups, as far as their names mean what can go."""
+    chosen = {group.name: chance.choice((0.0, 0.3, 0.8)) for group in groups}
+    return {name: r for name, r in chosen.items() if _is_plan(deps, ratios={name: r})}
 
 
 def _channels(
@@ -75,12 +85,17 @@ def _channels(
         for group in groups
         if chance.random() < 0.5
     }
-    return {name: channels for name, channels in chosen.items() if _can_go(deps, name, channels)}
+    return {
+        name: channels
+        for name, channels in chosen.items()
+        if _is_plan(deps, channels={name: channels})
+    }
 
 
-def _can_go(deps: fxprune.DependencyGraph, name: str, channels: list[int]) -> bool:
+def _is_plan(deps: fxprune.DependencyGraph, **options: Any) -> bool:
+    """Whether this alone makes a plan."""
     try:
-        fxprune.plan(deps, channels={name: channels})
+        fxprune.plan(deps, **options)
     except fxprune.PlanError:
         return False
     return True

@@ -36,6 +36,7 @@ class Summary:
     reasons: Counter[str] = field(default_factory=Counter)
     steps: Counter[str] = field(default_factory=Counter)
     sets: Counter[str] = field(default_factory=Counter)
+    captured: Counter[str] = field(default_factory=Counter)
     before: int = 0
     after: int = 0
     pruned: int = 0
@@ -59,6 +60,7 @@ class Summary:
         if outcome.kind != "equal":
             self.reasons[f"{outcome.kind}: {alike(outcome.reason)}"] += 1
             return
+        self.captured[outcome.captured] += 1
         self.before += outcome.before
         self.after += outcome.after
         self.pruned += outcome.after < outcome.before
@@ -67,11 +69,13 @@ class Summary:
         cut = 1 - self.after / max(1, self.before)
         outcomes = ", ".join(f"{n} {kind}" for kind, n in self.outcomes.most_common())
         defects = ", ".join(f"{self.outcomes[kind]} {kind}" for kind in DEFECTS)
+        captured = ", ".join(f"{n} by {rung}" for rung, n in self.captured.most_common())
         sets = ", ".join(f"{n} {name}" for name, n in self.sets.most_common())
         steps = ", ".join(f"{name} {n}" for name, n in self.steps.most_common())
         lines = [
             f"{self.programs} programs: {outcomes}",
             f"{self.pruned} lost parameters, {cut:.0%} of all parameters",
+            f"captured: {captured}",
             f"compared on inputs: {sets}",
             f"defects: {defects}",
             f"steps: {steps}",

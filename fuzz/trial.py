@@ -31,6 +31,7 @@ class Outcome:
         reason: what was refused or found, in one line.
         before: parameters of the original.
         after: parameters of the result.
+        captured: how the model became a graph.
         sets: the inputs on which the outputs are equal.
     """
 
@@ -38,6 +39,7 @@ class Outcome:
     reason: str = ""
     before: int = 0
     after: int = 0
+    captured: str = ""
     sets: tuple[str, ...] = ()
 
 
@@ -62,7 +64,9 @@ def attempt(program: Program, pruning: Pruning) -> Outcome:
     except Exception as error:  # noqa: BLE001  # whatever else is raised is a defect
         return Outcome("crashed", _reason(error), before)
     after = sum(p.numel() for p in small.parameters())
-    return judged(program, model, small, plan, Outcome("equal", "", before, after))
+    return judged(
+        program, model, small, plan, Outcome("equal", "", before, after, deps.captured_by)
+    )
 
 
 def judged(

@@ -13,10 +13,10 @@ from fuzz.masked import Masked, data_of, masked, meaning, written_out
 
 
 def _mask_of(value: Any) -> Any:
-    """What moves in place of an operand: its mask. Indices are what they are."""
+    """What moves in place of an operand: its mask."""
     if isinstance(value, Masked):
-        return value.gone if value.is_floating_point() or value.data.is_complex() else value.data
-    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.gone
+    if isinstance(value, Tensor):
         return torch.zeros_like(value, dtype=torch.bool)
     return value
 
@@ -35,12 +35,9 @@ def _together(data: Any, gone: Any) -> Any:
     *(
         "rot90",
         "diagonal",
-        "diag_embed",
         "hstack",
         "view_as",
         "unfold_copy",
-        "gather",
-        "take_along_dim",
     ),
     *(
         "tril",
@@ -112,3 +109,16 @@ def index_select(x: Masked, dim: int, index: Any) -> Masked:
     data = x.data.index_select(dim, index.data)
     lost = index.gone.view(-1, *[1] * (x.dim() - dim % x.dim() - 1))
     return Masked(data, x.gone.index_select(dim, index.data) | lost)
+
+
+@written_out("gather", "take_along_dim")
+def gather(x: Masked, dim: int, index: Any) -> Masked:
+    """As `index_select`, with an index for every element of the result."""
+    places = masked(index).data
+    return Masked(x.data.gather(dim, places), x.gone.gather(dim, places))
+
+
+@written_out("diag_embed")
+def diag_embed(x: Masked) -> Masked:
+    """A diagonal matrix: what is gone takes its row and its column with it."""
+    return Masked(torch.diag_embed(x.data), x.gone.unsqueeze(-1) | x.gone.unsqueeze(-2))

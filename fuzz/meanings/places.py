@@ -79,8 +79,11 @@ def ordered(func: Any, args: Any, kwargs: Any) -> Any:
     out = func(*data_of(args), **kwargs)
     gone = x.gone.all(dim, keepdim=True)
     if func.__name__.startswith("arg") and func.__name__ != "argsort":
-        return Masked(out, gone.expand(*gone.shape).reshape(out.shape))
-    parts = [Masked(t, gone.expand(t.shape)) for t in ([out] if isinstance(out, Tensor) else out)]
+        return Masked(out, gone.reshape(out.shape).clone())
+    parts = [
+        Masked(t, gone.expand(t.shape).contiguous())
+        for t in ([out] if isinstance(out, Tensor) else out)
+    ]
     return parts[0] if isinstance(out, Tensor) else tuple(parts)
 
 
@@ -88,3 +91,9 @@ def ordered(func: Any, args: Any, kwargs: Any) -> Any:
 def one_hot(index: Any, num_classes: int = -1) -> Masked:
     """Numbers as rows of zeros with a one."""
     return Masked.whole(functional.one_hot(data_of(index), num_classes))
+
+
+@meaning("isin", "bucketize", "searchsorted")
+def numbers(func: Any, args: Any, kwargs: Any) -> Masked:
+    """Numbers and masks from whole numbers, of which nothing is ever gone."""
+    return Masked.whole(func(*data_of(args), **data_of(kwargs)))

@@ -28,7 +28,16 @@ _UNARY = (
     ),
     *("exp", "cos", "sin", "square", "abs", "neg", "sqrt", "rsqrt", "reciprocal", "clamp"),
     *("clamp_min", "erf", "expm1", "log1p", "invert", "double", "float", "to", "clone", "detach"),
-    *("contiguous", "tanhshrink", "hardshrink", "softshrink", "threshold", "atan", "round"),
+    *(
+        "contiguous",
+        "tanhshrink",
+        "hardshrink",
+        "softshrink",
+        "threshold",
+        "_threshold",
+        "atan",
+        "round",
+    ),
     *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
     *("zeros_like", "ones_like", "full_like", "type_as", "nan_to_num", "sgn", "angle"),
 )

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fuzz.masked import ContradictionError, Masked, masked, written_out
+from fuzz.masked import (
+    ContradictionError,
+    Masked,
+    data_of,
+    masked,
+    meaning,
+    must_be_whole,
+    written_out,
+)
 
 Multiply = Callable[..., Tensor]
 
@@ -100,3 +108,25 @@ def cdist(a: Masked, b: Masked, p: float = 2.0, **_: Any) -> Any:
     """Distances of all pairs of rows."""
     rows = a.unsqueeze(-2) - b.unsqueeze(-3)
     return rows.norm(p, -1)
+
+
+@meaning(
+    "linalg_inv",
+    "linalg_matrix_exp",
+    "linalg_det",
+    "det",
+    "linalg_cross",
+    "linalg_solve_triangular",
+)
+def whole_matrix(func: Any, args: Any, kwargs: Any) -> Masked:
+    """Functions of whole matrices; right-hand sides may have lost columns."""
+    *matrices, last = args
+    solved = func.__name__ == "linalg_solve_triangular"
+    for x in matrices if solved else args:
+        if x.gone.any():
+            raise ContradictionError(f"{func.__name__} needs the whole matrix")
+    if not solved:
+        return Masked.whole(func(*data_of(args), **kwargs))
+    must_be_whole(last, -2, func.__name__)
+    data = func(*data_of(matrices), last.zeroed, **kwargs)
+    return Masked(data, last.gone.all(-2, keepdim=True).expand(data.shape).contiguous())
