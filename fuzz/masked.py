@@ -64,7 +64,7 @@ class Masked:
     @property
     def kept(self) -> Tensor:
         """Ones where the data is kept, zeros elsewhere: for counting."""
-        return (~self.gone).double()
+        return (~self.gone).to(self.dtype)
 
     @property
     def shape(self) -> torch.Size:

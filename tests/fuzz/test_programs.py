@@ -1,0 +1,80 @@
+"""Random programs by random plans, on every run of the tests: none may be wrong."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from fuzz.drafting import STEPS
+from fuzz.search import search
+from fuzz.summary import Summary
+from tests.sweeps.slicing import builtin_rules, touched_rules
+
+PROGRAMS, PARTS, SEED = 300, 3, 0
+
+pytestmark = [
+    pytest.mark.slow,
+    # One worker runs the programs once for all the tests of this file.
+    pytest.mark.xdist_group("fuzz"),
+    # Torch and fxprune's capture warn of what random programs do.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+# Rules of operators that no step has, and why.
+NOT_DRAWN = {
+    "attention.attention": "a fused kernel; analysis runs attention in its parts",
+    "by_value.multinomial": "draws numbers",
+    "by_value.repeats_to_positions": "numbers of repeats from data, so that sizes are",
+    "detection.deform_conv2d": "of torchvision",
+    "detection.nms": "of torchvision",
+    "detection.ps_roi_align": "of torchvision",
+    "detection.roi_align": "of torchvision",
+    "experts.grouped_mm_fallback": "of transformers",
+    "indexing.embedding_renorm": "changes its weight in forward",
+    "matrices.grouped_mm": "wants widths of whole 16 bytes",
+    "matrices.pdist": "pairs of samples, so that the batch stays",
+    "reshaping.view_dtype": "reads the bits of numbers",
+}
+
+
+@cache
+def run() -> tuple[Summary, frozenset[str]]:
+    """What became of the programs, and the label rules that their analysis looked up."""
+    summary = Summary()
+    with touched_rules() as touched:
+        for part in range(PARTS):
+            search(PROGRAMS // PARTS, SEED + part, summary)
+    return summary, frozenset(touched)
+
+
+def test_no_program_of_300_is_wrong() -> None:
+    summary, _ = run()
+    assert summary.failures == [], "\n".join(map(str, summary.failures))
+    assert summary.programs == PROGRAMS
+
+
+def test_few_programs_are_refused() -> None:
+    summary, _ = run()
+    assert summary.refused <= 0.05, str(summary)
+    assert summary.outcomes["unusable"] <= 0.02 * PROGRAMS
+
+
+def test_most_plans_remove_parameters_and_results_take_other_batches_and_sizes() -> None:
+    summary, _ = run()
+    assert summary.pruned >= 0.85 * PROGRAMS
+    assert summary.after < 0.8 * summary.before
+    assert summary.sets["batch"] >= 0.75 * PROGRAMS
+    assert summary.sets["larger"] >= 0.2 * PROGRAMS
+    assert set(summary.captured) >= {"trace", "export"}
+
+
+def test_nearly_every_step_is_drawn() -> None:
+    summary, _ = run()
+    assert len(set(summary.steps)) >= 0.95 * len(STEPS)
+
+
+def test_the_programs_look_up_nearly_all_rules_that_they_can() -> None:
+    _, touched = run()
+    possible = builtin_rules() - NOT_DRAWN.keys()
+    assert len(possible & touched) >= 0.85 * len(possible), sorted(possible - touched)

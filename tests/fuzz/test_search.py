@@ -1,0 +1,111 @@
+"""The search: what it counts, what it makes small, and what the command tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import fuzz.search
+import fuzz.trial
+from fuzz.__main__ import main
+from fuzz.program import Program
+from fuzz.pruning import Pruning
+from fuzz.search import search
+from fuzz.summary import Summary
+from fuzz.trial import Outcome, attempt
+from tests.fuzz.test_oracle import drawn
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def wrong_if_it_has(step: str) -> Any:
+    def pretended(program: Program, pruning: Pruning) -> Outcome:
+        return Outcome("wrong", "said the test") if step in program.steps else Outcome("equal")
+
+    return pretended
+
+
+def test_a_failure_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz.search, "attempt", wrong_if_it_has("activation"))
+    summary = Summary()
+    failure = search(50, 0, summary)
+    assert failure is not None
+    assert summary.failures == [failure]
+    assert failure.program.steps == ("activation",)
+    assert len(failure.program.lines) == 3
+    assert failure.pruning == Pruning()
+    assert "class Model(nn.Module):" in str(failure)
+    assert "wrong: said the test" in str(failure)
+
+
+def test_the_same_seed_gives_the_same_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz.search, "attempt", wrong_if_it_has("none"))
+    counts = [Summary() for _ in range(3)]
+    for summary, seed in zip(counts, (1, 1, 2), strict=True):
+        search(20, seed, summary)
+    assert counts[0].steps == counts[1].steps
+    assert counts[0].steps != counts[2].steps
+
+
+def test_a_refusal_is_counted_with_its_reason() -> None:
+    summary = Summary()
+    for node in ("getitem_3", "getitem_4"):
+        reason = f"RewriteError: node {node} cannot be repaired | where: node {node}, line 3"
+        summary.add(drawn(0), Outcome("refused", reason))
+    assert summary.reasons == {"refused: RewriteError: node getitem cannot be repaired": 2}
+    assert summary.refused == 1
+    assert "2 programs: 2 refused" in str(summary)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (fuzz.trial.fxprune.VerificationError("off"), "refuted"),
+        (fuzz.trial.fxprune.RewriteError("cannot"), "refused"),
+        (ZeroDivisionError("oops"), "crashed"),
+    ],
+)
+def test_errors_have_their_kinds(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(fuzz.trial.fxprune, "shrink", fails)
+    outcome = attempt(drawn(0), Pruning())
+    assert outcome.kind == kind
+    assert type(error).__name__ in outcome.reason
+
+
+def test_a_result_that_differs_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink = fuzz.trial.fxprune.shrink
+
+    def spoiled(*args: Any, **kwargs: Any) -> torch.nn.Module:
+        small = shrink(*args, **kwargs)
+        with torch.no_grad():
+            for parameter in small.parameters():
+                parameter.add_(1e-4)
+        return small
+
+    monkeypatch.setattr(fuzz.trial.fxprune, "shrink", spoiled)
+    assert attempt(drawn(0), Pruning()).kind == "wrong"
+
+
+def test_the_command_tells_what_became_of_the_programs() -> None:
+    result = CliRunner().invoke(main, ["--examples", "3", "--seed", "7"])
+    assert result.exit_code == 0, result.output
+    assert "3 programs" in result.output
+    assert "defects: 0 refuted, 0 wrong, 0 crashed" in result.output
+
+
+def test_the_command_fails_with_the_program_if_one_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fuzz.search, "attempt", wrong_if_it_has("activation"))
+    result = CliRunner().invoke(main, ["--examples", "60"])
+    assert result.exit_code == 1
+    assert "class Model(nn.Module):" in result.output
+    assert "1 wrong" in result.output
