@@ -62,10 +62,16 @@ def _start(d: Draft) -> None:
 
 
 def _step(d: Draft) -> None:
-    """A step that takes one of the values, most often the latest."""
+    """A step that takes one of the values, most often the latest, and more often one for images.
+
+    Steps that take every layout are drawn less often than those of the value's own.
+    """
     x = d.values[-1] if d.number(0, 2) < 2 else d.pick(d.values)
-    fitting = [name for name, (layouts, _) in STEPS.items() if x.layout in layouts]
-    name = d.choose(*fitting)
+    if x.layout == "vector" and d.yes():
+        x = next((v for v in reversed(d.values) if v.layout == "image"), x)
+    fitting = {name: layouts for name, (layouts, _) in STEPS.items() if x.layout in layouts}
+    is_own = d.number(0, 9) < 7
+    name = d.choose(*(name for name, layouts in fitting.items() if (len(layouts) < 4) is is_own))
     kept = len(d.members), len(d.lines)
     made = STEPS[name][1](d, x)
     if made is None:
@@ -78,8 +84,8 @@ def _step(d: Draft) -> None:
 def _results(d: Draft) -> list[str]:
     """The latest value through a head, or as it is; sometimes another one as well."""
     last = d.values[-1]
-    results = [last.name if d.number(0, 4) == 4 else d.projected(last, 3).name]
+    results = [last.name if d.number(0, 9) == 9 else d.projected(last, 3).name]
     if d.number(0, 2) == 2:
         other = d.pick(d.values)
-        results.append(other.name if d.number(0, 2) == 2 else d.projected(other, 2).name)
+        results.append(other.name if d.number(0, 4) == 4 else d.projected(other, 2).name)
     return results

@@ -17,7 +17,9 @@ from fuzz.oracle import Oracle, difference
 from fuzz.program import Program
 from fuzz.pruning import Pruning
 
-Kind: TypeAlias = Literal["equal", "refused", "refuted", "wrong", "crashed", "unusable"]
+Kind: TypeAlias = Literal[
+    "equal", "refused", "false alarm", "refuted", "wrong", "crashed", "unusable"
+]
 DEFECTS: tuple[Kind, ...] = ("refuted", "wrong", "crashed")
 
 
@@ -26,8 +28,9 @@ class Outcome:
     """What became of a program.
 
     Attributes:
-        kind: "equal" to the oracle, "refused" with a reason, "refuted" by fxprune's own
-            verification, "wrong", "crashed", or "unusable" (the original gives no finite numbers).
+        kind: "equal" to the oracle; "refused" with a reason; "false alarm", if fxprune's own
+            verification refutes what the oracle finds equal; "refuted" by both; "wrong", if only
+            the oracle finds it out; "crashed"; "unusable", if the original gives no finite numbers.
         reason: what was refused or found, in one line.
         before: parameters of the original.
         after: parameters of the result.
@@ -45,27 +48,38 @@ class Outcome:
 
 def attempt(program: Program, pruning: Pruning) -> Outcome:
     """Shrink a program by a plan, which verifies the result, and ask the oracle."""
-    inputs = program.draw_inputs()
     model = program.build()
-    if not _is_finite(model, inputs):
+    if not _is_finite(model, program.draw_inputs()):
         return Outcome("unusable")
-    before = sum(p.numel() for p in model.parameters())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return _shrunk(program, model, pruning)
+        except fxprune.FxPruneError as error:
+            return Outcome("refused", _reason(error))
+        except Exception as error:  # noqa: BLE001  # whatever else is raised is a defect
+            return Outcome("crashed", _reason(error))
+
+
+def _shrunk(program: Program, model: nn.Module, pruning: Pruning) -> Outcome:
+    inputs = program.draw_inputs()
+    deps = fxprune.analyze(model, inputs)
+    plan = pruning.plan(deps)
+    plan = fxprune.Plan.from_json(plan.to_json())
+    refutation = None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            deps = fxprune.analyze(model, inputs)
-            plan = pruning.plan(deps)
-            plan = fxprune.Plan.from_json(plan.to_json())
-            small = fxprune.shrink(deps, plan, inputs)
+        small = fxprune.shrink(deps, plan, inputs)
     except fxprune.VerificationError as error:
-        return Outcome("refuted", _reason(error), before)
-    except fxprune.FxPruneError as error:
-        return Outcome("refused", _reason(error), before)
-    except Exception as error:  # noqa: BLE001  # whatever else is raised is a defect
-        return Outcome("crashed", _reason(error), before)
-    after = sum(p.numel() for p in small.parameters())
-    return judged(
+        small = fxprune.shrink(deps, plan, inputs, verify=False)
+        refutation = _reason(error)
+    before, after = (sum(p.numel() for p in m.parameters()) for m in (model, small))
+    outcome = judged(
         program, model, small, plan, Outcome("equal", "", before, after, deps.captured_by)
+    )
+    if refutation is None:
+        return outcome
+    return replace(
+        outcome, kind="false alarm" if outcome.kind == "equal" else "refuted", reason=refutation
     )
 
 

@@ -7,12 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fuzz.masked import Masked, data_of, masked, meaning, operands, union, written_out
+from fuzz.masked import Masked, data_of, meaning, operands, union, written_out
 
 _BINARY = (
     *("add", "radd", "sub", "rsub", "mul", "rmul", "pow", "rpow", "truediv", "rtruediv", "div"),
     *("maximum", "minimum", "gt", "lt", "ge", "le", "eq", "ne", "and", "or", "atan2", "hypot"),
-    *("addcmul", "addcdiv", "lerp", "where", "masked_fill", "logaddexp", "fmod", "xlogy", "prelu"),
+    *(
+        "addcmul",
+        "addcdiv",
+        "lerp",
+        "where",
+        "masked_fill",
+        "logaddexp",
+        "fmod",
+        "xlogy",
+        "complex",
+        "polar",
+        "prelu",
+    ),
 )
 _UNARY = (
     *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
@@ -97,9 +109,3 @@ def view_as_real(func: Any, args: Any, kwargs: Any) -> Masked:
     """One number makes two."""
     out = func(args[0].data)
     return Masked(out, args[0].gone.unsqueeze(-1).expand(out.shape).contiguous())
-
-
-@written_out("complex", "polar")
-def _complex(*parts: Any) -> Masked:
-    first, second = map(masked, parts)
-    return Masked(torch.complex(first.data, second.data), first.gone | second.gone)

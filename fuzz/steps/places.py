@@ -101,9 +101,13 @@ def token_write(d: Draft, x: Value) -> Value | None:
     if x.extent[0] < 2:
         return None
     name = d.name(f"{x.name}.clone()")
+    table = d.buffer("torch.tensor([1, 0])")
     d.line(
         d.choose(
-            f"{name}[:, 0].mul_(2)", f"{name}[:, 1:].add_({x.name}[:, :-1])", f"{name}[:, -1] += 1"
+            f"{name}[:, {table}] = torch.tanh({x.name}[:, :2])",
+            f"{name}[:, 0].mul_(2)",
+            f"{name}[:, 1:].add_({x.name}[:, :-1])",
+            f"{name}[:, -1] += 1",
         )
     )
     return d.value(f"{name} * 1", x)

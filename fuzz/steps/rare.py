@@ -41,6 +41,10 @@ def functional_write(d: Draft, x: Value) -> Value:
 def diagonals(d: Draft, x: Value) -> Value:
     """Channels on the diagonal of a matrix, or the diagonal of a product."""
     if x.layout == "vector":
+        if d.yes():
+            square = d.parameter(x.channels, x.channels)
+            weight = f"torch.diagonal_scatter({square}, {d.parameter(x.channels)})"
+            return d.value(f"{x.name} @ {weight}", x)
         weight = d.parameter(x.channels, 4)
         return d.value(f"(torch.diag_embed({x.name}) @ {weight}).sum(1)", x, channels=4)
     y = d.partner(x)

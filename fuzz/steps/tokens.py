@@ -29,6 +29,7 @@ def class_token(d: Draft, x: Value) -> Value | None:
 def token_order(d: Draft, x: Value) -> Value:
     """Tokens in another order, or all but the last."""
     texts = (
+        f"F.pad({x.name}, (0, 0, 1, 0)).unfold(1, 2, 1).mean(-1)",
         *(f"{x.name}.flip(1)", f"torch.roll({x.name}, 2, 1)", f"{x.name}.cumsum(1)"),
         f"{x.name}.gather(1, {x.name}.argsort(1))",
     )
@@ -91,6 +92,10 @@ def rotary(d: Draft, x: Value) -> Value | None:
         return None
     length, half = x.extent[0], x.channels // 2
     angles = d.buffer(f"torch.outer(torch.arange({length}.0), torch.linspace(0.1, 1, {half}))")
+    if d.yes():
+        pairs = d.name(f"torch.view_as_complex({x.name}.unflatten(-1, ({half}, 2)).contiguous())")
+        turns = d.name(f"torch.polar(torch.ones_like({angles}), {angles})")
+        return d.value(f"torch.view_as_real({pairs} * {turns}).flatten(-2)", x)
     in_halves = d.yes()
     text = f"{x.name}.chunk(2, -1)" if in_halves else f"{x.name}[..., ::2], {x.name}[..., 1::2]"
     a, b = d.names(2, text)

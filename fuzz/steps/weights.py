@@ -29,7 +29,12 @@ def raw_product(d: Draft, x: Value) -> Value:
     weight = d.parameter(x.channels, out)
     texts = [f"{x.name} @ {weight}", f"torch.matmul({x.name}, {weight})"]
     texts += [f"torch.tensordot({x.name}, {weight}, 1)"]
+    if d.number(0, 3) == 3:
+        length = f"({d.parameter(x.channels)} @ {d.parameter(x.channels)})"
+        return d.value(f"{x.name} * {length}", x)
     if x.layout == "vector":
+        if d.yes():
+            return d.value(f"{x.name} + ({x.name} @ {d.parameter(x.channels)})[:, None]", x)
         texts.append(f"torch.addmm({d.parameter(out)}, {x.name}, {weight})")
         texts.append(f"torch.mm({x.name}, {weight})")
     return d.value(d.choose(*texts), x, channels=out)
