@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+import torch
 
 from fuzz.drafting import STEPS
 from fuzz.search import search
@@ -49,10 +50,12 @@ NOT_DRAWN = {
 @cache
 def run() -> tuple[Summary, frozenset[str]]:
     """What became of the programs, and the label rules that their analysis looked up."""
-    summary = Summary()
+    summary, threads = Summary(), torch.get_num_threads()
+    torch.set_num_threads(1)  # the tensors are tiny
     with touched_rules() as touched:
         for part in range(PARTS):
             search(PROGRAMS // PARTS, SEED + part, summary)
+    torch.set_num_threads(threads)
     return summary, frozenset(touched)
 
 
