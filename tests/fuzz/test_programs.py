@@ -65,8 +65,9 @@ def test_no_program_of_300_is_wrong() -> None:
     assert summary.programs == PROGRAMS
 
 
-def test_few_programs_are_refused() -> None:
+def test_few_programs_are_refused_and_fewer_without_need() -> None:
     summary, _ = run()
+    assert summary.outcomes["false alarm"] <= 0.01 * PROGRAMS
     assert summary.refused <= 0.05, str(summary)
     assert summary.outcomes["unusable"] <= 0.02 * PROGRAMS
 
@@ -77,7 +78,7 @@ def test_most_plans_remove_parameters_and_results_take_other_batches_and_sizes()
     assert summary.after < 0.8 * summary.before
     assert summary.sets["batch"] >= 0.75 * PROGRAMS
     assert summary.sets["larger"] >= 0.2 * PROGRAMS
-    assert set(summary.captured) >= {"trace", "export"}
+    assert set(summary.captured) >= {"symbolic_trace", "export"}
 
 
 def test_nearly_every_step_is_drawn() -> None:
