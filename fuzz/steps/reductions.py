@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fuzz.drafting import Draft, step
 from fuzz.program import Value
 
@@ -10,14 +12,14 @@ from fuzz.program import Value
 def pooled(d: Draft, x: Value) -> Value:
     """A vector pooled from all places."""
     dims = tuple(range(2, 2 + len(x.extent)))
+    spread = (f"{x.name}.std({dims})", f"torch.var_mean({x.name}, {dims})[1]")
     texts = (
         f"{x.name}.mean({dims})",
         f"{x.name}.flatten(2).sum(-1)",
         f"{x.name}.amax({dims})",
         f"F.adaptive_avg_pool{len(x.extent)}d({x.name}, 1).flatten(1)",
-        f"{x.name}.std({dims})",
         f"{x.name}.flatten(2).max(-1)[0]",
-        f"torch.var_mean({x.name}, {dims})[1]",
+        *(spread if math.prod(x.extent) > 1 else ()),
     )
     return d.value(d.choose(*texts), x, layout="vector", extent=())
 

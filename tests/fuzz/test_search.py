@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from fuzz.pruning import Pruning
 from fuzz.search import search
 from fuzz.summary import Summary
 from fuzz.trial import Outcome, attempt
+from fxprune.rules import registry
 from tests.fuzz.test_oracle import drawn
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -94,6 +96,24 @@ def test_outcomes_have_their_kinds(
     outcome = attempt(drawn(0), Pruning())
     assert outcome.kind == kind
     assert error is None or type(error).__name__ in outcome.reason
+
+
+@pytest.mark.parametrize("text", ["torch.roll(", ".flip("])
+def test_a_wrong_label_rule_is_found_by_the_oracle_alone(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """A rule that leaves channels where they are, though they move; nothing is verified."""
+    op = {"torch.roll(": torch.ops.aten.roll.default, ".flip(": torch.ops.aten.flip.default}[text]
+
+    def stays(call: Any) -> None:
+        call.result(call.axes("self"))
+
+    monkeypatch.setitem(registry._RULES, op, replace(registry._RULES[op], propagate=stays))
+    shrink = fxprune.shrink
+    monkeypatch.setattr(fxprune, "shrink", lambda *args, **_: shrink(*args, verify=False))
+    programs = [drawing for drawing in map(drawn, range(150)) if text in str(drawing)]
+    pruning = Pruning(criterion="random")
+    assert "wrong" in {attempt(drawing, pruning).kind for drawing in programs}
 
 
 def test_the_command_tells_what_became_of_the_programs() -> None:
