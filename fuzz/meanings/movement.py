@@ -32,22 +32,8 @@ def _together(data: Any, gone: Any) -> Any:
     *("movedim", "unsqueeze", "squeeze", "expand", "expand_as", "repeat", "tile", "t", "chunk"),
     *("split", "tensor_split", "unbind", "narrow", "select", "flip", "roll", "cat", "concat"),
     *("stack", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "repeat_interleave"),
-    *(
-        "rot90",
-        "diagonal",
-        "hstack",
-        "view_as",
-        "unfold_copy",
-    ),
-    *(
-        "tril",
-        "triu",
-        "select_scatter",
-        "slice_scatter",
-        "diagonal_scatter",
-        "hsplit",
-        "block_diag",
-    ),
+    *("rot90", "diagonal", "hstack", "hsplit", "view_as", "select_scatter", "slice_scatter"),
+    *("diagonal_scatter", "block_diag"),
 )
 def moved(func: Any, args: Any, kwargs: Any) -> Any:
     """The same movement of data and mask; a view of the one is a view of the other."""
@@ -61,15 +47,14 @@ def _masks(values: Any) -> Any:
 
 @meaning("unfold")
 def unfold(func: Any, args: Any, kwargs: Any) -> Masked:
-    """Windows of a tensor's dim, or of images; padding around an image is like its channel."""
+    """Windows along a dim of a tensor, or of images, whose channels go with all their rows."""
     if func is torch.Tensor.unfold:
         moved_both: Masked = moved(func, args, kwargs)
         return moved_both
     data = func(args[0].data, *args[1:], **kwargs)
-    unpadded = {**kwargs, "padding": 0}
-    mask = per_channel(args[0]).double().expand(args[0].shape[0], -1, *args[0].shape[2:])
-    gone = func(mask, *args[1:], **unpadded)[..., :1] != 0
-    return Masked(data, gone.expand(data.shape).contiguous())
+    channels = per_channel(args[0]).flatten(1)
+    rows = channels.repeat_interleave(data.shape[1] // channels.shape[1], 1)
+    return Masked(data, rows[..., None].expand(data.shape).contiguous())
 
 
 def per_channel(x: Masked) -> Tensor:

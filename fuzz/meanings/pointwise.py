@@ -9,53 +9,22 @@ from torch import Tensor
 
 from fuzz.masked import Masked, data_of, meaning, operands, union, written_out
 
-_BINARY = (
+_OF_SEVERAL = (
     *("add", "radd", "sub", "rsub", "mul", "rmul", "pow", "rpow", "truediv", "rtruediv", "div"),
-    *("maximum", "minimum", "gt", "lt", "ge", "le", "eq", "ne", "and", "or", "atan2", "hypot"),
-    *(
-        "addcmul",
-        "addcdiv",
-        "lerp",
-        "where",
-        "masked_fill",
-        "logaddexp",
-        "fmod",
-        "xlogy",
-        "complex",
-        "polar",
-        "prelu",
-    ),
+    *("maximum", "minimum", "gt", "lt", "ge", "le", "eq", "ne", "and", "or", "addcmul", "addcdiv"),
+    *("lerp", "where", "masked_fill", "logaddexp", "complex", "polar"),
 )
-_UNARY = (
+_OF_ONE = (
     *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
-    *(
-        "sigmoid",
-        "tanh",
-        "hardtanh",
-        "hardsigmoid",
-        "hardswish",
-        "logsigmoid",
-        "log_sigmoid",
-        "softsign",
-    ),
-    *("exp", "cos", "sin", "square", "abs", "neg", "sqrt", "rsqrt", "reciprocal", "clamp"),
-    *("clamp_min", "erf", "expm1", "log1p", "invert", "double", "float", "to", "clone", "detach"),
-    *(
-        "contiguous",
-        "tanhshrink",
-        "hardshrink",
-        "softshrink",
-        "threshold",
-        "_threshold",
-        "atan",
-        "round",
-    ),
-    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
-    *("zeros_like", "ones_like", "full_like", "type_as", "nan_to_num", "sgn", "angle"),
+    *("sigmoid", "tanh", "hardtanh", "hardsigmoid", "hardswish", "logsigmoid", "log_sigmoid"),
+    *("softsign", "threshold", "_threshold", "exp", "cos", "sin", "square", "abs", "neg", "sqrt"),
+    *("rsqrt", "reciprocal", "clamp", "clamp_min", "erf", "expm1", "log1p", "invert", "round"),
+    *("double", "float", "to", "clone", "detach", "contiguous", "zeros_like", "ones_like"),
+    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "tril", "triu"),
 )
 
 
-@meaning(*_UNARY, *(name for name in _BINARY if name != "prelu"))
+@meaning(*_OF_ONE, *_OF_SEVERAL)
 def pointwise(func: Any, args: Any, kwargs: Any) -> Masked:
     """One element of each operand makes one of the result."""
     out = func(*data_of(args), **data_of(kwargs))
