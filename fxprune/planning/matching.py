@@ -30,10 +30,13 @@ class ModuleMatcher:
     def __init__(self, deps: DependencyGraph) -> None:
         self.deps = deps
         self._outputs = _outputs(deps)
+        self._called = {n.target for n in deps.graph_module.graph.nodes if n.op == "call_module"}
         self._own: dict[str, list[Axis]] = defaultdict(list)
         for name, axes in deps.trace.axes.items():
             if deps.trace.tied[name] in deps.trace.touched:
-                self._own[name.rpartition(".")[0]] += axes
+                owner = name.rpartition(".")[0]
+                for module in {owner, self._called_with(owner)}:
+                    self._own[module] += axes
         self._group_of = np.full(len(deps.trace.labels), -1, dtype=np.int64)
         for number, group in enumerate(deps.groups):
             self._group_of[group.ids] = number
@@ -62,21 +65,39 @@ class ModuleMatcher:
     def groups(self, pattern: str) -> list[Group]:
         """The groups that a group name means, or that matching modules produce.
 
+        Of what a module with modules inside computes on the way, if it is one node of the graph,
+        only the names of groups tell where it comes from.
+
         Raises:
             PlanError: neither a group nor a module matches.
         """
         named = [group for group in self.deps.groups if group.name == pattern]
         if named and pattern not in self._own:
             return named
+        modules = self.matching(pattern)
         numbers = {
             int(number)
-            for name in self.matching(pattern)
+            for name in modules
             for axis in self.output_axes(name)
             for vector in self.deps.trace.labels.expand(axis.vectors, keep_pinned=True)
             for number in np.unique(self._group_of[vector])
             if number >= 0
         }
+        inside = tuple(
+            f"{name}{mark}" for name in modules if self._is_inside(name) for mark in ".[#"
+        )
+        numbers.update(n for n, g in enumerate(self.deps.groups) if g.name.startswith(inside))
         return [self.deps.groups[number] for number in sorted(numbers)]
+
+    def _called_with(self, module: str) -> str:
+        """The module that is one node of the graph and has this one inside; itself if none has."""
+        parts = module.split(".")
+        above = (".".join(parts[:count]) for count in range(1, len(parts)))
+        return next((name for name in above if name in self._called), module)
+
+    def _is_inside(self, module: str) -> bool:
+        """Whether a module is one node of the graph, or inside of one that is."""
+        return module in self._called or self._called_with(module) != module
 
     def output_axes(self, module: str) -> list[Axis]:
         """The distinct axes of a module's outputs that carry channels of its parameters."""
@@ -101,8 +122,9 @@ class ModuleMatcher:
         Raises:
             PlanError: no such module, a channel out of range, or one that must stay.
         """
+        axes = self.output_axes(module) if module in self._own else []
         named = next((group for group in self.deps.groups if group.name == module), None)
-        if named is not None and named.pinned is None and module not in self._own:
+        if named is not None and named.pinned is None and len(axes) != 1:
             for channel in channels:
                 _check_channel(channel, module, named.size)
             return named.ids[list(channels)]
@@ -113,7 +135,6 @@ class ModuleMatcher:
             raise PlanError(
                 f"no module with parameters is named {module!r}", hint=nearest(module, self._own)
             )
-        axes = self.output_axes(module)
         if len(axes) != 1:
             raise PlanError(
                 f"{module} has {len(axes)} output axes with channels of its own",

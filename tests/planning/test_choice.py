@@ -235,6 +235,61 @@ def test_ignored_modules_keep_all_their_output_channels(ignored: list[str], kept
     assert {name for name, group in plan.groups.items() if not group.removed} == kept
 
 
+class Encoded(nn.Module):
+    """Modules with modules inside, each of which is one node of the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 8)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(self.first(x))
+        return self.last(self.attention(x, x, x, need_weights=False)[0])
+
+
+INSIDE = {
+    "attention": {"attention", "attention.in_proj_weight[heads]"},
+    "layer": {"first", "layer.linear1.weight", "layer.self_attn.in_proj_weight[heads]"},
+    "layer.linear1": {"layer.linear1.weight"},
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_module_with_modules_inside_is_ignored_and_named_as_a_whole(name: str) -> None:
+    deps = fxprune.analyze(Encoded().eval(), torch.randn(2, 4, 5))
+    everything = {n for n, g in fxprune.plan(deps, ratio=0.5).groups.items() if g.removed}
+    ignoring = fxprune.plan(deps, ratio=0.5, ignore=[name]).groups
+    naming = fxprune.plan(deps, ratios={name: 0.5}).groups
+    assert everything == set().union(*INSIDE.values())
+    assert {n for n, g in ignoring.items() if g.removed} == everything - INSIDE[name]
+    assert {n for n, g in naming.items() if g.removed} == INSIDE[name]
+
+
+def test_channels_of_a_module_with_modules_inside_are_those_it_returns() -> None:
+    deps = fxprune.analyze(Encoded().eval(), torch.randn(2, 4, 5))
+    plan = fxprune.plan(deps, channels={"attention": [1, 6]})
+    assert plan.groups["attention"].removed == (1, 6)
+    assert plan.slices["attention.out_proj.weight"] == {0: (1, 6)}
+
+
+class LastState(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.both_ways = nn.GRU(4, 5, batch_first=True, bidirectional=True)
+        self.last = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.both_ways(x)[1][-1])
+
+
+def test_the_name_of_a_module_with_several_output_axes_is_that_of_its_group() -> None:
+    plan = fxprune.plan(LastState().eval(), torch.randn(2, 6, 4), channels={"both_ways": [3]})
+    assert plan.groups["both_ways"].removed == (3,)
+
+
 def test_an_ignored_container_keeps_all_below_it() -> None:
     plan = fxprune.plan(zoo("residual"), ratio=0.5, ignore=["3"])
     kept = {name for name, group in plan.groups.items() if not group.removed}
