@@ -12,6 +12,8 @@ Area: TypeAlias = Literal[
     "labels", "rules", "plan layout", "slicing", "attributes", "shape repair", "lowering", "modules"
 ]
 Emit: TypeAlias = Literal["graph", "module"]
+Expected: TypeAlias = Literal["caught", "refused"]
+"""Caught by `verify`; or refused before there was anything to verify."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Fault:
     area: Area
     injection: Injection
     case: Case
+    expected: Expected = "caught"
 
 
 def fault(
@@ -49,3 +52,10 @@ def fault(
 ) -> Fault:
     """A fault, in the order in which a table reads best."""
     return Fault(name, area, injection, Case(model, options, emit))
+
+
+def refused(
+    name: str, area: Area, injection: Injection, model: str, emit: Emit = "graph", **options: Any
+) -> Fault:
+    """A fault that a shape gives away, so that there is no result to verify."""
+    return Fault(name, area, injection, Case(model, options, emit), "refused")

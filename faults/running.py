@@ -36,6 +36,11 @@ class Row:
     where: str = ""
     why: str = ""
 
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether it was noticed, and by whom it should be."""
+        return self.outcome == self.fault.expected
+
 
 @dataclass(frozen=True)
 class _Result:

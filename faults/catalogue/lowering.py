@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faults.fault import Fault, fault
+from faults.fault import Fault, fault, refused
 from faults.injection import Edit
 
 _INLINE = "passes.inlining:inline"
@@ -38,7 +38,7 @@ FAULTS: tuple[Fault, ...] = (
         _state('name.replace("bias_k", "bias_v")'),
         "attention_modules_bias_kv",
     ),
-    fault(
+    refused(
         "operators take their operands in reverse",
         "lowering",
         Edit(
@@ -48,7 +48,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         "attention_modules",
     ),
-    fault(
+    refused(
         "the last operator but one is the result",
         "lowering",
         Edit(
@@ -57,23 +57,5 @@ FAULTS: tuple[Fault, ...] = (
             "node.target, node.args, node.kwargs = torch.neg, (new[-2],), {}",
         ),
         "attention_modules_wrapped",
-    ),
-    fault(
-        "operators that were recorded lose their keyword arguments",
-        "lowering",
-        Edit(
-            _INLINE,
-            "arguments = fx.map_arg((each.args, each.kwargs), lambda n: env[n])",
-            "arguments = fx.map_arg((each.args, {}), lambda n: env[n])",
-        ),
-        "attention_modules_encoder",
-        head_dims=True,
-    ),
-    fault(
-        "the scale that was recorded is that of the new width",
-        "lowering",
-        Edit(f"passes.size_repairs:_keep_scale", "given is not None or not", "not"),
-        "attention_modules",
-        head_dims=True,
     ),
 )

@@ -12,14 +12,7 @@ FAULTS: tuple[Fault, ...] = (
         "the number of heads stays",
         "modules",
         Edit(_BY_NAME, 'return widths.count(old, "heads")', "return old"),
-        "qkv_separate",
-        "module",
-    ),
-    fault(
-        "the number of heads becomes that of head dims",
-        "modules",
-        Edit(_BY_NAME, 'return widths.count(old, "heads")', 'return widths.count(old, "head_dims")'),
-        "qkv_separate",
+        "qkv_fused_unbind",
         "module",
     ),
     fault(

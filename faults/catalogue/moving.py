@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from faults.fault import Fault, fault
+from faults.fault import Fault, fault, refused
 from faults.injection import Edit, WrongRule
 
 FAULTS: tuple[Fault, ...] = (
     fault(
         "cat takes its operands in reverse",
         "rules",
-        Edit("rules.movement:cat", "concat([x[d] for x in axes])", "concat([x[d] for x in axes[::-1]])"),
+        Edit(
+            "rules.movement:cat",
+            "concat([x[d] for x in axes])",
+            "concat([x[d] for x in axes[::-1]])",
+        ),
         "flatten_concat",
     ),
     fault(
@@ -54,17 +58,17 @@ FAULTS: tuple[Fault, ...] = (
         ),
         "flip_roll_slices",
     ),
-    fault(
+    refused(
         "slice does not see its step",
         "rules",
         Edit(
             "rules.movement:slice_",
             'take(call.axes("self")[dim], picked)',
-            "take(call.axes(\"self\")[dim], np.arange(call.out.shape[dim]) + (picked.start or 0) % 2)",
+            'take(call.axes("self")[dim], np.arange(call.out.shape[dim]) + (picked.start or 0) % 2)',
         ),
         "flip_roll_slices",
     ),
-    fault(
+    refused(
         "every piece of a split is the first",
         "rules",
         Edit("rules.movement:split", "slice(start, stop))", "slice(0, stop - start))"),
@@ -77,21 +81,13 @@ FAULTS: tuple[Fault, ...] = (
         "csp_split",
     ),
     fault(
-        "a selected position may be removed",
-        "rules",
-        Edit("rules.movement:select", "call.labels.take(x[dim], [index], ", "hash("),
-        "qkv_fused",
-    ),
-    fault(
-        "unbind lets positions go",
-        "rules",
-        Edit("rules.movement:unbind", 'call.pin([x[dim]], "the axis is unbound into single positions")', "pass"),
-        "qkv_fused_unbind",
-    ),
-    fault(
         "roll turns the wrong way",
         "rules",
-        Edit("rules.movement:roll", "np.arange(x[dim].size), shift)", "np.arange(x[dim].size), -shift)"),
+        Edit(
+            "rules.movement:roll",
+            "np.arange(x[dim].size), shift)",
+            "np.arange(x[dim].size), -shift)",
+        ),
         "flip_roll",
     ),
     fault(
@@ -110,17 +106,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         "odd_layers_repeat",
     ),
-    fault(
-        "repeat_interleave repeats the axis where it repeats each position",
-        "rules",
-        Edit(
-            "rules.movement:repeat_interleave",
-            "call.labels.merge([x[dim], copies])",
-            "call.labels.merge([copies, x[dim]])",
-        ),
-        "odd_layers_repeat",
-    ),
-    fault(
+    refused(
         "pad puts all its positions behind",
         "rules",
         Edit(
@@ -132,17 +118,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         "padded_shortcut",
     ),
-    fault(
-        "index_select takes the inverse permutation",
-        "rules",
-        Edit(
-            "rules.indexing:_gathered",
-            "value.cpu().numpy() % axis.size",
-            "value.cpu().numpy().argsort() % axis.size",
-        ),
-        "index_channels_cycles",
-    ),
-    fault(
+    refused(
         "an index buffer is read one position off",
         "rules",
         Edit(
@@ -152,7 +128,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         "index_channels",
     ),
-    fault(
+    refused(
         "indexing takes the inverse permutation",
         "rules",
         Edit(
@@ -162,7 +138,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         "index_channels",
     ),
-    fault(
+    refused(
         "a list of indices is taken for the first positions",
         "rules",
         Edit(
@@ -172,7 +148,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         "index_channels_literal",
     ),
-    fault(
+    refused(
         "positions that are looked up by value may be removed",
         "rules",
         Edit(
@@ -181,12 +157,6 @@ FAULTS: tuple[Fault, ...] = (
             '[], "picked',
         ),
         "experts_gathered",
-    ),
-    fault(
-        "gather lets positions go that it names",
-        "rules",
-        Edit("rules.indexing:gather", "call.pin([x[dim]], UNKNOWN)", "pass"),
-        "experts_sorted",
     ),
     fault(
         "rows of an embedding may be removed",
@@ -238,7 +208,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         "channel_shuffle_builtin",
     ),
-    fault(
+    refused(
         "view_as_complex lets the imaginary part go",
         "rules",
         Edit(
@@ -269,13 +239,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         "unfolded_fold",
     ),
-    fault(
-        "writing into a view is taken for a copy",
-        "rules",
-        Edit("rules.call:Call.label", "self.labels.unify(old, new)", "pass"),
-        "temporal_shift",
-    ),
-    fault(
+    refused(
         "reshape has the rule of element-wise operators",
         "rules",
         WrongRule(("view", "_unsafe_view", "reshape"), rule="add.Tensor"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faults.fault import Fault, fault
+from faults.fault import Fault, fault, refused
 from faults.injection import Edit
 
 _LAYOUT = "planning.layout:Layout"
@@ -11,7 +11,11 @@ FAULTS: tuple[Fault, ...] = (
     fault(
         "the removed positions are kept, the others removed",
         "plan layout",
-        Edit(f"{_LAYOUT}.kept", "np.flatnonzero(~gone) if gone.any()", "np.flatnonzero(gone) if gone.any()"),
+        Edit(
+            f"{_LAYOUT}.kept",
+            "np.flatnonzero(~gone) if gone.any()",
+            "np.flatnonzero(gone) if gone.any()",
+        ),
         "vgg",
     ),
     fault(
@@ -32,14 +36,14 @@ FAULTS: tuple[Fault, ...] = (
         Edit(f"{_LAYOUT}.kept", "np.flatnonzero(~gone) if", "np.flatnonzero(~gone)[::-1] if"),
         "glu",
     ),
-    fault(
+    refused(
         "a position goes only if its last label does",
         "plan layout",
         Edit(f"{_LAYOUT}.removed_positions", "gone |= self", "gone = self"),
         "qkv_separate",
         head_dims=True,
     ),
-    fault(
+    refused(
         "a position goes only if all of its labels do",
         "plan layout",
         Edit(

@@ -11,7 +11,9 @@ _KEPT = "[layout.kept(axis) for axis in layout.deps.trace.axes[name]]"
 
 
 def _positions(becomes: str) -> Edit:
-    return Edit(_SLICED, _POSITIONS, f"positions = torch.from_numpy(np.ascontiguousarray({becomes}))")
+    return Edit(
+        _SLICED, _POSITIONS, f"positions = torch.from_numpy(np.ascontiguousarray({becomes}))"
+    )
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -79,19 +81,13 @@ FAULTS: tuple[Fault, ...] = (
         "residual",
     ),
     fault(
-        "tied weights are sliced once for each role",
-        "slicing",
-        Edit(
-            "module_trees:clone_tree",
-            "def clone_tree(",
-            "def clone_tree(",
-        ),
-        "tied_weights",
-    ),
-    fault(
         "sliced weights lose their sign",
         "slicing",
-        Edit(_SLICED, "as_parameter(_formatted(result, tensor), tensor)", "as_parameter(_formatted(result, tensor).abs() if result.is_floating_point() else result, tensor)"),
+        Edit(
+            _SLICED,
+            "as_parameter(_formatted(result, tensor), tensor)",
+            "as_parameter(_formatted(result, tensor).abs() if result.is_floating_point() else result, tensor)",
+        ),
         "classic_cnn",
     ),
 )
