@@ -107,7 +107,7 @@ def _fork(file: str, copy: Path, limit: int) -> int:
             check()
         code = 0
     except BaseException:  # noqa: BLE001  # whatever it is, the mutant was noticed
-        traceback.print_exc(limit=-1)
+        os.write(2, traceback.format_exc(limit=-1).encode())
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
