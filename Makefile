@@ -3,7 +3,7 @@ PYTHON ?= python
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test lint format types bench sweep fuzz demo golden clean
+.PHONY: help install check test lint format types bench sweep fuzz faults mutation demo golden clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ sweep: ## Run every torchvision, timm and transformers model
 
 fuzz: ## Shrink 5,000 random networks, and compare them with an oracle
 	$(PYTHON) -m fuzz
+
+faults: ## Inject every named fault and see that it is caught
+	$(PYTHON) -m faults
+
+mutation: ## Measure how many random changes to the code the tests notice
+	$(PYTHON) -m mutation
 
 demo: ## Prune and verify a small trained model
 	$(PYTHON) -m examples.demo

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -104,11 +104,28 @@ def _group_norm_dims(call: Call) -> Iterable[tuple[str, int]]:
 
 
 def _group_norm_kept(call: Call, kept: Kept) -> object:
+    """Each of the original's groups by itself, on what is kept of it.
+
+    So a removal that would move channels to another group differs from a smaller group norm.
+    """
     x, index = call.arg("input"), kept["input"]
+    size = call.arg("C") // call.arg("group")
+    channels = index.get(1, torch.arange(call.arg("C"), device=x.device))
+    members = [channels[channels // size == g] for g in range(call.arg("group"))]
+    outs = [_one_group(call, {**index, 1: own}) for own in members if len(own)]
+    whole = sum(out for out, *_ in outs)
+    return whole, *(
+        torch.cat(statistic, 1) for statistic in zip(*(s for _, *s in outs), strict=True)
+    )
+
+
+def _one_group(call: Call, index: Mapping[int, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """A group norm of some channels as one group, at their places in a tensor of zeros."""
+    x = call.arg("input")
     part = take(x, index)
-    changes = {"input": part, "C": part.shape[1], "HxW": math.prod(part.shape[2:])}
+    changes = {"input": part, "C": part.shape[1], "HxW": math.prod(part.shape[2:]), "group": 1}
     for name in ("weight", "bias"):
-        if call.arg(name) is not None and 1 in index:
+        if call.arg(name) is not None:
             changes[name] = take(call.arg(name), {1: index[1]}, shift=1)
     args, kwargs = call.replaced(**changes)
     out, *statistics = call.op(*args, **kwargs)

@@ -1,0 +1,1 @@
+"""Faults put into fxprune on purpose, to see that verification finds them."""
