@@ -4,7 +4,8 @@ The unit makes the figures comparable between machines. Every run has its own un
 forward before and one after it, so that a machine that is now fast, now slow measures the same.
 Every figure is the median of several runs after a warm-up; the spread is told beside it.
 
-A second table tells how near analysis is to its floor, one forward on meta tensors.
+A second table tells how near analysis is to its floor, one forward on meta tensors; a third what the
+quick checks of verification take, and a fourth what exact statistics cost.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from fxprune import meta_cache
 
 NETWORKS = ("resnet18", "mobilenet_v2", "densenet121", "densenet201")
 ANALYZED = ("swin_t", "maxvit_t", "mvit_v2_s", "vit_b_16")
+VERIFIED = ("resnet18", "resnet50", "mobilenet_v2", "vit_b_16")
+EXACT = ("vit_b_16", "swin_t", "convnext_tiny")
+BATCH = 8
 RUNS = 9
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
@@ -115,6 +119,54 @@ def analysis_row(name: str) -> str:
     return f"| {name} | {unit:.0f} ms | **{statistics.median(ratios):.1f}** | {spread} |"
 
 
+def verification_row(name: str) -> str:
+    """One line of the third table: quick checks in units of a forward on the same inputs."""
+
+    def forward() -> float:
+        with torch.no_grad():
+            return seconds(lambda: model(images))[0]
+
+    model = models.get_model(name, weights=None).eval()
+    images = torch.randn(BATCH, 3, 224, 224)
+    deps = fxprune.analyze(model, images)
+    plan = fxprune.plan(deps, ratio=0.5)
+    small = fxprune.shrink(deps, plan, verify=False)
+    units, ratios = [], []
+    for run in range(RUNS + 1):
+        before = forward()
+        taken = seconds(lambda: fxprune.verify(deps, small, plan, images, quick=True))[0]
+        unit = (before + forward()) / 2
+        if run:  # the first one warms up
+            units.append(unit)
+            ratios.append(taken / unit)
+    spread = f"{min(ratios):.1f} to {max(ratios):.1f}"
+    unit = statistics.median(units) * 1000
+    return f"| {name} | {unit:.0f} ms | **{statistics.median(ratios):.1f}** | {spread} |"
+
+
+def exact_row(name: str) -> str:
+    """One line of the fourth table: a forward with exact statistics, and with those of the kept."""
+
+    def forward(model: Any) -> float:
+        with torch.no_grad():
+            return seconds(lambda: model(images))[0]
+
+    model = models.get_model(name, weights=None).eval()
+    images = torch.randn(BATCH, 3, 224, 224)
+    deps = fxprune.analyze(model, images)
+    plan = fxprune.plan(deps, ratio=0.5)
+    kept, exact = (fxprune.shrink(deps, plan, norm=n, verify=False) for n in ("kept", "exact"))
+    rows: list[tuple[float, float, float]] = []
+    for run in range(RUNS + 1):
+        times = (forward(model), forward(kept), forward(exact))
+        if run:
+            rows.append(times)
+    dense, of_kept, of_exact = (statistics.median(column) for column in zip(*rows, strict=True))
+    ratio = statistics.median(row[2] / row[1] for row in rows)
+    shares = f"{of_kept / dense:.2f} | {of_exact / dense:.2f}"
+    return f"| {name} | {dense * 1000:.0f} ms | {shares} | **{ratio:.2f}** |"
+
+
 def table(head: str, names: Sequence[str], line: Callable[[str], str]) -> list[str]:
     """A table with a line for each model, printed while it is measured."""
     lines = ["", head, f"| --- |{' --: |' * (head.count('|') - 2)}"]
@@ -133,9 +185,9 @@ def main() -> None:
         "",
         "Time in units of one CPU forward of the dense model (batch 1, 224 x 224, float32); half",
         "of the channels of every group removed, criterion l2. `total` is `analyze` + `plan` +",
-        "`shrink` without verification. `verify` analyzes again and runs both models twice in",
-        f"float64. Medians of {RUNS} runs after a warm-up, each divided by the mean of a forward",
-        "before and one after it.",
+        "`shrink` without verification. `verify` analyzes again and makes all checks, in float64: 26",
+        f"runs of one or the other model. Medians of {RUNS} runs after a warm-up, each divided by the",
+        "mean of a forward before and one after it.",
         "",
         f"{versions}, {torch.get_num_threads()} threads. Written by `python -m benchmarks`.",
     ]
@@ -151,6 +203,25 @@ def main() -> None:
     ]
     head = "| model | meta forward | analyze, in meta forwards | spread |"
     lines += table(head, ANALYZED, analysis_row)
+    lines += [
+        "",
+        "## Quick verification",
+        "",
+        f"`fxprune.verify(deps, small, plan, images, quick=True)` at a batch of {BATCH}: shapes, and",
+        "both models in float32 with NaN at removed positions, in units of one eager forward of the",
+        "dense model on the same images.",
+    ]
+    head = "| model | forward | quick verification, in forwards | spread |"
+    lines += table(head, VERIFIED, verification_row)
+    lines += [
+        "",
+        "## Exact statistics",
+        "",
+        'Half of all channels removed; a forward with `norm="kept"` and with `norm="exact"`, as shares',
+        f"of the dense one at a batch of {BATCH}, and the second in units of the first.",
+    ]
+    head = "| model | dense forward | kept | exact | exact / kept |"
+    lines += table(head, EXACT, exact_row)
     TARGET.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
