@@ -4,8 +4,8 @@ The unit makes the figures comparable between machines. Every run has its own un
 forward before and one after it, so that a machine that is now fast, now slow measures the same.
 Every figure is the median of several runs after a warm-up; the spread is told beside it.
 
-A second table tells how near analysis is to its floor, one forward on meta tensors; a third what the
-quick checks of verification take, and a fourth what exact statistics cost.
+A second table tells how near analysis is to its floor, one forward on meta tensors; a third what
+the quick checks of verification take, and a fourth what exact statistics cost.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ def main() -> None:
         "",
         "Time in units of one CPU forward of the dense model (batch 1, 224 x 224, float32); half",
         "of the channels of every group removed, criterion l2. `total` is `analyze` + `plan` +",
-        "`shrink` without verification. `verify` analyzes again and makes all checks, in float64: 26",
-        f"runs of one or the other model. Medians of {RUNS} runs after a warm-up, each divided by the",
+        "`shrink` without verification. `verify` analyzes again and makes all checks, in float64.",
+        f"Medians of {RUNS} runs after a warm-up, each divided by the",
         "mean of a forward before and one after it.",
         "",
         f"{versions}, {torch.get_num_threads()} threads. Written by `python -m benchmarks`.",
@@ -207,9 +207,9 @@ def main() -> None:
         "",
         "## Quick verification",
         "",
-        f"`fxprune.verify(deps, small, plan, images, quick=True)` at a batch of {BATCH}: shapes, and",
-        "both models in float32 with NaN at removed positions, in units of one eager forward of the",
-        "dense model on the same images.",
+        f"`fxprune.verify(deps, small, plan, images, quick=True)` at a batch of {BATCH}: shapes,",
+        "and both models in float32 with NaN at removed positions, in units of one eager forward",
+        "of the dense model on the same images.",
     ]
     head = "| model | forward | quick verification, in forwards | spread |"
     lines += table(head, VERIFIED, verification_row)
@@ -217,8 +217,8 @@ def main() -> None:
         "",
         "## Exact statistics",
         "",
-        'Half of all channels removed; a forward with `norm="kept"` and with `norm="exact"`, as shares',
-        f"of the dense one at a batch of {BATCH}, and the second in units of the first.",
+        'Half of all channels removed; a forward with `norm="kept"` and with `norm="exact"`, as',
+        f"shares of the dense one at a batch of {BATCH}, and the second in units of the first.",
     ]
     head = "| model | dense forward | kept | exact | exact / kept |"
     lines += table(head, EXACT, exact_row)
