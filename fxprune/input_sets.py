@@ -25,18 +25,21 @@ def further(values: Inputs) -> Iterator[tuple[str, Inputs]]:
     if any(tensor.is_floating_point() for tensor in tensors(list(values))):
         yield "a hundred times as large", mapped(_float(lambda t: t * _LARGE), values)
         yield "a thousandth", mapped(_float(lambda t: t * _TINY), values)
-    if (twice := twice_the_batch(values)) is not None:
-        yield "twice the batch", twice
+    if (other := another_batch(values)) is not None:
+        yield "another batch", other
     for dims, halved in halves(values):
         yield f"half the size of {dims}", halved
 
 
-def twice_the_batch(values: Inputs) -> Inputs | None:
-    """Inputs with dim 0 doubled; None if it is not the same size in all of them."""
+def another_batch(values: Inputs) -> Inputs | None:
+    """Inputs with 2 n + 1 in place of n along dim 0; None if n is not the same in all of them.
+
+    Twice the batch would divide by whatever the batch divides by.
+    """
     if len({tensor.shape[:1] for tensor in tensors(list(values))}) != 1:
         return None
-    doubled: Inputs = mapped(lambda t: torch.cat([t, t]) if t.dim() else t, values)
-    return doubled
+    other: Inputs = mapped(lambda t: torch.cat([t, t, t[:1]]) if t.dim() else t, values)
+    return other
 
 
 def halves(values: Inputs) -> Iterator[tuple[str, Inputs]]:

@@ -15,6 +15,11 @@ Could a wrong model hide behind that? A difference has to pass three bars:
 3. Noise above `CHAOS` explains nothing: the original takes another path, not a slightly other
    value. Integers are never rounded, so a difference of integers never gets here.
 
+One more case is rounding: a value that is zero but for rounding, because what it is made of
+cancels. It is no measure for itself, and in float64 it may be off by `CANCELLED` times the largest
+number that its node takes. What is small because its weights are is compared with itself by the
+next node.
+
 Where outputs only are compared, an error could pass that changes them no more than the last bits of
 the original's weights do: the original, run on another processor, makes such errors too.
 """
@@ -39,6 +44,11 @@ CAP = 1e-6
 """The largest difference, relative to the largest value of a tensor, that can be rounding."""
 CHAOS = 1e-3
 """The largest noise that is an amplified change of last bits."""
+CANCELLED = 1e-12
+"""How far a value may be off in units of what it is made of, where it is zero but for rounding.
+
+A sum of n terms rounds by n 1e-16 of them, and the longest sums of common models have 5,000 terms.
+"""
 FACTOR = 4
 """Rounding happens at every operation, the changes that measure it only at weights and inputs.
 

@@ -17,6 +17,7 @@ from fxprune.errors import (
 from fxprune.interpretation import decomposed_attention
 from fxprune.interpreter import Interpreter
 from fxprune.rules import locate
+from fxprune.values import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +106,15 @@ class Stepper:
         for done in self.interpreter.user_to_last_uses.get(node, []):
             del env[done]
         return env[node]
+
+    def operands_of(self, name: str) -> list[torch.Tensor]:
+        """The tensors that a node takes, running all before it."""
+        for node in self.nodes:
+            if node.name == name:
+                env = self.interpreter.env
+                return [t for source in node.all_input_nodes for t in tensors(env[source])]
+            self.step(node)
+        return []
 
     def run(self) -> Any:
         """Run the rest; what the output node yields."""

@@ -52,7 +52,7 @@ def verify(
        removed positions zeroed at each operand that is summed over. A module that is no graph is
        compared with the original's own forward, run with these positions masked: what every module
        returns, if it is what `shrink` returned, else the outputs only. Both are called for real,
-       too. Inputs are the example, all-negative ones, other magnitudes, twice the batch, and half
+       too. Inputs are the example, all-negative ones, other magnitudes, another batch, and half
        the size, the last three where the original takes them.
     3. Non-interference: removed positions of the original that are NaN reach no kept value.
     4. Gradients of kept positions, in training mode where the model can be run in it.

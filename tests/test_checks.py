@@ -232,11 +232,11 @@ def test_inputs_are_the_example_negatives_magnitudes_and_sizes() -> None:
     sets = given((image,)) | dict(further((image,)))
     assert list(sets) == [
         *("example", "all negative", "a hundred times as large", "a thousandth"),
-        *("twice the batch", "half the size of images"),
+        *("another batch", "half the size of images"),
     ]
     assert (sets["all negative"][0] <= 0).all()
     assert torch.equal(sets["a hundred times as large"][0], image * 100)
-    assert sets["twice the batch"][0].shape == (4, 3, 9, 6)
+    assert sets["another batch"][0].shape == (5, 3, 9, 6)
     assert sets["half the size of images"][0].shape == (2, 3, 5, 3)
 
 
@@ -248,7 +248,7 @@ def test_sequences_and_their_masks_are_halved_together() -> None:
 
 def test_integers_have_no_magnitude() -> None:
     assert list(dict(further((torch.arange(4).view(2, 2),)))) == [
-        "twice the batch",
+        "another batch",
         "half the size of dim 1",
     ]
 

@@ -414,7 +414,7 @@ def test_fused_layers_compute_what_the_simple_ones_do() -> None:
     with torch.no_grad():
         fused = small(SEQUENCES)
     torch.testing.assert_close(fused, small(SEQUENCES).detach())
-    assert small.meta["fxprune"].verification.inputs[-1] == "twice the batch"
+    assert "another batch" in small.meta["fxprune"].verification.inputs
 
 
 def test_a_plain_call_that_differs_is_refuted_in_float64_too() -> None:
