@@ -158,10 +158,9 @@ class GraphComparison(Comparison):
             yield node, value
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
-        out = self.calls.result(values)
         for node, value in self._reference(values):
             if node.op == "output":
-                self.compare(node, value, out)
+                self.compare(node, value, self.calls.result(values))
 
     def compare(self, node: fx.Node, expected: Any, got: Any) -> None:
         """Compare the kept positions of all tensors of a node's value."""
@@ -185,8 +184,8 @@ class GraphComparison(Comparison):
     def _cancels(self, node: fx.Node, expected: torch.Tensor, got: torch.Tensor) -> bool:
         """Whether a difference is rounding of what cancels: `x - x.mean()`, summed, is nothing.
 
-        Such a value is no measure for itself. What it is made of is, in float64: the difference is
-        below `CANCELLED` times the largest number that the node takes.
+        Such a value is no measure for itself. What it is made of is, in float64: value and difference
+        are below `CANCELLED` times the largest number that the node takes.
         """
         if self.precision.dtype is not torch.float64 or not self._given:
             return False
@@ -197,7 +196,8 @@ class GraphComparison(Comparison):
             return False
         stepper = Stepper("the original", self.original, copies(self._given), self._mode())
         taken = [t for t in stepper.operands_of(node.name) if t.is_floating_point() and t.numel()]
-        return absolute <= CANCELLED * max((largest(t) for t in taken), default=0.0)
+        floor = CANCELLED * max((largest(t) for t in taken), default=0.0)
+        return absolute <= floor and largest(expected) <= floor
 
     def _with_groups(self, error: VerificationError, node: fx.Node) -> VerificationError:
         """The error, which also tells the groups that lose channels at the node."""

@@ -177,8 +177,9 @@ class _Check:
         done.check_interference(self.values)
         if self.claim.deps.decisions:
             done.leave_out("further inputs", "forward decides by values, and may decide otherwise")
-        elif len(self.precisions) == 1:
-            done.leave_out("further inputs", "the model takes more than 2 GiB in float64")
+        elif done.precision.dtype is not torch.float64:
+            why = "the model takes more than 2 GiB in float64, or does not run in it"
+            done.leave_out("further inputs", why)
         else:
             done.run_where_possible(further(self.values))
         result = self.with_gradients(done)
