@@ -184,8 +184,8 @@ class GraphComparison(Comparison):
     def _cancels(self, node: fx.Node, expected: torch.Tensor, got: torch.Tensor) -> bool:
         """Whether a difference is rounding of what cancels: `x - x.mean()`, summed, is nothing.
 
-        Such a value is no measure for itself. What it is made of is, in float64: value and difference
-        are below `CANCELLED` times the largest number that the node takes.
+        Such a value is no measure for itself. What it is made of is, in float64: value and
+        difference are below `CANCELLED` times the largest number that the node takes.
         """
         if self.precision.dtype is not torch.float64 or not self._given:
             return False
