@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from fxprune.comparison import Claim, Comparison
@@ -30,10 +29,8 @@ from fxprune.values import tensors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
     from torch import nn
 
-    from fxprune.labels import LabelAlgebra
     from fxprune.precision import Precision
     from fxprune.rounding import Key
 
@@ -157,16 +154,7 @@ class ModuleComparison(Comparison):
 
     def _refuse_other_couplings(self) -> None:
         """These inputs may take another path than the analysed one, where more is coupled."""
-        known = self.deps.trace.labels
-        ids = np.arange(len(known), dtype=np.int64)
-
-        def removed(labels: LabelAlgebra) -> NDArray[np.bool_]:
-            gone = np.zeros(len(ids), dtype=np.bool_)
-            for vector in labels.expand([ids]):
-                gone |= self.layout.is_removed(vector)
-            return gone
-
-        if (removed(known) != removed(self.labels)).any():
+        if self.couples_otherwise():
             raise VerificationError(
                 "on these inputs the original takes a path on which removed channels are coupled"
                 " to others",

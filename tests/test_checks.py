@@ -272,6 +272,21 @@ def test_a_number_that_fits_the_example_size_only_is_found() -> None:
         fxprune.verify(deps, small, plan, X)
 
 
+def test_sizes_at_which_other_channels_are_coupled_are_left_out() -> None:
+    class Folded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(5, 6), nn.Conv2d(6, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x).transpose(1, 2).reshape(-1, 6, 2, 2))
+
+    model, x = Folded().double().eval(), torch.randn(2, 4, 5, dtype=torch.float64)
+    proof = fxprune.shrink(model, {"first": [1, 2]}, x).meta["fxprune"].verification
+    why = "there the original couples removed channels to others"
+    assert proof.skipped["half the size of dim 1"] == why
+
+
 def test_an_original_that_is_not_finite_on_large_inputs_is_told() -> None:
     class Exponential(Network):
         def forward(self, x: Tensor) -> Tensor:
