@@ -106,6 +106,8 @@ IMAGES: dict[str, Any] = {
     "GroupNorm of one group": lambda: random(nn.GroupNorm(1, 8)),
     "GroupNorm without weights": lambda: nn.GroupNorm(2, 8, affine=False),
     "Softmax2d": nn.Softmax2d,
+    "LocalResponseNorm": lambda: nn.LocalResponseNorm(3, alpha=0.5),
+    "LocalResponseNorm of four": lambda: nn.LocalResponseNorm(4, alpha=2.0, beta=0.5, k=0.5),
 }
 
 

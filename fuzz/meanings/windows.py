@@ -45,6 +45,9 @@ def fold(x: Masked, output_size: Any, kernel_size: Any, **options: Any) -> Maske
 
 @written_out("local_response_norm")
 def local_response_norm(x: Masked, size: int, *_: Any, **__: Any) -> Masked:
-    """Neighbours count, so that all channels must be there."""
-    must_be_whole(x, 1, "local_response_norm")
-    return Masked(functional.local_response_norm(x.data, size, *_, **__), x.gone)
+    """Neighbours among the kept channels count."""
+    gone = per_channel(x).expand(x.gone.shape)[0].flatten(1)[:, 0]
+    kept = torch.nonzero(~gone)[:, 0]
+    data = torch.full_like(x.data, torch.nan)
+    data[:, kept] = functional.local_response_norm(x.data[:, kept], size, *_, **__)
+    return Masked(data, x.gone)

@@ -1,8 +1,9 @@
 """Statistics over the original's width: `norm="exact"`.
 
 Operators that look across a pruned axis are rewritten so that they compute what the original does
-with zeros at the removed positions. All of them treat positions alike, so the zeros may stand
-anywhere: they are padded to the end (of each group, for a group norm), and the outcome is cut.
+with zeros at the removed positions. Nearly all of them treat positions alike, so the zeros may
+stand anywhere: they are padded to the end (of each group, for a group norm), and the outcome is
+cut. A local response norm averages over neighbours, so zeros go to their places.
 A mean needs no zeros, but a factor; a root mean square norm takes it into its eps.
 """
 
@@ -13,6 +14,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import fx
 from torch.nn import functional as F
@@ -20,6 +22,8 @@ from torch.nn import functional as F
 from fxprune.passes.repair import Repair, operation
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fxprune.traces import TracedTensor
 
 Exact: TypeAlias = Callable[[Repair], None]
@@ -313,6 +317,34 @@ def _item(repair: Repair, value: fx.Node, number: int) -> fx.Node:
     return _call(repair, operator.getitem, value, number)
 
 
+def _at_places(repair: Repair) -> None:
+    """Operators whose neighbours count: zeros stand where positions were, and are taken out again.
+
+    A zero is padded to the end of each axis, and read wherever a position is gone.
+    """
+    node, traced = repair.node, repair.operand
+    x: Any = _x(repair)
+    whole = x
+    for dim, axis in enumerate(traced.axes):
+        kept = repair.layout.kept(axis)
+        if kept is not None:
+            order = np.full(axis.size, len(kept))
+            order[kept] = np.arange(len(kept))
+            whole = _padded(repair, whole, len(traced.shape), {dim: 1})
+            whole = _call(repair, operator.getitem, whole, _index(dim, order))
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: whole if n is x else n)
+    value: Any = _copy(repair, args, kwargs)
+    found = [(dim, repair.layout.kept(a)) for dim, a in enumerate(repair.outputs[0].axes)]
+    *others, last = [(dim, kept) for dim, kept in found if kept is not None]
+    for dim, kept in others:
+        value = _call(repair, operator.getitem, value, _index(dim, kept))
+    _become(repair, operator.getitem, value, _index(*last))
+
+
+def _index(dim: int, positions: NDArray[np.int64]) -> tuple[Any, ...]:
+    return (*[slice(None)] * dim, positions.tolist())
+
+
 def _norm(position: int) -> Exact:
     """A vector norm does not see zeros, unless its order is zero or negative."""
 
@@ -339,6 +371,9 @@ _EXACT: dict[str, Exact] = {
     **dict.fromkeys(("_safe_softmax", "softmin"), _softmax()),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Softmin"), _softmax()),
     "Softmax2d": _softmax(-3),
+    **dict.fromkeys(("LocalResponseNorm", "local_response_norm"), _at_places),
+    **dict.fromkeys(("AvgPool1d", "AvgPool2d", "AvgPool3d"), _at_places),
+    **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), _at_places),
     "layer_norm": _layer_norm,
     "native_layer_norm": _native_layer_norm,
     "LayerNorm": _layer_norm_module,

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 
 from fxprune.rules.call import Call
+from fxprune.rules.kept import Kept, sliced, spread
 from fxprune.rules.registry import rule, rule_by_name
 
 aten = torch.ops.aten
 
 _BY_RANK = {
     1: (
-        *(aten.avg_pool1d, aten.max_pool1d, aten.adaptive_avg_pool1d, aten.adaptive_max_pool1d),
+        *(aten.max_pool1d, aten.adaptive_avg_pool1d, aten.adaptive_max_pool1d),
         *(aten.max_pool1d_with_indices, aten.upsample_nearest1d, aten._upsample_nearest_exact1d),
         *(aten.upsample_linear1d, aten.reflection_pad1d, aten.replication_pad1d),
     ),
     2: (
-        *(aten.avg_pool2d, aten.max_pool2d, aten.max_pool2d_with_indices),
+        *(aten.max_pool2d, aten.max_pool2d_with_indices),
         *(aten._adaptive_avg_pool2d, aten.adaptive_avg_pool2d, aten.adaptive_max_pool2d),
         *(aten.fractional_max_pool2d, aten.max_unpool2d),
         *(aten.upsample_nearest2d, aten._upsample_nearest_exact2d, aten.upsample_bilinear2d),
@@ -26,7 +29,7 @@ _BY_RANK = {
         *(aten.reflection_pad2d, aten.replication_pad2d),
     ),
     3: (
-        *(aten.avg_pool3d, aten.max_pool3d, aten.max_pool3d_with_indices),
+        *(aten.max_pool3d, aten.max_pool3d_with_indices),
         *(aten._adaptive_avg_pool3d, aten.adaptive_avg_pool3d, aten.adaptive_max_pool3d),
         *(aten.fractional_max_pool3d, aten.max_unpool3d),
         *(aten.upsample_nearest3d, aten._upsample_nearest_exact3d, aten.upsample_trilinear3d),
@@ -65,6 +68,67 @@ def window2d(call: Call) -> None:
 def window3d(call: Call) -> None:
     """(..., C, D, H, W): D, H and W stay."""
     _window(call, 3)
+
+
+def _one_by_one(call: Call) -> dict[int, int]:
+    """The dims along which an average moves by one position, without padding; and its width."""
+    given = call.arg("kernel_size")
+    rank = call.arg("self").dim()
+    count = int(call.name[-2])
+
+    def each(value: Any) -> list[int]:
+        return [value] * count if isinstance(value, int) else list(value) * (count // len(value))
+
+    kernel, padding = each(given), each(call.arg("padding"))
+    stride = each(call.arg("stride") or given)
+    dims = zip(range(rank - count, rank), kernel, stride, padding, strict=True)
+    return {dim: width for dim, width, step, margin in dims if step == 1 and margin == 0}
+
+
+def _averaged(call: Call) -> Iterable[tuple[str, int]]:
+    return [("self", dim) for dim, width in _one_by_one(call).items() if width > 1]
+
+
+def _averaged_on_kept(call: Call, kept: Kept) -> object:
+    """An average of kept neighbours, at the place of the one in the middle."""
+    out, x, widths = sliced(call, kept), call.arg("self"), _one_by_one(call)
+    places = {}
+    shape = list(x.shape)
+    for dim, index in kept["self"].items():
+        before = widths[dim] // 2
+        after = widths[dim] - 1 - before
+        places[dim] = index[before : len(index) - after] - before
+        shape[dim] = x.shape[dim] - widths[dim] + 1
+    return spread(x.new_empty(shape), places, out)
+
+
+@rule(
+    aten.avg_pool1d,
+    aten.avg_pool2d,
+    aten.avg_pool3d,
+    normalizes=_averaged,
+    on_kept=_averaged_on_kept,
+)
+def average(call: Call) -> None:
+    """(..., C, places): an axis along which the average moves one by one may lose positions.
+
+    A local response norm averages over neighbouring channels so. The outcome stands at the position
+    in the middle; those at the ends, which never are, stay. All other places stay.
+    """
+    x, out = call.axes("self"), call.outputs()[0]
+    widths, spatial = _one_by_one(call), len(x) - int(call.name[-2])
+    result = list(x[:spatial])
+    for dim in range(spatial, len(x)):
+        axis, size = x[dim], out.shape[dim]
+        if dim not in widths:
+            call.pin([axis], f"{call.name} slides over this axis")
+            result.append(call.pinned(size))
+            continue
+        before = widths[dim] // 2
+        ends = [n for n in range(axis.size) if not before <= n < before + size]
+        call.pin([call.labels.take(axis, ends)], f"{call.name} starts or ends here")
+        result.append(call.labels.take(axis, slice(before, before + size)))
+    call.result(result)
 
 
 @rule(aten.unfold, aten.unfold_copy)

@@ -12,6 +12,9 @@ from tests.rules.samples.operands import NO_CHANNELS, unit, unknown, x
 aten = torch.ops.aten
 
 
+ENDS = "the ends stay, which a local response norm pads"
+
+
 def window(op: OpOverload, size: int, *args: object) -> Sample:
     """An operator that slides over all axes but the first two, of 6 positions each."""
     return Sample(op, (x(2, 3, *[6] * size), *args), 2 + 3)
@@ -62,6 +65,10 @@ WINDOWS = [
     *windows(1),
     *windows(2),
     *windows(3),
+    # An average that moves one by one, as in a local response norm: all but the ends may go.
+    Sample(aten.avg_pool1d.default, (x(2, 3, 6), [3], [1]), 2 + 3 + 4, pinned=ENDS),
+    Sample(aten.avg_pool2d.default, (x(2, 3, 7, 4), [4, 1], 1), 2 + 3 + 4 + 4, pinned=ENDS),
+    Sample(aten.avg_pool3d.default, (x(2, 7, 4, 4), [3, 2, 2], [1, 2, 2]), 2 + 5, pinned=ENDS),
     window(aten._adaptive_avg_pool2d.default, 2, [2, 2]),
     window(aten._adaptive_avg_pool3d.default, 3, [2, 2, 2]),
     *(
