@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -196,6 +198,24 @@ def test_a_result_exports() -> None:
     small, _ = both(model, x, [0, 5])
     program = torch.export.export(small, (x,))
     torch.testing.assert_close(program.module()(x), small(x))
+
+
+@pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "mean", "softmax", *IMAGES])
+def test_a_result_runs_in_onnx(name: str) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    is_image = name in IMAGES
+    model = (Spatial(IMAGES[name]()) if is_image else Middle(STEPS[name]())).eval()
+    x = torch.randn(2, 3, 6, 6) if is_image else X.float()
+    small, _ = both(model, x, [0, 3, 4, 7])
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter uses what torch deprecates
+        torch.onnx.export(small, (x,), dynamo=True, verbose=False).save(file)
+    session = runtime.InferenceSession(file.getvalue())
+    (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(out), small(x).detach(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_result_that_keeps_kept_statistics_is_refuted_as_exact() -> None:
