@@ -210,3 +210,19 @@ def test_an_axis_prints_its_ids(labels: LabelAlgebra) -> None:
     rows, columns = labels.fresh_axis(2), labels.fresh_axis(2)
     assert repr(labels.merge([rows, columns])) == "Axis(4: [1, 1, 2, 2] | [3, 4, 3, 4])"
     assert repr(labels.pinned_axis(2)) == "Axis(2: pinned)"
+
+
+def test_the_reason_for_a_pinned_position_comes_before_an_inherited_one(
+    labels: LabelAlgebra,
+) -> None:
+    joined = labels.concat([labels.pinned_axis(2, "an input"), labels.fresh_axis(2)])
+    labels.pin(joined.vectors[0][2:3], "a window")
+    assert labels.reason_of(joined) == "a window"
+
+
+def test_two_ways_to_cut_an_axis_meet_at_their_common_refinement(labels: LabelAlgebra) -> None:
+    by_six = labels.merge([labels.fresh_axis(6), labels.fresh_axis(4)])
+    by_two = labels.merge([labels.fresh_axis(2), labels.fresh_axis(12)])
+    labels.unify(by_six, by_two)
+    assert len(free_ids(labels, by_six)) == 2 + 3 + 4
+    assert sorted(vectors(labels, by_six)) == sorted(vectors(labels, by_two))
