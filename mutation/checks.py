@@ -15,7 +15,9 @@ Check = Callable[[], None]
 
 # Tests that belong to a file by what they test and not by their name.
 _TESTS = {
-    "labels": ("tests/labels",),
+    "labels": ("tests/labels", "tests/test_immutability.py"),
+    "rules": ("tests/test_immutability.py",),
+    "passes": ("tests/test_immutability.py",),
     "rules/call": ("tests/rules/test_call.py", "tests/rules/test_custom_rules.py"),
     "rules/registry": ("tests/rules/test_registry.py", "tests/rules/test_custom_rules.py"),
     "rules/detection": ("tests/rules/test_torchvision_ops.py",),

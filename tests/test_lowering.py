@@ -42,6 +42,32 @@ class Averaged(nn.Module):
         return self.head(mean_over_tokens(self.embed(x), self.mix))
 
 
+@fx.wrap
+def mixed_heads(parts: tuple[Tensor, Tensor], heads: int) -> Tensor:
+    """The first of two parts, and the second with its heads in reverse, summed over tokens."""
+    first, second = (p.reshape(p.shape[0], p.shape[1], heads, -1) for p in parts)
+    return (first * 2 + second.sum(1, keepdim=True).flip(2)).flatten(2)
+
+
+class MixedHeads(nn.Module):
+    """A hidden function gets both halves of a tensor as one argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(8, 24), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(mixed_heads(self.embed(x).chunk(2, dim=-1), 4))
+
+
+def test_a_function_may_take_what_is_in_a_tuple() -> None:
+    model, x = randomize(MixedHeads()).eval(), torch.randn(2, 5, 8)
+    small = fxprune.shrink(model, fxprune.plan(model, x, 0.5), x)
+    assert small.meta["fxprune"].verification.every_node
+    assert len(small.get_parameter("embed.weight")) < 24
+    assert mixed_heads not in {node.target for node in small.graph.nodes}
+
+
 @pytest.mark.parametrize("name", ["attention_modules", "attention_modules_decoder"])
 def test_a_lowered_model_keeps_its_state_dict_names_and_node_names(name: str) -> None:
     model, small, _ = shrunk(name)

@@ -227,3 +227,19 @@ def test_axes_that_are_too_long_for_labels_are_pinned_with_all_that_they_are_mad
     assert not labels.leaves(rest)
     assert labels.fresh_axis(101).vectors == labels.copies_axis(101).vectors == ()
     assert labels.take(labels.pinned_axis(1 << 60), slice(1, None, 2)).size == 1 << 59
+
+
+def test_the_reason_for_a_pinned_position_comes_before_an_inherited_one(
+    labels: LabelAlgebra,
+) -> None:
+    joined = labels.concat([labels.pinned_axis(2, "an input"), labels.fresh_axis(2)])
+    labels.pin(joined.vectors[0][2:3], "a window")
+    assert labels.reason_of(joined) == "a window"
+
+
+def test_two_ways_to_cut_an_axis_meet_at_their_common_refinement(labels: LabelAlgebra) -> None:
+    by_six = labels.merge([labels.fresh_axis(6), labels.fresh_axis(4)])
+    by_two = labels.merge([labels.fresh_axis(2), labels.fresh_axis(12)])
+    labels.unify(by_six, by_two)
+    assert len(free_ids(labels, by_six)) == 2 + 3 + 4
+    assert sorted(vectors(labels, by_six)) == sorted(vectors(labels, by_two))

@@ -137,6 +137,10 @@ SIZES: dict[str, Case] = {
         lambda m, x: x.reshape(x.size(0) * x.size(1), 1, x.size(2), x.size(3)).reshape(x.size()),
         conv(12),
     ),
+    "view by a product beside a rest": (
+        lambda m, x: x.view(x.size(0) * x.size(1), -1).relu().view(x.size(0), 12, -1),
+        conv1d(12),
+    ),
     "view that merges channels and rows": (
         lambda m, x: x.reshape(x.size(0), x.size(1) * x.size(2), x.size(3)).reshape(x.size()),
         conv(12),
@@ -165,6 +169,14 @@ SIZES: dict[str, Case] = {
     ),
     "repeat_interleave": (lambda m, x: x.repeat_interleave(2, 1), conv(24)),
 }
+
+
+def test_a_rest_stays_a_rest_if_a_literal_beside_it_shrinks_too() -> None:
+    def regrouped(m: Between, x: Tensor) -> Tensor:
+        rows = x.permute(0, 2, 3, 1).reshape(-1, 3)
+        return rows.relu().view(x.size(0), -1, 12)
+
+    assert_repaired(regrouped, linear(12), groups=True)
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -72,6 +72,7 @@ SCATTERING = [
     # What was expanded along the rows takes whole rows.
     Sample(aten.masked_scatter.default, (x(3, 4), unknown(torch.tensor([[True]] * 3)), x(5, 4)), 4),
     Sample(aten.masked_scatter.default, (x(3, 4), boolean(3, 4), x(5, 4)), 0),
+    Sample(aten.masked_scatter.default, (x(3, 4), unknown(torch.tensor([[True]] * 3)), x(5, 6)), 0),
     Sample(aten.masked_scatter.default, (x(3, 4), boolean(3, 4), x(12)), 0),
     Sample(aten.masked_scatter.default, (x(2, 3, 4), boolean(3, 1), x(9, 4)), 4),
 ]
