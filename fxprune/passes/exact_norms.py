@@ -38,10 +38,18 @@ def compensated(repair: Repair) -> bool:
     The node itself becomes the last operator of what takes its place, so that its name stays.
     """
     exact = _EXACT.get(operation(repair.node, repair.graph_module))
-    if exact is None:
+    if exact is None or _has_hooks(repair):
         return False
     exact(repair)
     return True
+
+
+def _has_hooks(repair: Repair) -> bool:
+    """Whether the node calls a module that does more than its forward."""
+    if repair.node.op != "call_module":
+        return False
+    module = repair.graph_module.get_submodule(str(repair.node.target))
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _call(repair: Repair, function: Any, *args: Any) -> fx.Node:
@@ -78,7 +86,10 @@ def _x(repair: Repair) -> fx.Node:
 def _lost(repair: Repair, dims: Iterable[int]) -> dict[int, int]:
     """How many positions the operand loses along each of some dims."""
     shape, now = repair.operand.shape, repair.layout.shape(repair.operand)
-    return {dim: shape[dim] - now[dim] for dim in dims if shape[dim] != now[dim]}
+    lost = {dim: shape[dim] - now[dim] for dim in dims if shape[dim] != now[dim]}
+    if not lost:
+        raise repair.fail("it looks across a pruned axis that is not one of its operand")
+    return lost
 
 
 def _padded(repair: Repair, x: fx.Node, rank: int, lost: Mapping[int, int]) -> fx.Node:
@@ -96,19 +107,20 @@ def _cut(repair: Repair, value: Any, traced: TracedTensor, lost: Mapping[int, in
     return torch.narrow, (value, last, 0, traced.shape[last] - lost[last])
 
 
-def _affine(repair: Repair, step: Step, weight: Any, bias: Any) -> Step:
-    """A step, followed by a product with a weight and the addition of a bias."""
-    if weight is not None:
-        step = torch.mul, (_call(repair, step[0], *step[1]), weight)
-    if bias is not None:
-        step = torch.add, (_call(repair, step[0], *step[1]), bias)
-    return step
+def _padded_state(repair: Repair, weight: Any, lost: Mapping[int, int], rank: int) -> Any:
+    """A weight over trailing dims, with zeros for what the operand lost there."""
+    if weight is None:
+        return None
+    spec = [n for dim in range(rank - 1, min(lost) - 1, -1) for n in (0, lost.get(dim, 0))]
+    return _call(repair, F.pad, weight, spec)
 
 
 def _reduced_dims(repair: Repair, position: int = 1) -> list[int]:
     rank = len(repair.operand.shape)
     dims = repair.argument(position, "dim", "axis")
-    if dims is None or dims in ([], ()):
+    if isinstance(dims, fx.Node):
+        dims = repair.layout.value(dims.name)
+    if dims is None or isinstance(dims, bool) or dims in ([], ()):  # `x.var(False)` is of all
         return list(range(rank))
     return [int(d) % rank for d in ([dims] if isinstance(dims, int) else dims)]
 
@@ -161,63 +173,72 @@ def _softmax(default: int | None = None) -> Exact:
 
 
 def _layer_norm(repair: Repair) -> None:
-    shape = list(repair.argument(1, "normalized_shape"))
+    shape = _sizes(repair, 1, "normalized_shape")
     weight, bias = (repair.argument(k, name) for k, name in ((2, "weight"), (3, "bias")))
-    step = _normalized(repair, shape, _layer_norm_of(repair.argument(4, "eps", default=1e-5)))
-    step = _affine(repair, step, weight, bias)
-    _become(repair, step[0], *step[1])
+    _normalize(repair, shape, weight, bias, repair.argument(4, "eps", default=1e-5))
 
 
 def _layer_norm_module(repair: Repair) -> None:
     module: Any = repair.graph_module.get_submodule(str(repair.node.target))
-    step = _normalized(repair, module.normalized_shape, _layer_norm_of(module.eps))
-    step = _affine(repair, step, _state(repair, "weight"), _state(repair, "bias"))
-    _become(repair, step[0], *step[1])
+    weight, bias = _state(repair, "weight"), _state(repair, "bias")
+    _normalize(repair, module.normalized_shape, weight, bias, module.eps)
 
 
-def _layer_norm_of(eps: float) -> Callable[[Repair, Any, list[Any]], fx.Node]:
-    def normalized(repair: Repair, x: Any, shape: list[Any]) -> fx.Node:
-        return _call(repair, F.layer_norm, x, shape, None, None, eps)
+def _normalize(repair: Repair, shape: Sequence[Any], weight: Any, bias: Any, eps: float) -> None:
+    whole = _Whole(repair, shape)
+    weight, bias = whole.state(weight), whole.state(bias)
+    norm = _call(repair, F.layer_norm, whole.x, whole.shape, weight, bias, eps)
+    _become(repair, *whole.cut(norm))
 
-    return normalized
+
+class _Whole:
+    """The operand of a norm over trailing dims, in the original's sizes.
+
+    Attributes:
+        x: the operand with zeros at the end.
+        shape: the sizes that are normalized over.
+    """
+
+    def __init__(self, repair: Repair, shape: Sequence[Any]) -> None:
+        sizes = repair.operand.shape
+        self.repair, self.rank = repair, len(sizes)
+        first = self.rank - len(shape)
+        self.lost = _lost(repair, range(first, self.rank))
+        self.shape = [
+            sizes[first + k] if first + k in self.lost else n for k, n in enumerate(shape)
+        ]
+        self.x = _padded(repair, _x(repair), self.rank, self.lost)
+
+    def state(self, weight: Any) -> Any:
+        """A weight that spans these sizes."""
+        return _padded_state(self.repair, weight, self.lost, self.rank)
+
+    def cut(self, value: Any) -> tuple[Any, ...]:
+        """The operator that takes the padding away again, and its arguments."""
+        function, arguments = _cut(self.repair, value, self.repair.operand, self.lost)
+        return function, *arguments
 
 
-def _normalized(
-    repair: Repair, shape: Sequence[Any], normalize: Callable[[Repair, Any, list[Any]], fx.Node]
-) -> Step:
-    """A norm over trailing dims of the original's sizes, without weights."""
-    traced = repair.operand
-    rank = len(traced.shape)
-    lost = _lost(repair, range(rank - len(shape), rank))
-    whole = [
-        traced.shape[rank - len(shape) + k] if rank - len(shape) + k in lost else size
-        for k, size in enumerate(shape)
-    ]
-    made = normalize(repair, _padded(repair, _x(repair), rank, lost), whole)
-    return _cut(repair, made, traced, lost)
+def _sizes(repair: Repair, position: int, name: str) -> list[Any]:
+    """A list of sizes among the arguments; those that the graph reads are the original's."""
+    given = repair.argument(position, name)
+    listed = repair.layout.value(given.name) if isinstance(given, fx.Node) else given
+    return [listed] if isinstance(listed, int) else list(listed)
 
 
 def _native_layer_norm(repair: Repair) -> None:
     """As a layer norm; mean and reciprocal deviation are outcomes, too."""
-    shape, weight, bias, eps = (repair.argument(k, n) for k, n in enumerate(_NATIVE, start=1))
-
-    def normalize(repair: Repair, x: Any, shape: list[Any]) -> fx.Node:
-        native = torch.ops.aten.native_layer_norm.default
-        saved.append(_call(repair, native, x, shape, None, None, eps))
-        return _item(repair, saved[0], 0)
-
-    saved: list[fx.Node] = []
-    step = _affine(repair, _normalized(repair, list(shape), normalize), weight, bias)
-    out = _call(repair, step[0], *step[1])
-    rest = [_item(repair, saved[0], k) for k in (1, 2)]
-    _become(repair, tuple, (out, *rest))
-
-
-_NATIVE = ("normalized_shape", "weight", "bias", "eps")
+    weight, bias, eps = (repair.argument(k, n) for k, n in ((2, "weight"), (3, "bias"), (4, "eps")))
+    whole = _Whole(repair, _sizes(repair, 1, "normalized_shape"))
+    weight, bias = whole.state(weight), whole.state(bias)
+    native = torch.ops.aten.native_layer_norm.default
+    saved = _call(repair, native, whole.x, whole.shape, weight, bias, eps)
+    out = _call(repair, *whole.cut(_item(repair, saved, 0)))
+    _become(repair, tuple, (out, *(_item(repair, saved, k) for k in (1, 2))))
 
 
 def _rms_norm(repair: Repair) -> None:
-    shape = list(repair.argument(1, "normalized_shape"))
+    shape = _sizes(repair, 1, "normalized_shape")
     _root_mean_square(repair, shape, repair.argument(2, "weight"), repair.argument(3, "eps"))
 
 
@@ -233,81 +254,76 @@ def _root_mean_square(repair: Repair, shape: Sequence[Any], weight: Any, eps: An
     factor stays beside the weight, whose gradient is the original's then. An eps that torch takes
     from the type of the input cannot be scaled; there zeros are padded.
     """
-    traced = repair.operand
     if eps is None:
-
-        def normalize(repair: Repair, x: Any, shape: list[Any]) -> fx.Node:
-            return _call(repair, F.rms_norm, x, shape, None, None)
-
-        step = _affine(repair, _normalized(repair, shape, normalize), weight, None)
-        _become(repair, step[0], *step[1])
+        whole = _Whole(repair, shape)
+        norm = _call(repair, F.rms_norm, whole.x, whole.shape, whole.state(weight))
+        _become(repair, *whole.cut(norm))
         return
-    rank = len(traced.shape)
-    lost = _lost(repair, range(rank - len(shape), rank))
-    ratio = math.prod(traced.shape[dim] / (traced.shape[dim] - n) for dim, n in lost.items())
+    sizes = repair.operand.shape
+    first = len(sizes) - len(shape)
+    lost = _lost(repair, range(first, len(sizes)))
+    ratio = math.prod(sizes[dim] / (sizes[dim] - n) for dim, n in lost.items())
     now = [
-        traced.shape[rank - len(shape) + k] - lost[rank - len(shape) + k]
-        if rank - len(shape) + k in lost
-        else size
-        for k, size in enumerate(shape)
+        sizes[first + k] - lost[first + k] if first + k in lost else n for k, n in enumerate(shape)
     ]
     norm = _call(repair, F.rms_norm, _x(repair), now, weight, eps * ratio)
     _become(repair, torch.mul, norm, math.sqrt(ratio))
 
 
 def _group_norm(repair: Repair) -> None:
+    groups = repair.argument(1, "num_groups")
     weight, bias = (repair.argument(k, name) for k, name in ((2, "weight"), (3, "bias")))
-    eps = repair.argument(4, "eps", default=1e-5)
-    _group_normalized(repair, repair.argument(1, "num_groups"), weight, bias, eps)
+    _normalize_groups(repair, groups, weight, bias, repair.argument(4, "eps", default=1e-5))
 
 
 def _group_norm_module(repair: Repair) -> None:
     module: Any = repair.graph_module.get_submodule(str(repair.node.target))
     weight, bias = _state(repair, "weight"), _state(repair, "bias")
-    _group_normalized(repair, module.num_groups, weight, bias, module.eps)
+    _normalize_groups(repair, module.num_groups, weight, bias, module.eps)
 
 
-def _group_normalized(repair: Repair, groups: int, weight: Any, bias: Any, eps: float) -> None:
-    def normalize(padded: fx.Node) -> fx.Node:
-        return _call(repair, F.group_norm, padded, groups, None, None, eps)
+def _normalize_groups(repair: Repair, groups: int, weight: Any, bias: Any, eps: float) -> None:
+    x, weight, bias = (
+        _whole_groups(repair, v, groups, d) for v, d in _operands(repair, weight, bias)
+    )
+    norm = _call(repair, F.group_norm, x, groups, weight, bias, eps)
+    _become(repair, *_kept_of_groups(repair, norm, groups))
 
-    step = _grouped(repair, groups, weight, bias, normalize)
-    _become(repair, step[0], *step[1])
+
+def _operands(repair: Repair, weight: Any, bias: Any) -> list[tuple[Any, int]]:
+    """What a group norm takes, each with its dim of channels."""
+    return [(_x(repair), 1), (weight, 0), (bias, 0)]
 
 
-def _grouped(
-    repair: Repair, groups: int, weight: Any, bias: Any, normalize: Callable[[fx.Node], fx.Node]
-) -> Step:
-    """(B, G c, ...) as (B, G, c, ...): zeros go to the end of each group, which loses as many."""
-    traced = repair.operand
-    rank = len(traced.shape)
-    lost = _lost(repair, [1])[1] // groups
-    left = traced.shape[1] // groups - lost
-    split = _call(repair, torch.unflatten, _x(repair), 1, (groups, left))
-    padded = _call(repair, torch.flatten, _padded(repair, split, rank + 1, {2: lost}), 1, 2)
-    apart = _call(repair, torch.unflatten, normalize(padded), 1, (groups, left + lost))
-    step: Step = torch.flatten, (_call(repair, torch.narrow, apart, 2, 0, left), 1, 2)
-    if rank > 2:
-        shape = (-1, *[1] * (rank - 2))
-        weight, bias = (
-            None if w is None else _call(repair, torch.reshape, w, shape) for w in (weight, bias)
-        )
-    return _affine(repair, step, weight, bias)
+def _whole_groups(repair: Repair, value: Any, groups: int, dim: int) -> Any:
+    """Channels (G c) as (G, c), with zeros at the end of each group, which all lose as many."""
+    if value is None:
+        return None
+    total, lost = repair.operand.shape[1], _lost(repair, [1])[1]
+    after = len(repair.operand.shape) - 2 if dim else 0
+    apart = _call(repair, torch.unflatten, value, dim, (groups, (total - lost) // groups))
+    padded = _call(repair, F.pad, apart, [0, 0] * after + [0, lost // groups])
+    return _call(repair, torch.flatten, padded, dim, dim + 1)
+
+
+def _kept_of_groups(repair: Repair, value: fx.Node, groups: int) -> tuple[Any, ...]:
+    """The operator that takes the zeros out again, and its arguments."""
+    total, lost = repair.operand.shape[1], _lost(repair, [1])[1]
+    apart = _call(repair, torch.unflatten, value, 1, (groups, total // groups))
+    kept = _call(repair, torch.narrow, apart, 2, 0, (total - lost) // groups)
+    return torch.flatten, kept, 1, 2
 
 
 def _native_group_norm(repair: Repair) -> None:
     """As a group norm; means and reciprocal deviations are outcomes, too."""
     weight, bias, batch, _, inner, groups, eps = (repair.argument(k, n) for k, n in _NATIVE_GROUP)
-
-    def normalize(padded: fx.Node) -> fx.Node:
-        native, size = torch.ops.aten.native_group_norm.default, repair.operand.shape[1]
-        saved.append(_call(repair, native, padded, None, None, batch, size, inner, groups, eps))
-        return _item(repair, saved[0], 0)
-
-    saved: list[fx.Node] = []
-    step = _grouped(repair, groups, weight, bias, normalize)
-    out = _call(repair, step[0], *step[1])
-    _become(repair, tuple, (out, *(_item(repair, saved[0], k) for k in (1, 2))))
+    x, weight, bias = (
+        _whole_groups(repair, v, groups, d) for v, d in _operands(repair, weight, bias)
+    )
+    native, size = torch.ops.aten.native_group_norm.default, repair.operand.shape[1]
+    saved = _call(repair, native, x, weight, bias, batch, size, inner, groups, eps)
+    out = _call(repair, *_kept_of_groups(repair, _item(repair, saved, 0), groups))
+    _become(repair, tuple, (out, *(_item(repair, saved, k) for k in (1, 2))))
 
 
 _NATIVE_GROUP = tuple(enumerate(("weight", "bias", "N", "C", "HxW", "group", "eps"), start=1))
