@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Compared: TypeAlias = Literal["every node", "every module", "outputs"]
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
 _STORED = 100
-"""How often a number that is rounded when it is stored counts, where constants are folded."""
+"""How often the rounding of a bias to float32 counts, where constants are folded into it."""
 _DEFECT = (
     "if this model was shrunk from exactly this original (the same weights), it is a defect of"
     " fxprune or of a custom rule: please report it"
@@ -154,9 +154,9 @@ class Comparison:
         self.labels: LabelAlgebra = claim.deps.trace.labels.copy()
         self.precision = precision
         tolerance = _TOLERANCE.get(narrowest, 1e-3)
-        if claim.meaning.constants == "fold":  # what is added to a bias is rounded to its type
-            stored = [t.dtype for t in claim.deps.state.values() if t.is_floating_point()]
-            tolerance = max([tolerance, *(_STORED * torch.finfo(d).eps for d in stored)])
+        stored = {tensor.dtype for tensor in claim.deps.state.values()}
+        if claim.meaning.constants == "fold" and torch.float32 in stored:
+            tolerance = max(tolerance, _STORED * torch.finfo(torch.float32).eps)
         self.result = Verification(
             compared=compared,
             tolerance=tolerance,

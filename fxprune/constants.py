@@ -9,6 +9,7 @@ everywhere.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,11 @@ from torch import fx, nn
 
 from fxprune.errors import Location, RewriteError
 from fxprune.folding import FoldedMode, Product, is_state
+from fxprune.input_sets import other_sizes
 from fxprune.module_trees import eval_clone, named_state
 from fxprune.precision import Precision
 from fxprune.reference import put_state, relabel
-from fxprune.rules import axes_of, locate, put_value, value_of
+from fxprune.rules import axes_of, locate, put_value, value_of, written
 from fxprune.stepping import OriginalFailsError, Stepper
 from fxprune.traces import STATE_NAME
 from fxprune.values import mapped, tensors
@@ -57,7 +59,17 @@ _HANDS_ON = frozenset(
         *("avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
         *("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "native_dropout"),
         *("upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "native_layer_norm"),
-        *("native_group_norm", "_softmax", "_log_softmax", "prelu", "_to_copy", "glu", "im2col"),
+        *(
+            "native_group_norm",
+            "_softmax",
+            "_log_softmax",
+            "_prelu_kernel",
+            "_to_copy",
+            "glu",
+            "im2col",
+        ),
+        *("hardswish", "hardsigmoid", "hardtanh", "softplus", "log_sigmoid_forward", "leaky_relu"),
+        *("elu", "silu", "mish", "gelu", "relu", "rrelu_with_noise", "celu", "selu"),
         *("channel_shuffle", "native_channel_shuffle", "pixel_unshuffle", "unfold", "_unsafe_view"),
     }
 )
@@ -75,8 +87,13 @@ class _Reader:
 
     name: str
     shares: list[torch.Tensor] = field(default_factory=list)
+    channels: tuple[str, ...] = ()
     where: Location | str = ""
     uses: int = 0
+
+    def refusal(self, why: str) -> RewriteError:
+        """That the bias cannot take it up."""
+        return _Refusal(self.channels, self.where, why).error(0)
 
 
 @dataclass(frozen=True)
@@ -84,7 +101,7 @@ class _Refusal:
     """Why constants cannot be folded at a place."""
 
     channels: tuple[str, ...]
-    where: Location
+    where: Location | str
     why: str
 
     def error(self, more: int) -> RewriteError:
@@ -107,10 +124,12 @@ class ConstantMode(FoldedMode):
 
         super().__init__(labels, removed, precision.widening(), claim.meaning.norm)
         self.claim = claim
+        self.precision = precision
         self.node: fx.Node | None = None
         self.readers: dict[str, _Reader] = {}
         self.refusals: list[_Refusal] = []
         self.touched: dict[str, int] = {}
+        self.unknown: list[torch.UntypedStorage] = []
 
     def run(self, call: Call, rule: Rule) -> Any:
         """Run an operator on what is known."""
@@ -129,17 +148,26 @@ class ConstantMode(FoldedMode):
     def forget(self, call: Call, rule: Rule, out: Any) -> Any:
         """Make NaN of all that may depend on what is not known."""
         operands = call.tensors()
-        blind = any(not _is_float(t) and value_of(t) is None for t in operands)
+        changed = any(is_state(t) for t in written(call.op, call.args, call.kwargs))
+        blind = changed or any(self.is_unknown(t) for t in operands)
         has_nan = any(_is_float(t) and bool(t.isnan().any()) for t in operands)
         if not (blind or has_nan):
             return out
         hides = blind or (Product.of(call) is None and not _hands_on(call))
         for tensor in tensors(out):
             if not _is_float(tensor):
+                self.unknown.append(tensor.untyped_storage())
                 put_value(tensor, None)
             elif hides:
                 tensor.fill_(torch.nan)
         return out
+
+    def is_unknown(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor of integers depends on the inputs, be it by what was written into it."""
+        if _is_float(tensor):
+            return False
+        memory = tensor.untyped_storage()._cdata
+        return value_of(tensor) is None or any(memory == s._cdata for s in self.unknown)
 
     # -- products ---------------------------------------------------------------------------
 
@@ -183,6 +211,9 @@ class ConstantMode(FoldedMode):
                 self.refuse(call, product.x, dim, unknown, _UNKNOWN)
                 return
         reader.shares.append(self.share(call, product, alone, weight))
+        flat = alone.index_select(dim, index).movedim(dim, 0).reshape(len(index), -1)
+        told = self.channels(call, product.x, dim, index[(flat != 0).any(1)])
+        reader.channels = tuple(dict.fromkeys((*reader.channels, *told)))
         if self.is_uneven(call, product, alone, weight):
             values = alone.index_select(dim, index).movedim(dim, 0).reshape(len(index), -1)
             nonzero = index[(values != 0).any(1)]
@@ -215,6 +246,8 @@ class ConstantMode(FoldedMode):
             module = self.claim.deps.graph_module.get_submodule(str(self.node.target))
         if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
             name = f"{self.node.target}.bias"
+        if name is not None:
+            name = self.claim.deps.trace.tied.get(name, name)
         key = name or f"node {self.node.name} {len(self.readers)}"
         return self.readers.setdefault(key, _Reader(name or "", where=locate(self.node)))
 
@@ -222,12 +255,16 @@ class ConstantMode(FoldedMode):
 
     def refuse_others(self, call: Call, rule: Rule) -> None:
         """A sum over removed channels that is no product with a weight has no bias."""
-        across = rule.normalizes(call) if self.norm == "exact" else ()
+        across = [
+            (name, dim)
+            for name, dim in rule.normalizes(call)
+            if self.norm == "exact" or is_state(call.arg(name))
+        ]
         zero: list[bool] = []
         refused = []
         for name, dim in (*rule.sums(call), *across):
             gone = self.gone(call, name, dim)
-            if gone is None or is_state(call.arg(name)):
+            if gone is None:
                 continue
             index = torch.from_numpy(np.flatnonzero(gone))
             taken = call.arg(name).index_select(dim, index)
@@ -246,9 +283,13 @@ class ConstantMode(FoldedMode):
     def refuse(self, call: Call, name: str, dim: int, index: torch.Tensor, why: str) -> None:
         """Note that constants at positions of an operand cannot be folded."""
         assert self.node is not None
-        axis = call.axes(name)[dim]
-        channels = _channels(self.claim, self.labels.leaves(axis), index.tolist())
+        channels = self.channels(call, name, dim, index)
         self.refusals.append(_Refusal(channels, locate(self.node, call.op), why))
+
+    def channels(self, call: Call, name: str, dim: int, index: torch.Tensor) -> tuple[str, ...]:
+        """Positions of an operand as channels of groups."""
+        axis = call.axes(name)[dim]
+        return _channels(self.claim, self.labels.leaves(axis), index.tolist())
 
 
 def _is_float(tensor: torch.Tensor) -> bool:
@@ -297,7 +338,7 @@ def _partner_is_zero(call: Call, gone: Any) -> bool:
 def _channels(claim: Claim, vectors: Iterable[Any], positions: Sequence[int]) -> tuple[str, ...]:
     """Removed positions of an axis as channels of groups: `conv1 [3, 5]`."""
     found: dict[str, set[int]] = {}
-    ids = np.array(sorted({int(vector[p]) for vector in vectors for p in positions}))
+    ids = np.unique([int(vector[p]) for vector in vectors for p in positions]).astype(np.int64)
     for group in claim.deps.groups:
         channels = np.flatnonzero(np.isin(group.ids, ids[claim.layout.is_removed(ids)]))
         if channels.size and group.pinned is None:
@@ -320,18 +361,46 @@ def fold_constants(claim: Claim, small: nn.Module, values: Sequence[Any]) -> Non
     Raises:
         RewriteError: constants of some channels cannot be folded; names the first ones, and why.
     """
-    if claim.deps.decisions:
-        raise RewriteError(
-            "constants cannot be folded",
-            why="forward decides by values, so that what is constant on one path may not be on all",
-            hint='pass constants="drop"',
-        )
+    _refuse_what_is_not_known(claim, values)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         mode = _run_on_unknown(claim, values)
         if mode.refusals:
             raise mode.refusals[0].error(len(mode.refusals) - 1)
+        _refuse_sizes(claim, values, mode)
         for reader in mode.readers.values():
             _take_up(claim, small, reader, mode.touched.get(reader.name, 0))
+
+
+def _refuse_what_is_not_known(claim: Claim, values: Sequence[Any]) -> None:
+    """Numbers have no NaN, complex ones no order, and a recording knows one path only."""
+    why = ""
+    if claim.deps.decisions:
+        why = "forward decides by values, so that what is constant on one path may not be on all"
+    elif any(t.is_complex() for t in (*claim.deps.state.values(), *tensors(list(values)))):
+        why = "the model computes with complex numbers"
+    nodes = [n for n in claim.deps.graph_module.graph.nodes if n.op == "placeholder"]
+    for node, value in zip(nodes, values, strict=True):
+        is_used = any(user.target is not operator.eq for user in node.users)
+        if isinstance(value, (bool, int, float)) and is_used:
+            why = f"the graph computes with the number {node.target}, which may be another one"
+    if why:
+        raise RewriteError("constants cannot be folded", why=why, hint='pass constants="drop"')
+
+
+def _refuse_sizes(claim: Claim, values: Sequence[Any], mode: ConstantMode) -> None:
+    """A constant that is another one for inputs of another size is none."""
+    for others in other_sizes(tuple(values)):
+        try:
+            again = _run_in(claim, others, mode.precision)
+        except OriginalFailsError:
+            continue
+        for key, reader in mode.readers.items():
+            shares = again.readers[key].shares if key in again.readers else []
+            same = len(shares) == len(reader.shares) and not again.refusals
+            pairs = zip(shares, reader.shares, strict=False)
+            if not same or not all(torch.allclose(a, b, rtol=_SAME, atol=_SAME) for a, b in pairs):
+                why = "the constant is another one for inputs of another size"
+                raise reader.refusal(why)
 
 
 def _run_on_unknown(claim: Claim, values: Sequence[Any]) -> ConstantMode:
@@ -369,43 +438,50 @@ def _unknown(value: torch.Tensor) -> torch.Tensor:
 
 def _take_up(claim: Claim, small: nn.Module, reader: _Reader, touched: int) -> None:
     """Put the share of constants into a bias."""
-    share = reader.shares[0] if reader.shares else torch.zeros(1)
     if not any(bool(other.any()) for other in reader.shares):
         return
-
-    def refusal(why: str) -> RewriteError:
-        return RewriteError(
-            "constants of removed channels cannot be folded",
-            where=reader.where,
-            why=why,
-            hint='pass constants="drop", or ignore the groups that reach it',
-        )
-
+    share = reader.shares[0]
     if not reader.name:
-        raise refusal("the product that reads them adds no parameter that could take them up")
+        raise reader.refusal(
+            "the product that reads them adds no parameter that could take them up"
+        )
     if any(not torch.equal(share, other) for other in reader.shares):
-        raise refusal(f"{reader.name} is added at several places, where constants differ")
-    if touched not in (0, reader.uses):
-        raise refusal(f"{reader.name} is read by other operators, too")
+        raise reader.refusal(f"{reader.name} is added at several places, where constants differ")
     path, _, attribute = reader.name.rpartition(".")
-    owner = small.get_submodule(path)
-    weight = getattr(owner, "weight", None)
-    axes = claim.deps.trace.axes
-    if reader.name in axes:
-        bias = getattr(owner, attribute)
-        axis = axes[reader.name][0]
-    elif isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
-        axis = axes[f"{path}.weight"][1 if getattr(owner, "transposed", False) else 0]
-        bias = None
-    else:
-        raise refusal(f"the operator was rewritten, and {path} has no bias")
+    owner: Any = small.get_submodule(path)
+    bias = getattr(owner, attribute, None)
+    axis = _axis_of_new(claim, owner, path, reader) if bias is None else None
+    if axis is None:
+        axis = _axis_of(claim, reader, touched)
     if axis.size != len(share):
-        raise refusal(f"{reader.name} is not one number for each channel")
+        raise reader.refusal(f"{reader.name} is not one number for each channel")
     kept = claim.layout.kept(axis)
     share = share if kept is None else share[torch.from_numpy(kept)]
+    like = owner.weight if bias is None else bias
+    if like.dtype not in (torch.float32, torch.float64):
+        raise reader.refusal(
+            f"a bias of type {like.dtype} would round too much: fold in float32 first"
+        )
     if bias is not None:
         bias.data.add_(share.to(bias))
-        return
-    assert isinstance(weight, torch.Tensor)
-    new = nn.Parameter(share.to(weight), requires_grad=weight.requires_grad)
-    owner.register_parameter(attribute, new)
+    else:
+        new = nn.Parameter(share.to(like), requires_grad=like.requires_grad)
+        owner.register_parameter(attribute, new)
+
+
+def _axis_of_new(claim: Claim, owner: nn.Module, path: str, reader: _Reader) -> Axis:
+    """The channels of a bias that a layer gets."""
+    axes, weight = claim.deps.trace.axes, f"{path}.weight"
+    if weight not in axes or not isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
+        raise reader.refusal(f"{path} has no bias, and its weight is computed or was rewritten")
+    return axes[weight][1 if getattr(owner, "transposed", False) else 0]
+
+
+def _axis_of(claim: Claim, reader: _Reader, touched: int) -> Axis:
+    """The channels of a bias that there is, if nothing else reads it."""
+    axes = claim.deps.trace.axes
+    if reader.name not in axes:
+        raise reader.refusal(f"{reader.name} is computed")
+    if touched != reader.uses:
+        raise reader.refusal(f"{reader.name} is read by other operators, too")
+    return axes[reader.name][0]

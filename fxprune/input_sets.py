@@ -13,6 +13,7 @@ from fxprune.values import mapped, tensors
 Inputs: TypeAlias = tuple[Any, ...]
 """A value for each placeholder."""
 _LARGE, _TINY = 100.0, 0.001
+_SMALL = 16
 
 
 def given(values: Inputs) -> dict[str, Inputs]:
@@ -40,6 +41,27 @@ def another_batch(values: Inputs) -> Inputs | None:
         return None
     other: Inputs = mapped(lambda t: torch.cat([t, t, t[:1]]) if t.dim() else t, values)
     return other
+
+
+def other_sizes(values: Inputs) -> Iterator[Inputs]:
+    """Inputs of other sizes: one size after another is replaced wherever it occurs, then the batch.
+
+    Up to 16, n becomes 2 n + 1; more is halved.
+    """
+    found = tensors(list(values))
+    for size in sorted({n for tensor in found for n in tensor.shape if n > 1}):
+        yield mapped(partial(_resized, size=size), values)
+    if (other := another_batch(values)) is not None:
+        yield other
+
+
+def _resized(tensor: torch.Tensor, size: int) -> torch.Tensor:
+    for dim in range(tensor.dim()):
+        if tensor.shape[dim] == size and size > _SMALL:
+            tensor = tensor.narrow(dim, 0, (size + 1) // 2)
+        elif tensor.shape[dim] == size:
+            tensor = torch.cat([tensor, tensor, tensor.narrow(dim, 0, 1)], dim)
+    return tensor.contiguous()
 
 
 def halves(values: Inputs) -> Iterator[tuple[str, Inputs]]:
