@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +27,7 @@ from fxprune.modes import mode_of
 from fxprune.module_runs import tensor_at
 from fxprune.module_trees import clone_tree, named_state
 from fxprune.real_calls import copies
-from fxprune.reference import QuietMode, put_state
+from fxprune.reference import QuietMode, put_state, run_quietly
 from fxprune.rounding import CAP, FACTOR, RUNS
 from fxprune.rules import Call, lookup
 from fxprune.stepping import OriginalFailsError, ResultFailsError
@@ -95,7 +96,13 @@ class _Masked(fx.Interpreter):
 
 
 def check_gradients(
-    claim: Claim, small: nn.Module, precision: Precision, values: Inputs, tolerance: float
+    claim: Claim,
+    small: nn.Module,
+    precision: Precision,
+    values: Inputs,
+    tolerance: float,
+    *,
+    known_parts: bool = True,
 ) -> tuple[int, float]:
     """Compare the gradients of kept positions, in training mode where that is possible.
 
@@ -108,6 +115,8 @@ def check_gradients(
         values: one for each placeholder.
         tolerance: the difference that is rounding, relative to the largest gradient of all: one
             that is zero but for rounding is no measure for itself.
+        known_parts: whether all parameters have the names of the original's; if not, those that
+            have are compared.
 
     Returns:
         How many parameters were compared, and the largest difference.
@@ -117,7 +126,7 @@ def check_gradients(
         OriginalFailsError: the original cannot be differentiated on these inputs.
         ResultFailsError: the shrunk model cannot, although the original can.
     """
-    check = _Check(claim, small, precision, tolerance)
+    check = _GradientCheck(claim, small, precision, tolerance, known_parts)
     given = claim.deps.captured_by in ("export", "record") or claim.meaning.constants == "fold"
     if not given:
         try:
@@ -127,27 +136,30 @@ def check_gradients(
     return check(values, training=False)
 
 
-class _Check:
-    def __init__(
-        self, claim: Claim, small: nn.Module, precision: Precision, tolerance: float
-    ) -> None:
-        self.claim = claim
-        self.small = small
-        self.precision = precision
-        self.tolerance = tolerance
+@dataclass(frozen=True)
+class _GradientCheck:
+    """Both models, and how precisely their gradients are compared."""
+
+    claim: Claim
+    small: nn.Module
+    precision: Precision
+    tolerance: float
+    known_parts: bool
 
     def __call__(self, values: Inputs, *, training: bool) -> tuple[int, float]:
         """Compare the gradients of both models in one mode."""
+        self.refuse_gradients_of_its_own(values, training)
         expected = self.expected(values, training, self.precision)
-        got = self.got(values, training)
+        got = self.got(self.small, values, training)
         scale = max((float(g.abs().max()) for g in expected.values() if g.numel()), default=0.0)
         if not math.isfinite(scale):
             raise UnprovableError("gradients of the original are not finite")
-        worst = 0.0
+        count, worst = 0, 0.0
         for name, gradient in expected.items():
-            if name not in got:
+            if name not in got and not self.known_parts:
                 continue
-            error = _distance(gradient, got[name], scale)
+            count += 1
+            error = _distance(gradient, got.get(name, torch.zeros_like(gradient)), scale)
             if error > self.tolerance and not self.explains(values, training, name, error, scale):
                 raise VerificationError(
                     f"the gradient of {name} differs from the original's by {error:.2e} of the"
@@ -156,7 +168,23 @@ class _Check:
                     hint="train the original, and shrink it afterwards; and please report this",
                 )
             worst = max(worst, error)
-        return len(expected.keys() & got.keys()), worst
+        return count, worst
+
+    def refuse_gradients_of_its_own(self, values: Inputs, training: bool) -> None:
+        """The operators of the original are no reference where forward hides them from autograd.
+
+        `no_grad` and functions with a backward of their own leave no trace in a graph.
+        """
+        traced = self.expected(values, training, self.precision, masked=False)
+        try:
+            own = self.got(self.claim.deps.model, values, training)
+        except ResultFailsError as error:
+            raise OriginalFailsError(error.what) from error
+        scale = max((float(g.abs().max()) for g in traced.values() if g.numel()), default=0.0)
+        for name, gradient in traced.items():
+            called = own.get(name, torch.zeros_like(gradient))
+            if not _distance(gradient, called, scale) <= CAP:
+                raise UnprovableError("forward has gradients of its own, which no graph keeps")
 
     def explains(
         self, values: Inputs, training: bool, name: str, error: float, scale: float
@@ -171,10 +199,12 @@ class _Check:
 
     # -- the original -----------------------------------------------------------------------
 
-    def expected(self, values: Inputs, training: bool, precision: Precision) -> Gradients:
-        """The gradients of kept positions of the masked original."""
+    def expected(
+        self, values: Inputs, training: bool, precision: Precision, *, masked: bool = True
+    ) -> Gradients:
+        """The gradients of kept positions of the masked original, or all without masks."""
         try:
-            return self._expected(mapped(precision.cast, values), training, precision)
+            return self._expected(mapped(precision.cast, values), training, precision, masked)
         except (OriginalFailsError, VerificationError):
             raise
         except Exception as error:
@@ -183,7 +213,9 @@ class _Check:
                 why=type(error).__name__,
             ) from error
 
-    def _expected(self, values: Inputs, training: bool, precision: Precision) -> Gradients:
+    def _expected(
+        self, values: Inputs, training: bool, precision: Precision, masked: bool
+    ) -> Gradients:
         deps, layout = self.claim.deps, self.claim.layout
         original = _in_mode(clone_tree(deps.graph_module, precision.cast), training)
         put_state(named_state(original), deps.trace)
@@ -195,10 +227,10 @@ class _Check:
         put_state(state, deps.trace)
         mode = mode_of(self.claim.meaning, labels, lambda a: layout.removed_positions(a, labels))
         with torch.enable_grad():
-            masked = _Masked(graph, mode.run_operator)
-            outputs = masked.run(*state.values(), *flat[len(names) :])
+            runner = _Masked(graph, mode.run_operator if masked else run_quietly)
+            outputs = runner.run(*state.values(), *flat[len(names) :])
         found = _gradients(tensors(outputs), leaves)
-        return {name: self._kept(name, gradient) for name, gradient in found.items()}
+        return {n: self._kept(n, gradient) for n, gradient in found.items()} if masked else found
 
     def _kept(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
         """The kept positions of a gradient."""
@@ -211,9 +243,9 @@ class _Check:
 
     # -- the result -------------------------------------------------------------------------
 
-    def got(self, values: Inputs, training: bool) -> Gradients:
-        """The gradients of the shrunk model."""
-        small = _in_mode(clone_tree(self.small, self.precision.cast), training)
+    def got(self, model: nn.Module, values: Inputs, training: bool) -> Gradients:
+        """The gradients of a real call of a model, the shrunk one or the user's."""
+        small = _in_mode(clone_tree(model, self.precision.cast), training)
         given = mapped(self.precision.cast, values)
         args, kwargs = self._arguments(small, given)
         try:

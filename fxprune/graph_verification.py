@@ -17,11 +17,11 @@ from fxprune.groups import traced_tensors
 from fxprune.interference import PoisonMode
 from fxprune.modes import mode_of
 from fxprune.module_trees import eval_clone, named_state
-from fxprune.real_calls import RealCalls, as_captured, copies, with_own_buffers
+from fxprune.real_calls import MODEL, RealCalls, as_captured, copies, with_own_buffers
 from fxprune.reference import QuietMode, put_state, relabel
 from fxprune.rounding import CANCELLED, Key, Rounding
 from fxprune.rules import axes_of, locate
-from fxprune.stepping import RESULT, Stepper
+from fxprune.stepping import RESULT, OriginalFailsError, Stepper
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
@@ -94,6 +94,20 @@ class GraphComparison(Comparison):
         for name, stepped, called in self.calls.pairs(self.cast(values)):
             self.rounding = Rounding(partial(self._stepped_again, values, name))
             self._compare_call(stepped, called, name)
+
+    def check_types(self, values: tuple[Any, ...]) -> None:
+        """Call the shrunk model in its own types; what it returns has the types of the original."""
+        try:
+            expected = tensors(self.calls.stepped(MODEL, self.cast(values)))
+        except OriginalFailsError:
+            return
+        got = tensors(self.calls.result(self.cast(values)))
+        types = [[tensor.dtype for tensor in outputs] for outputs in (expected, got)]
+        if types[0] != types[1]:
+            raise VerificationError(
+                f"the shrunk model returns tensors of types {types[1]} instead of {types[0]}",
+                hint=self.remedy,
+            )
 
     def _stepped_again(
         self, values: Any, name: str, seed: int | None

@@ -16,9 +16,9 @@ _LARGE, _TINY = 100.0, 0.001
 _SMALL = 16
 
 
-def given(values: Inputs) -> dict[str, Inputs]:
-    """The example, and the same with all numbers negative (integers stay)."""
-    return {"example": values, "all negative": mapped(_float(lambda t: -t.abs()), values)}
+def negative(values: Inputs) -> Inputs:
+    """The same with all numbers negative; integers stay."""
+    return tuple(mapped(_float(lambda t: -t.abs()), values))
 
 
 def further(values: Inputs) -> Iterator[tuple[str, Inputs]]:

@@ -17,7 +17,7 @@ from fxprune.comparison import Claim, UnprovableError, Verification
 from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
 from fxprune.gradient_verification import check_gradients
 from fxprune.graph_verification import GraphComparison, has_same_nodes
-from fxprune.input_sets import Inputs, further, given
+from fxprune.input_sets import Inputs, further, negative
 from fxprune.inputs import bind, materialize
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.module_verification import ModuleComparison
@@ -158,11 +158,12 @@ class _Check:
         try:
             poisoned.run_on({"example": self.values})
             done: GraphComparison | ModuleComparison = poisoned
-        except VerificationError:  # find out which of the two it is
+        except (VerificationError, OriginalFailsError):  # a difference, a leak, or no NaN taken
             done = self.kind(self.claim, self.small, own, self.known_parts)
             done.run_on({"example": self.values})
             done.check_interference(self.values)
-        return replace(done.result, shapes=shapes, undisturbed=done.result.nodes)
+        undisturbed = done.result.undisturbed if done is not poisoned else done.result.nodes
+        return replace(done.result, shapes=shapes, undisturbed=undisturbed)
 
     def full(self) -> Verification:
         """All checks, in the most exact precision that the models run in."""
@@ -174,6 +175,8 @@ class _Check:
         else:
             rest = self.precisions[self.precisions.index(done.precision) :]
             _most_exact(partial(self.called, done), rest, involves_calls=True)
+            own = self.precisions[-1]
+            GraphComparison(self.claim, self.small, own, self.known_parts).check_types(self.values)
         done.check_interference(self.values)
         if self.claim.deps.decisions:
             done.leave_out("further inputs", "forward decides by values, and may decide otherwise")
@@ -194,12 +197,21 @@ class _Check:
             why = "the model is too large, or does not run in float64"
         elif deps.decisions:
             why = "forward decides by values"
+        elif self.claim.meaning.constants == "fold":
+            why = "what is folded into a bias has no gradient"
         if not why:
             try:
                 count, worst = check_gradients(
-                    self.claim, self.small, done.precision, self.values, result.tolerance
+                    self.claim,
+                    self.small,
+                    done.precision,
+                    self.values,
+                    result.tolerance,
+                    known_parts=self.known_parts,
                 )
-                return replace(result, gradients=count, gradient_error=worst)
+                if count:
+                    return replace(result, gradients=count, gradient_error=worst)
+                why = "no output has a gradient by a parameter"
             except (OriginalFailsError, UnprovableError) as error:
                 why = error.what
         done.leave_out("gradients", why)
@@ -235,7 +247,8 @@ class _Check:
     def compared(self, precision: Precision) -> GraphComparison | ModuleComparison:
         """Both models side by side, on the inputs that they have to take."""
         comparison = self.kind(self.claim, self.small, precision, self.known_parts)
-        comparison.run_on(given(self.values))
+        comparison.run_on({"example": self.values})
+        comparison.run_where_possible({"all negative": negative(self.values)}.items())
         return comparison
 
     def called(self, done: GraphComparison, precision: Precision) -> None:
@@ -243,8 +256,10 @@ class _Check:
         again = done if precision == done.precision else done.again(precision)
         # a recording can hold numbers that it took from the example inputs
         recorded = self.claim.deps.captured_by == "record"
-        for values in given(self.values).values() if recorded else [self.values]:
-            again.check_calls(values)
+        takes_negative = "all negative" in done.result.inputs
+        again.check_calls(self.values)
+        if recorded and takes_negative:
+            again.check_calls(negative(self.values))
 
 
 def _most_exact(

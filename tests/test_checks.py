@@ -15,7 +15,7 @@ from fxprune import DependencyGraph, InputError, Plan, VerificationError
 from fxprune.comparison import Claim
 from fxprune.gradient_verification import check_gradients
 from fxprune.graph_verification import GraphComparison
-from fxprune.input_sets import further, given
+from fxprune.input_sets import further, negative
 from fxprune.meaning import Meaning
 from fxprune.precision import Precision
 from fxprune.rules import registry
@@ -84,7 +84,7 @@ def claim(deps: DependencyGraph, plan: Plan) -> Claim:
 def lockstep(deps: DependencyGraph, plan: Plan, small: fx.GraphModule) -> GraphComparison:
     precision = Precision.candidates(deps.state.values(), [X])[0]
     comparison = GraphComparison(claim(deps, plan), small, precision, known_parts=True)
-    comparison.run_on(given((X,)))
+    comparison.run_on({"example": (X,), "all negative": negative((X,))})
     return comparison
 
 
@@ -229,9 +229,9 @@ def test_gradients_that_cannot_be_taken_are_told() -> None:
 
 def test_inputs_are_the_example_negatives_magnitudes_and_sizes() -> None:
     image = torch.randn(2, 3, 9, 6)
-    sets = given((image,)) | dict(further((image,)))
+    sets = {"all negative": negative((image,))} | dict(further((image,)))
     assert list(sets) == [
-        *("example", "all negative", "a hundred times as large", "a thousandth"),
+        *("all negative", "a hundred times as large", "a thousandth"),
         *("another batch", "half the size of images"),
     ]
     assert (sets["all negative"][0] <= 0).all()
