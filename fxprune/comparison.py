@@ -14,7 +14,7 @@ from fxprune.differences import difference, first_difference
 from fxprune.errors import Location, VerificationError
 from fxprune.meaning import Meaning
 from fxprune.rounding import CAP, CHAOS, Key, Rounding
-from fxprune.stepping import OriginalFailsError, RefusedInputsError
+from fxprune.stepping import OriginalFailsError, RefusedInputsError, ResultFailsError
 from fxprune.values import mapped
 
 if TYPE_CHECKING:
@@ -144,7 +144,11 @@ class Comparison:
         precision: what both are run in.
         result: what was found so far.
         rounding: what rounding does to the original on the inputs that are being compared.
+        may_fail: whether a result may raise an error on sizes that the example has not. A graph
+            may, which then computes nothing; a module has the original's forward.
     """
+
+    may_fail = False
 
     def __init__(self, claim: Claim, precision: Precision, compared: Compared) -> None:
         narrowest = precision.narrowest(_TOLERANCE)
@@ -184,11 +188,13 @@ class Comparison:
             except (OriginalFailsError, RefusedInputsError, UnprovableError) as error:
                 self.result = before
                 self.leave_out(name, error.what)
-            except VerificationError:
-                if not self.couples_otherwise():
+            except VerificationError as error:
+                fails = self.may_fail and isinstance(error, ResultFailsError)
+                if not fails and not self.couples_otherwise():
                     raise
+                why = error.what if fails else "removed channels are coupled to others there"
                 self.result = before
-                self.leave_out(name, "there the original couples removed channels to others")
+                self.leave_out(name, why)
 
     def couples_otherwise(self) -> bool:
         """Whether the last run of the original coupled removed channels to any that are kept.

@@ -175,8 +175,7 @@ class _Check:
         else:
             rest = self.precisions[self.precisions.index(done.precision) :]
             _most_exact(partial(self.called, done), rest, involves_calls=True)
-            own = self.precisions[-1]
-            GraphComparison(self.claim, self.small, own, self.known_parts).check_types(self.values)
+            self.graphs(self.precisions[-1]).check_types(self.values)
         done.check_interference(self.values)
         if self.claim.deps.decisions:
             done.leave_out("further inputs", "forward decides by values, and may decide otherwise")
@@ -251,9 +250,13 @@ class _Check:
         comparison.run_where_possible({"all negative": negative(self.values)}.items())
         return comparison
 
+    def graphs(self, precision: Precision) -> GraphComparison:
+        """Both graphs side by side."""
+        return GraphComparison(self.claim, self.small, precision, self.known_parts)
+
     def called(self, done: GraphComparison, precision: Precision) -> None:
         """Both models called for real, beside their graphs."""
-        again = done if precision == done.precision else done.again(precision)
+        again = done if precision == done.precision else self.graphs(precision)
         # a recording can hold numbers that it took from the example inputs
         recorded = self.claim.deps.captured_by == "record"
         takes_negative = "all negative" in done.result.inputs

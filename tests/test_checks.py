@@ -283,7 +283,7 @@ def test_sizes_at_which_other_channels_are_coupled_are_left_out() -> None:
 
     model, x = Folded().double().eval(), torch.randn(2, 4, 5, dtype=torch.float64)
     proof = fxprune.shrink(model, {"first": [1, 2]}, x).meta["fxprune"].verification
-    why = "there the original couples removed channels to others"
+    why = "removed channels are coupled to others there"
     assert proof.skipped["half the size of dim 1"] == why
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -698,8 +698,8 @@ def test_a_refuted_result_is_not_written(app: Path, monkeypatch: pytest.MonkeyPa
 def test_a_write_that_fails_halfway_leaves_the_old_file_and_no_other(
     app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill(model: object, path: Path) -> None:
-        path.write_text("half")
+    def fill(model: object, stream: BinaryIO) -> None:
+        stream.write(b"half")
         raise OSError("No space left on device")
 
     (app / "small.pt").write_text("precious")

@@ -237,7 +237,7 @@ VERIFYING = (
         "another plan than that of the result",
         *("verify", "users:chain", "small.pt", "--plan", "plan.json", "--trust"),
         before=with_other_result,
-        foreign=(r"(?s)(?<=differs).*",),
+        foreign=(r"(?s)(?<=instead of).*",),
     ),
 )
 
