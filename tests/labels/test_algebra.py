@@ -241,5 +241,6 @@ def test_two_ways_to_cut_an_axis_meet_at_their_common_refinement(labels: LabelAl
     by_six = labels.merge([labels.fresh_axis(6), labels.fresh_axis(4)])
     by_two = labels.merge([labels.fresh_axis(2), labels.fresh_axis(12)])
     labels.unify(by_six, by_two)
+    assert [(len(r.rows), len(r.columns)) for r in labels.refinements] == [(2, 3)]
     assert len(free_ids(labels, by_six)) == 2 + 3 + 4
     assert sorted(vectors(labels, by_six)) == sorted(vectors(labels, by_two))

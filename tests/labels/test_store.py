@@ -1,6 +1,7 @@
 """The store of ids: unions, pins, composites, and what becomes of many ids."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +42,22 @@ def test_growing_forgets_neither_unions_nor_pins_nor_composites() -> None:
     store.fresh(100_000)
     assert [v.tolist() for v in store.expand([a])] == before
     assert store.pin_reason(3) == "there"
+
+
+@pytest.mark.parametrize("count", [4095, 4096, 5000, 9000])
+def test_every_id_is_of_use_however_many_there_are(count: int) -> None:
+    store = LabelStore()
+    last = store.fresh(count)[-4:]
+    store.pin(last[:1], "there")
+    store.define(last[1:2], [last[2:3], last[3:]], "here")
+    assert store.is_pinned(last).tolist() == [True, False, False, False]
+    assert len(store.expand([last[1:2]])) == 2
+
+
+def test_what_is_constant_has_its_own_reason() -> None:
+    store = store_of()
+    store.pin(np.array([3]), "there")
+    assert store.pin_reason(0) == "constant"
 
 
 @given(PAIRS)

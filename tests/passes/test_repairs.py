@@ -293,6 +293,18 @@ def test_an_axis_that_shrinks_to_one_channel_is_not_squeezed() -> None:
     assert call(small, "squeeze").args[1] == (2, 3)
 
 
+@pytest.mark.parametrize("dims", [1, -3, (1, 3), (-1, -3)])
+def test_an_axis_that_is_named_to_be_squeezed_and_shrinks_to_one_channel_stays(
+    dims: int | tuple[int, ...],
+) -> None:
+    def pooled(m: Between, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True).squeeze(dims).flatten(1)
+
+    model, plan, small = shrunk(pooled, linear(2), width=2)
+    assert plan.groups["stem"].width == 1
+    assert_computes_the_original(model, plan, small, [EXAMPLE, *OTHER_SHAPES[:1]])
+
+
 PIECES: dict[str, Case] = {
     "chunk": (lambda m, x: torch.cat([x.chunk(2, 1)[1], x.chunk(2, dim=1)[0]], 1), conv(12)),
     "chunk multiplied": (lambda m, x: x.chunk(2, 1)[0] * x.chunk(2, -3)[1].sigmoid(), conv(6)),
