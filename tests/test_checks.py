@@ -349,3 +349,58 @@ def test_quick_checks_find_a_wrong_weight(emit: Any) -> None:
 def test_an_unknown_kind_of_verification_is_refused() -> None:
     with pytest.raises(InputError, match="verify='fast' is not known"):
         fxprune.shrink(Network(), {"first": [1]}, X.float(), verify="fast")  # type: ignore[call-overload]
+
+
+# -- gradients that are lost, or are forward's own ----------------------------------------------
+
+
+def test_a_result_that_has_lost_all_gradients_is_refuted() -> None:
+    deps, plan, small = made(Network().double().eval(), [1])
+    for parameter in small.parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(VerificationError, match="the gradient of"):
+        fxprune.verify(deps, small, plan, X)
+
+
+@pytest.mark.parametrize("emit", ["graph", "module"])
+def test_gradients_of_forwards_own_are_no_reference(emit: Any) -> None:
+    class Frozen(Network):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.first(x)
+            return self.head(self.second(x).mean((2, 3)))
+
+    small: Any = fxprune.shrink(Frozen().double().eval(), {"first": [1]}, X, emit=emit)
+    proof = small.meta["fxprune"].verification
+    assert proof.gradients == 0
+    assert "gradients of its own" in proof.skipped["gradients"]
+
+
+def test_an_operator_that_takes_no_nan_leaves_interference_out() -> None:
+    class Chance(Network):
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.bernoulli(torch.sigmoid(self.first(x)))
+            return self.head(self.second(x).mean((2, 3)))
+
+    proof = made_proof(Chance().double().eval())
+    assert "non-interference" in proof.skipped or proof.undisturbed
+
+
+def test_an_original_that_takes_no_negative_numbers_is_verified_without() -> None:
+    class Root(Network):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.second(self.first(torch.sqrt(x))).mean((2, 3)))
+
+    proof = fxprune.shrink(Root().double().eval(), {"first": [1]}, X.abs()).meta["fxprune"]
+    assert "NaN or infinite" in proof.verification.skipped["all negative"]
+
+
+def test_a_result_that_returns_another_type_is_refuted() -> None:
+    model, x = Network().eval(), X.float()
+    deps, plan, small = made(model, [1], x)
+    output = next(n for n in small.graph.nodes if n.op == "output")
+    with small.graph.inserting_before(output):
+        output.args = (small.graph.call_method("half", (output.args[0],)),)
+    small.recompile()
+    with pytest.raises(VerificationError):
+        fxprune.verify(deps, small, plan, x)

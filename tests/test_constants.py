@@ -259,3 +259,81 @@ def test_the_original_is_not_changed_by_folding() -> None:
     before.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
     fxprune.shrink(model, plan, IMAGE, constants="fold")
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+# -- what is no constant, or has no bias --------------------------------------------------------
+
+
+def told(model: nn.Module, inputs: Any, **options: Any) -> RewriteError:
+    with pytest.raises(RewriteError) as caught:
+        fxprune.shrink(model, {"first": [2]}, inputs, constants="fold", **options)
+    return caught.value
+
+
+def test_a_sum_over_places_is_another_constant_for_other_sizes() -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+            nodes = torch.sigmoid(self.first(x))
+            return self.last(nodes.sum(0, keepdim=True)), edges * 2
+
+    x = torch.randn(7, 6, dtype=torch.float64)
+    error = told(made(Pooled), (x, torch.arange(24).view(2, 12)), verify=False)
+    assert error.why == "the constant is another one for inputs of another size"
+    assert "first [2]" in error.what
+
+
+def test_a_number_among_the_inputs_is_not_known() -> None:
+    class Scaled(Rows):
+        def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+            return self.last(torch.sigmoid(self.first(x)) * gain)
+
+    why = told(made(Scaled), (ROWS, 2.0), verify=False).why
+    assert why == "the graph computes with the number gain, which may be another one"
+
+
+def test_what_is_written_through_a_view_is_not_known() -> None:
+    class Flagged(Rows):
+        def forward(self, x: Tensor) -> Tensor:
+            flag = torch.zeros(x.shape[0], 1, dtype=torch.bool)
+            flag[:, 0] = x[:, 0] > 1e6
+            return self.last(torch.sigmoid(self.first(x)) * flag.to(x.dtype))
+
+    assert told(made(Flagged), ROWS, verify=False).why.startswith(
+        "the channel carries what depends"
+    )
+
+
+def test_tied_biases_are_refused() -> None:
+    model = made(Rows, reader=lambda self, x: self.last(x) + self.other(x[:, :4]))
+    model.other = nn.Linear(4, 3).double()
+    model.last.bias = model.other.bias
+    why = told(model, ROWS, verify=False).why
+    assert why == "last.bias is added at several places, where constants differ"
+
+
+def test_a_weight_that_is_computed_takes_no_new_bias() -> None:
+    model = made(Rows)
+    model.last = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 3, bias=False).double())
+    told(model, ROWS, verify=False)
+
+
+def test_weights_that_are_normalized_over_removed_channels_are_refused() -> None:
+    model = made(Rows)
+    model.last = nn.utils.parametrizations.weight_norm(nn.Linear(8, 3).double())
+    assert "adds no bias" in told(model, ROWS, verify=False).why
+
+
+def test_narrow_types_are_refused() -> None:
+    model = made(Rows).to(torch.bfloat16)
+    assert "would round too much" in told(model, ROWS.bfloat16(), verify=False).why
+
+
+def test_a_narrow_tensor_elsewhere_loosens_no_tolerance() -> None:
+    model = made(Rows)
+    model.register_buffer("unused", torch.zeros(1, dtype=torch.bfloat16))
+    small = fxprune.shrink(model, {"first": [2]}, ROWS, constants="fold")
+    assert small.meta["fxprune"].verification.tolerance == 1e-9

@@ -257,16 +257,6 @@ def test_an_unknown_meaning_is_refused() -> None:
         fxprune.shrink(model, {"first": [0]}, X, constants="keep")  # type: ignore[call-overload]
 
 
-def test_a_recorded_model_has_exact_statistics_too() -> None:
-    class Branches(Middle):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) if x.isfinite().all() else x
-
-    model = Branches(random(nn.LayerNorm(8))).double().eval()
-    deps = fxprune.analyze(model, X)
-    assert deps.captured_by == "record"
-
-
 def test_statistics_over_operators_of_a_lowered_node() -> None:
     torch.manual_seed(0)
     model = Middle(_wrapped).double().eval()
@@ -277,3 +267,52 @@ def test_statistics_over_operators_of_a_lowered_node() -> None:
 @fx.wrap
 def _wrapped(x: Tensor) -> Tensor:
     return F.layer_norm(x * 2, (8,)) + x.softmax(1)
+
+
+def test_norms_of_another_type_than_their_operand_keep_the_operands_type() -> None:
+    class Mixed(Middle):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.step(self.first(x)))
+
+    model, x = Mixed(random(nn.LayerNorm(8))).eval(), X.bfloat16()
+    model.first.bfloat16()
+    model.last.bfloat16()
+    assert fxprune.shrink(model, {"first": [1]}, x, norm="exact")(x).dtype is torch.bfloat16
+
+
+def test_hooks_of_a_norm_are_kept() -> None:
+    model = Middle(random(nn.LayerNorm(8))).double().eval()
+    model.step.register_forward_hook(lambda module, inputs, out: out * 3)  # type: ignore[union-attr]
+    small, _ = both(model, X, [1, 4])
+    torch.testing.assert_close(small(X), masked(model, [1, 4])(X), rtol=1e-12, atol=1e-12)
+
+
+def test_sizes_that_forward_reads_are_the_originals() -> None:
+    steps: list[Step] = [
+        lambda x: F.layer_norm(x, x.shape[-1:]),
+        lambda x: F.rms_norm(x, x.shape[-1:], eps=0.1),
+        lambda x: x.amax(x.dim() - 1, keepdim=True),
+        lambda x: x.var(False),
+    ]
+    for step in steps:
+        model = Middle(step).double().eval()
+        small, _ = both(model, X, [0, 6])
+        torch.testing.assert_close(small(X), masked(model, [0, 6])(X), rtol=1e-12, atol=1e-12)
+
+
+def test_the_worked_number_of_a_layer_norm_that_is_written_out() -> None:
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+            nn.init.eye_(self.first.weight)
+            nn.init.eye_(self.last.weight)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.first(x)
+            c = h - h.mean(1, keepdim=True)
+            return self.last(c / c.pow(2).mean(1, keepdim=True).sqrt())
+
+    model, x = Written().double().eval(), torch.tensor([[1.0, 3.0, 5.0, 7.0]]).double()
+    small = fxprune.shrink(model, {"first": [2, 3]}, x, norm="exact")
+    assert small(x)[0, :2].tolist() == [0.0, 2.0]
