@@ -12,7 +12,7 @@ from mutation.rows import append, read
 from mutation.running import preload, run_all
 
 TARGET = ROOT / "docs" / "correctness.md"
-SIZE, SEED = 300, 20
+SIZE, SEED = 150, 20
 
 
 @click.command()
