@@ -55,8 +55,8 @@ def test_the_command_fails_if_a_fault_is_not_caught(
     monkeypatch.setattr(command, "FAULTS", (FAULTS[0], given))
     done = CliRunner().invoke(command.main, ["--only", ""], catch_exceptions=False)
     assert done.exit_code == 1
-    assert given.name in done.stderr
-    assert "1 of 2 faults" in done.stdout
+    assert given.name in done.output
+    assert "1 of 2 faults" in done.output
 
 
 def test_the_command_succeeds_if_all_are(monkeypatch: pytest.MonkeyPatch) -> None:
