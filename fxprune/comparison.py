@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fxprune.differences import difference, first_difference
-from fxprune.errors import Location, VerificationError
+from fxprune.errors import FxPruneError, Location, VerificationError
 from fxprune.meaning import Meaning
 from fxprune.rounding import CAP, CHAOS, Key, Rounding
 from fxprune.stepping import OriginalFailsError, RefusedInputsError, ResultFailsError
@@ -117,7 +117,15 @@ class Verification:
 
 
 class UnprovableError(VerificationError):
-    """On these inputs the original is not a reference: it is not finite, or too ill-conditioned."""
+    """On these inputs the original is not a reference: it is too ill-conditioned, say."""
+
+
+class NotFiniteError(UnprovableError):
+    """On these inputs the original computes nothing but NaN or infinite values."""
+
+
+NO_REFERENCE = (OriginalFailsError, UnprovableError)
+"""The errors of inputs on which the original is no reference."""
 
 
 def _has_no_value(expected: torch.Tensor, got: torch.Tensor) -> bool:
@@ -176,25 +184,39 @@ class Comparison:
             self.run(self.cast(values))
             self.result = replace(self.result, inputs=(*self.result.inputs, name))
 
-    def run_where_possible(self, sets: Iterable[tuple[str, Inputs]]) -> None:
-        """As `run_on`, for inputs that the original need not take, and the result may refuse.
+    def run_where_possible(
+        self, sets: Mapping[str, Inputs], excused: tuple[type[FxPruneError], ...]
+    ) -> None:
+        """As `run_on`, for inputs that the original need not take.
 
-        A graph that was captured for some sizes says so when it is run on others.
+        Args:
+            sets: the inputs.
+            excused: errors that tell that it does not.
         """
-        for name, values in sets:
+        for name, values in sets.items():
             before = self.result
             try:
                 self.run_on({name: values})
-            except (OriginalFailsError, RefusedInputsError, UnprovableError) as error:
+            except excused as error:
                 self.result = before
                 self.leave_out(name, error.what)
-            except VerificationError as error:
-                fails = self.may_fail and isinstance(error, ResultFailsError)
-                if not fails and not self.couples_otherwise():
+
+    def run_at_sizes(self, sets: Mapping[str, Inputs]) -> None:
+        """As `run_on`, for other sizes than the example's.
+
+        Neither need the original take these, nor the result: a graph that was captured for some
+        sizes says so. And channels can be coupled there that are not at the example's sizes.
+        """
+        fails = ResultFailsError if self.may_fail else RefusedInputsError
+        for name, values in sets.items():
+            before = self.result
+            try:
+                self.run_where_possible({name: values}, (*NO_REFERENCE, fails))
+            except VerificationError:
+                if not self.couples_otherwise():
                     raise
-                why = error.what if fails else "removed channels are coupled to others there"
                 self.result = before
-                self.leave_out(name, why)
+                self.leave_out(name, "removed channels are coupled to others there")
 
     def couples_otherwise(self) -> bool:
         """Whether the last run of the original coupled removed channels to any that are kept.
@@ -313,7 +335,7 @@ class Comparison:
             expected, got = expected.float(), got.float()
         absolute, relative = difference(expected, got)
         if not torch.isfinite(expected.reshape(-1)[0]) and _has_no_value(expected, got):
-            raise UnprovableError(
+            raise NotFiniteError(
                 f"the original itself computes NaN or infinite values at {name}",
                 where=where,
                 hint="check the weights and the example inputs",

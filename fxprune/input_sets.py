@@ -21,15 +21,21 @@ def negative(values: Inputs) -> Inputs:
     return tuple(mapped(_float(lambda t: -t.abs()), values))
 
 
-def further(values: Inputs) -> Iterator[tuple[str, Inputs]]:
-    """Other magnitudes and other sizes, which a model need not take."""
-    if any(tensor.is_floating_point() for tensor in tensors(list(values))):
-        yield "a hundred times as large", mapped(_float(lambda t: t * _LARGE), values)
-        yield "a thousandth", mapped(_float(lambda t: t * _TINY), values)
-    if (other := another_batch(values)) is not None:
-        yield "another batch", other
-    for dims, halved in halves(values):
-        yield f"half the size of {dims}", halved
+def magnitudes(values: Inputs) -> dict[str, Inputs]:
+    """The same, larger and smaller; nothing if there are only integers."""
+    if not any(tensor.is_floating_point() for tensor in tensors(list(values))):
+        return {}
+    return {
+        "a hundred times as large": mapped(_float(lambda t: t * _LARGE), values),
+        "a thousandth": mapped(_float(lambda t: t * _TINY), values),
+    }
+
+
+def sizes(values: Inputs) -> dict[str, Inputs]:
+    """Another batch, and half the size."""
+    found = {f"half the size of {dims}": halved for dims, halved in halves(values)}
+    other = another_batch(values)
+    return found if other is None else {"another batch": other, **found}
 
 
 def another_batch(values: Inputs) -> Inputs | None:

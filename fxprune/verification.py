@@ -13,11 +13,17 @@ from torch import fx, nn
 
 from fxprune.accumulation import reason
 from fxprune.analysis import DependencyGraph, Model
-from fxprune.comparison import Claim, UnprovableError, Verification
+from fxprune.comparison import (
+    NO_REFERENCE,
+    Claim,
+    NotFiniteError,
+    UnprovableError,
+    Verification,
+)
 from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
 from fxprune.gradient_verification import check_gradients
 from fxprune.graph_verification import GraphComparison, has_same_nodes
-from fxprune.input_sets import Inputs, further, negative
+from fxprune.input_sets import Inputs, magnitudes, negative, sizes
 from fxprune.inputs import bind, materialize
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.module_verification import ModuleComparison
@@ -183,7 +189,8 @@ class _Check:
             why = "the model takes more than 2 GiB in float64, or does not run in it"
             done.leave_out("further inputs", why)
         else:
-            done.run_where_possible(further(self.values))
+            done.run_where_possible(magnitudes(self.values), NO_REFERENCE)
+            done.run_at_sizes(sizes(self.values))
         result = self.with_gradients(done)
         dtype: torch.dtype = getattr(torch, result.dtype)
         return replace(result, shapes=shapes, why=reason(self.claim, dtype))
@@ -247,7 +254,8 @@ class _Check:
         """Both models side by side, on the inputs that they have to take."""
         comparison = self.kind(self.claim, self.small, precision, self.known_parts)
         comparison.run_on({"example": self.values})
-        comparison.run_where_possible({"all negative": negative(self.values)}.items())
+        turned = {"all negative": negative(self.values)}
+        comparison.run_where_possible(turned, (OriginalFailsError, NotFiniteError))
         return comparison
 
     def graphs(self, precision: Precision) -> GraphComparison:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from fxprune import DependencyGraph, InputError, Plan, VerificationError
 from fxprune.comparison import Claim
 from fxprune.gradient_verification import check_gradients
 from fxprune.graph_verification import GraphComparison
-from fxprune.input_sets import further, negative
+from fxprune.input_sets import magnitudes, negative, sizes
 from fxprune.meaning import Meaning
 from fxprune.precision import Precision
 from fxprune.rules import registry
@@ -229,7 +230,8 @@ def test_gradients_that_cannot_be_taken_are_told() -> None:
 
 def test_inputs_are_the_example_negatives_magnitudes_and_sizes() -> None:
     image = torch.randn(2, 3, 9, 6)
-    sets = {"all negative": negative((image,))} | dict(further((image,)))
+    given = (image,)
+    sets = {"all negative": negative(given)} | magnitudes(given) | sizes(given)
     assert list(sets) == [
         *("all negative", "a hundred times as large", "a thousandth"),
         *("another batch", "half the size of images"),
@@ -242,15 +244,14 @@ def test_inputs_are_the_example_negatives_magnitudes_and_sizes() -> None:
 
 def test_sequences_and_their_masks_are_halved_together() -> None:
     tokens, mask = torch.arange(12).view(2, 6), torch.ones(2, 1, 6, 6)
-    sets = dict(further((tokens, mask[:, 0])))
+    sets = sizes((tokens, mask[:, 0]))
     assert [t.shape for t in sets["half the size of dim 1"]] == [(2, 3), (2, 3, 3)]
 
 
 def test_integers_have_no_magnitude() -> None:
-    assert list(dict(further((torch.arange(4).view(2, 2),)))) == [
-        "another batch",
-        "half the size of dim 1",
-    ]
+    integers = (torch.arange(4).view(2, 2),)
+    assert magnitudes(integers) == {}
+    assert list(sizes(integers)) == ["another batch", "half the size of dim 1"]
 
 
 def test_sizes_that_the_original_does_not_take_are_told() -> None:
@@ -285,6 +286,24 @@ def test_sizes_at_which_other_channels_are_coupled_are_left_out() -> None:
     proof = fxprune.shrink(model, {"first": [1, 2]}, x).meta["fxprune"].verification
     why = "removed channels are coupled to others there"
     assert proof.skipped["half the size of dim 1"] == why
+
+
+@pytest.mark.parametrize("bound", [0.0, -30.0], ids=["all negative", "a hundred times as large"])
+def test_a_result_that_fails_on_inputs_of_the_examples_size_is_refuted(bound: float) -> None:
+    deps, plan, small = made(Network().double().eval(), [1])
+    image = next(iter(small.graph.nodes))
+    with small.graph.inserting_after(image):
+        least = small.graph.call_method("amin", (image,))
+    with small.graph.inserting_after(least):
+        # The example has a least value between the two bounds, and a largest one above zero.
+        value = least if bound else small.graph.call_method("amax", (image,))
+    with small.graph.inserting_after(value):
+        fits = small.graph.call_function(operator.ge, (value, bound))
+    with small.graph.inserting_after(fits):
+        small.graph.call_function(torch._assert, (fits, "out of bounds"))
+    small.recompile()
+    with pytest.raises(VerificationError, match="the shrunk model fails at node _assert"):
+        fxprune.verify(deps, small, plan, X)
 
 
 def test_an_original_that_is_not_finite_on_large_inputs_is_told() -> None:
