@@ -8,7 +8,8 @@ looks on. Both models get the same output gradients, at random.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +21,18 @@ from torch.overrides import TorchFunctionMode
 
 from fxprune.comparison import UnprovableError
 from fxprune.decompositions import decomposed
-from fxprune.errors import VerificationError, first_line
-from fxprune.inputs import arguments_of_call, call_arguments, named_values
+from fxprune.differences import largest
+from fxprune.errors import FxPruneError, VerificationError, first_line
+from fxprune.inputs import call_arguments
 from fxprune.interpretation import decomposed_attention
 from fxprune.modes import mode_of
 from fxprune.module_runs import tensor_at
 from fxprune.module_trees import clone_tree, named_state
-from fxprune.real_calls import copies
+from fxprune.real_calls import copies, set_mode
 from fxprune.reference import QuietMode, put_state, run_quietly
 from fxprune.rounding import CAP, FACTOR, RUNS
 from fxprune.rules import Call, lookup
-from fxprune.stepping import OriginalFailsError, ResultFailsError
+from fxprune.stepping import OriginalFailsError, ResultFailsError, seed
 from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
@@ -150,8 +152,15 @@ class _GradientCheck:
         """Compare the gradients of both models in one mode."""
         self.refuse_gradients_of_its_own(values, training)
         expected = self.expected(values, training, self.precision)
-        got = self.got(self.small, values, training)
-        scale = max((float(g.abs().max()) for g in expected.values() if g.numel()), default=0.0)
+        try:
+            got = self.called(self.small, values, training)
+        except Exception as error:
+            raise ResultFailsError(
+                f"the shrunk model cannot be differentiated: {first_line(error)}",
+                why=type(error).__name__,
+                hint="shrink a model after training, and please report this",
+            ) from error
+        scale = _largest_of(expected)
         if not math.isfinite(scale):
             raise UnprovableError("gradients of the original are not finite")
         count, worst = 0, 0.0
@@ -159,15 +168,15 @@ class _GradientCheck:
             if name not in got and not self.known_parts:
                 continue
             count += 1
-            error = _distance(gradient, got.get(name, torch.zeros_like(gradient)), scale)
-            if error > self.tolerance and not self.explains(values, training, name, error, scale):
+            off = _distance(gradient, got.get(name, torch.zeros_like(gradient)), scale)
+            if off > self.tolerance and not self.explains(values, training, name, off, scale):
                 raise VerificationError(
-                    f"the gradient of {name} differs from the original's by {error:.2e} of the"
+                    f"the gradient of {name} differs from the original's by {off:.2e} of the"
                     f" largest gradient, more than {self.tolerance:.0e}",
                     where=f"parameter {name}",
                     hint="train the original, and shrink it afterwards; and please report this",
                 )
-            worst = max(worst, error)
+            worst = max(worst, off)
         return count, worst
 
     def refuse_gradients_of_its_own(self, values: Inputs, training: bool) -> None:
@@ -176,11 +185,9 @@ class _GradientCheck:
         `no_grad` and functions with a backward of their own leave no trace in a graph.
         """
         traced = self.expected(values, training, self.precision, masked=False)
-        try:
-            own = self.got(self.claim.deps.model, values, training)
-        except ResultFailsError as error:
-            raise OriginalFailsError(error.what) from error
-        scale = max((float(g.abs().max()) for g in traced.values() if g.numel()), default=0.0)
+        with _differentiating():
+            own = self.called(self.claim.deps.model, values, training)
+        scale = _largest_of(traced)
         for name, gradient in traced.items():
             called = own.get(name, torch.zeros_like(gradient))
             if not _distance(gradient, called, scale) <= CAP:
@@ -203,21 +210,14 @@ class _GradientCheck:
         self, values: Inputs, training: bool, precision: Precision, *, masked: bool = True
     ) -> Gradients:
         """The gradients of kept positions of the masked original, or all without masks."""
-        try:
+        with _differentiating():
             return self._expected(mapped(precision.cast, values), training, precision, masked)
-        except (OriginalFailsError, VerificationError):
-            raise
-        except Exception as error:
-            raise OriginalFailsError(
-                f"the original cannot be differentiated: {first_line(error)}",
-                why=type(error).__name__,
-            ) from error
 
     def _expected(
         self, values: Inputs, training: bool, precision: Precision, masked: bool
     ) -> Gradients:
         deps, layout = self.claim.deps, self.claim.layout
-        original = _in_mode(clone_tree(deps.graph_module, precision.cast), training)
+        original = self.copy(deps.graph_module, training, precision)
         put_state(named_state(original), deps.trace)
         labels = deps.trace.labels.copy()
         run = _Decomposing(labels, precision.widening())
@@ -241,43 +241,44 @@ class _GradientCheck:
                 gradient = gradient.index_select(dim, index)
         return gradient
 
-    # -- the result -------------------------------------------------------------------------
+    # -- real calls -------------------------------------------------------------------------
 
-    def got(self, model: nn.Module, values: Inputs, training: bool) -> Gradients:
+    def called(self, model: nn.Module, values: Inputs, training: bool) -> Gradients:
         """The gradients of a real call of a model, the shrunk one or the user's."""
-        small = _in_mode(clone_tree(model, self.precision.cast), training)
-        given = mapped(self.precision.cast, values)
-        args, kwargs = self._arguments(small, given)
-        try:
-            with torch.enable_grad(), decomposed_attention(), _NoDropout():
-                with QuietMode(self.precision.widening()):
-                    torch.manual_seed(0)
-                    outputs = tensors(small(*args, **kwargs))
-                leaves = {n: p for n, p in small.named_parameters() if p.requires_grad}
-                return _gradients(outputs, leaves)
-        except Exception as error:
-            raise ResultFailsError(
-                f"the shrunk model cannot be differentiated: {first_line(error)}",
-                why=type(error).__name__,
-                hint="shrink a model after training, and please report this",
-            ) from error
+        model = self.copy(model, training, self.precision)
+        given = copies(mapped(self.precision.cast, values))
+        args, kwargs = call_arguments(self.claim.deps.graph_module, model, given)
+        leaves = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        with torch.enable_grad(), decomposed_attention(), _NoDropout():
+            with QuietMode(self.precision.widening()):
+                seed()
+                outputs = tensors(model(*args, **kwargs))
+            return _gradients(outputs, leaves)
 
-    def _arguments(self, small: nn.Module, values: Inputs) -> tuple[Any, Any]:
-        graph_module = self.claim.deps.graph_module
-        if isinstance(small, fx.GraphModule):
-            return call_arguments(graph_module, small, copies(values))
-        return arguments_of_call(small, named_values(graph_module, copies(values)))
+    def copy(self, model: Any, training: bool, precision: Precision) -> Any:
+        """A copy of a model in a mode, whose layers drop nothing out."""
+        clone = clone_tree(model, precision.cast)
+        set_mode(self.claim.deps, clone, training=training)
+        for child in clone.modules():
+            if isinstance(child, nn.modules.dropout._DropoutNd):
+                child.p = 0.0
+            elif isinstance(child, (nn.MultiheadAttention, nn.RNNBase)):
+                child.dropout = 0.0
+        return clone
 
 
-def _in_mode(module: Any, training: bool) -> Any:
-    """The copy of a model in a mode, without chance."""
-    for child in module.modules():
-        child.training = training
-        if isinstance(child, nn.modules.dropout._DropoutNd):
-            child.p = 0.0
-        elif isinstance(child, (nn.MultiheadAttention, nn.RNNBase)):
-            child.dropout = 0.0
-    return module
+@contextmanager
+def _differentiating() -> Iterator[None]:
+    """Whatever the original raises says that it has no gradients here."""
+    try:
+        yield
+    except FxPruneError:
+        raise
+    except Exception as error:
+        raise OriginalFailsError(
+            f"the original cannot be differentiated: {first_line(error)}",
+            why=type(error).__name__,
+        ) from error
 
 
 def _operators(
@@ -300,7 +301,7 @@ def _operators(
         inputs = mapped(lambda _: next(rest), tuple(values))
         args, kwargs = call_arguments(original, original, inputs)
         with _NoDropout(), mode:
-            torch.manual_seed(0)
+            seed()
             return tensors(torch.func.functional_call(original, own, tuple(args), kwargs))
 
     with torch.no_grad(), decomposed_attention():
@@ -340,10 +341,14 @@ def _gradients(outputs: Sequence[torch.Tensor], leaves: Mapping[str, torch.Tenso
     return dict(zip(leaves, found, strict=True))
 
 
+def _largest_of(gradients: Gradients) -> float:
+    return max((largest(g) for g in gradients.values() if g.numel()), default=0.0)
+
+
 def _distance(expected: torch.Tensor, got: torch.Tensor, scale: float) -> float:
     if expected.shape != got.shape:
         return float("inf")
-    if not expected.numel() or not scale:
-        return float((expected - got).abs().max()) if expected.numel() else 0.0
-    error = float((expected - got).abs().max()) / scale
+    if not expected.numel():
+        return 0.0
+    error = largest(expected - got) / (scale or 1.0)
     return float("inf") if math.isnan(error) else error

@@ -90,14 +90,20 @@ def with_own_buffers(module: Any) -> Any:
 
 
 def as_captured(deps: DependencyGraph, convert: Convert) -> nn.Module:
-    """A copy of the user's model whose leaf modules are in eval mode.
-
-    Modules that tracing went through keep their flags, since the graph has fixed those.
-    """
+    """A copy of the user's model whose leaf modules are in eval mode."""
     clone: nn.Module = clone_tree(deps.model, convert)
-    is_graph = isinstance(deps.model, fx.GraphModule)
-    leaves = {str(n.target) for n in deps.graph_module.graph.nodes if n.op == "call_module"}
-    for name in [""] if is_graph else leaves:
-        for module in clone.get_submodule(name).modules():
-            module.training = False
+    set_mode(deps, clone, training=False)
     return clone
+
+
+def set_mode(deps: DependencyGraph, model: nn.Module, *, training: bool) -> None:
+    """Put a model, the original's or a shrunk one, into a mode in which it is as its graph.
+
+    Modules that tracing went through keep their flags, since the graph has fixed those. A graph,
+    and a model of which the modules are not known by their names, takes the mode as a whole.
+    """
+    leaves = {str(n.target) for n in deps.graph_module.graph.nodes if n.op == "call_module"}
+    is_whole = isinstance(model, fx.GraphModule) or not leaves <= dict(model.named_modules()).keys()
+    for name in [""] if is_whole else leaves:
+        for module in model.get_submodule(name).modules():
+            module.training = training

@@ -395,6 +395,17 @@ def test_gradients_of_forwards_own_are_no_reference(emit: Any) -> None:
     assert "gradients of its own" in proof.skipped["gradients"]
 
 
+@pytest.mark.parametrize("emit", ["graph", "module"])
+def test_a_forward_that_reads_the_train_flag_is_differentiated_as_it_was_traced(emit: Any) -> None:
+    class Switched(Network):
+        def forward(self, x: Tensor) -> Tensor:
+            x = super().forward(x)
+            return x * 2 if self.training else x
+
+    small: Any = fxprune.shrink(Switched().double().eval(), {"first": [1]}, X, emit=emit)
+    assert small.meta["fxprune"].verification.gradients == 8
+
+
 def test_an_operator_that_takes_no_nan_leaves_interference_out() -> None:
     class Chance(Network):
         def forward(self, x: Tensor) -> Tensor:

@@ -24,11 +24,8 @@ from fxprune.passes.repair import Repair, operation
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fxprune.traces import TracedTensor
 
 Exact: TypeAlias = Callable[[Repair], None]
-Step: TypeAlias = tuple[Any, tuple[Any, ...]]
-"""A function and its arguments."""
 _X = ("input", "self", "x")
 
 
@@ -67,14 +64,22 @@ def _become(repair: Repair, function: Any, *args: Any) -> None:
     repair.node.args, repair.node.kwargs = args, {}
 
 
-def _state(repair: Repair, name: str) -> fx.Node | None:
-    """A parameter of the module that the node calls, read by its name."""
-    path = f"{repair.node.target}.{name}"
-    module = repair.graph_module.get_submodule(str(repair.node.target))
-    if getattr(module, name, None) is None:
-        return None
-    with repair.node.graph.inserting_before(repair.node):
-        return repair.node.graph.get_attr(path)
+def _setting(repair: Repair, position: int, *names: str, default: Any = None) -> Any:
+    """What the node is told: by an attribute of the module that it calls, or by an argument.
+
+    A parameter of the module is read by its name. What the graph reads is the original's value.
+    """
+    node = repair.node
+    if node.op != "call_module":
+        given = repair.argument(position, *names, default=default)
+        known = repair.layout.value(given.name) if isinstance(given, fx.Node) else given
+        return known if isinstance(known, (int, tuple, list)) else given
+    module = repair.graph_module.get_submodule(str(node.target))
+    value = getattr(module, names[0])
+    if not isinstance(value, torch.Tensor):
+        return value
+    with node.graph.inserting_before(node):
+        return node.graph.get_attr(f"{node.target}.{names[0]}")
 
 
 def _x(repair: Repair) -> fx.Node:
@@ -92,34 +97,26 @@ def _lost(repair: Repair, dims: Iterable[int]) -> dict[int, int]:
     return lost
 
 
-def _padded(repair: Repair, x: fx.Node, rank: int, lost: Mapping[int, int]) -> fx.Node:
-    """The operand with zeros for the positions that it lost."""
-    first = min(lost)
-    spec = [n for dim in range(rank - 1, first - 1, -1) for n in (0, lost.get(dim, 0))]
-    return _call(repair, F.pad, x, spec)
-
-
-def _cut(repair: Repair, value: Any, traced: TracedTensor, lost: Mapping[int, int]) -> Step:
-    """The operator that takes the padding away again from the last dim that has some."""
-    *others, last = sorted(lost)
-    for dim in others:
-        value = _call(repair, torch.narrow, value, dim, 0, traced.shape[dim] - lost[dim])
-    return torch.narrow, (value, last, 0, traced.shape[last] - lost[last])
-
-
-def _padded_state(repair: Repair, weight: Any, lost: Mapping[int, int], rank: int) -> Any:
-    """A weight over trailing dims, with zeros for what the operand lost there."""
-    if weight is None:
+def _padded(repair: Repair, value: Any, rank: int, lost: Mapping[int, int]) -> Any:
+    """The operand, or a weight over its last dims, with zeros for the positions that it lost."""
+    if value is None:
         return None
     spec = [n for dim in range(rank - 1, min(lost) - 1, -1) for n in (0, lost.get(dim, 0))]
-    return _call(repair, F.pad, weight, spec)
+    return _call(repair, F.pad, value, spec)
+
+
+def _cut(repair: Repair, value: Any, lost: Mapping[int, int]) -> tuple[Any, ...]:
+    """The operator that takes the padding away again, from the last dim that has some."""
+    shape = repair.operand.shape
+    *others, last = sorted(lost)
+    for dim in others:
+        value = _call(repair, torch.narrow, value, dim, 0, shape[dim] - lost[dim])
+    return torch.narrow, value, last, 0, shape[last] - lost[last]
 
 
 def _reduced_dims(repair: Repair, position: int = 1) -> list[int]:
     rank = len(repair.operand.shape)
-    dims = repair.argument(position, "dim", "axis")
-    if isinstance(dims, fx.Node):
-        dims = repair.layout.value(dims.name)
+    dims = _setting(repair, position, "dim", "axis")
     if dims is None or isinstance(dims, bool) or dims in ([], ()):  # `x.var(False)` is of all
         return list(range(rank))
     return [int(d) % rank for d in ([dims] if isinstance(dims, int) else dims)]
@@ -155,38 +152,28 @@ def _softmax(default: int | None = None) -> Exact:
 
     def exact(repair: Repair) -> None:
         node, traced = repair.node, repair.operand
-        dim: Any = default
-        if dim is None and node.op == "call_module":
-            dim = repair.graph_module.get_submodule(str(node.target)).dim
-        if dim is None:
-            dim = repair.argument(1, "dim", "axis")
+        dim = _setting(repair, 1, "dim", "axis") if default is None else default
         if dim is None:  # as torch chooses it
             dim = 0 if len(traced.shape) in (0, 1, 3) else 1
         lost = _lost(repair, [int(dim) % len(traced.shape)])
         x = _x(repair)
         padded = _padded(repair, x, len(traced.shape), lost)
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: padded if n is x else n)
-        step = _cut(repair, _copy(repair, args, kwargs), traced, lost)
-        _become(repair, step[0], *step[1])
+        _become(repair, *_cut(repair, _copy(repair, args, kwargs), lost))
 
     return exact
 
 
+def _affine(repair: Repair, first: int = 2) -> tuple[Any, Any]:
+    """The weight and the bias of a norm; each may be None."""
+    return _setting(repair, first, "weight"), _setting(repair, first + 1, "bias")
+
+
 def _layer_norm(repair: Repair) -> None:
-    shape = _sizes(repair, 1, "normalized_shape")
-    weight, bias = (repair.argument(k, name) for k, name in ((2, "weight"), (3, "bias")))
-    _normalize(repair, shape, weight, bias, repair.argument(4, "eps", default=1e-5))
-
-
-def _layer_norm_module(repair: Repair) -> None:
-    module: Any = repair.graph_module.get_submodule(str(repair.node.target))
-    weight, bias = _state(repair, "weight"), _state(repair, "bias")
-    _normalize(repair, module.normalized_shape, weight, bias, module.eps)
-
-
-def _normalize(repair: Repair, shape: Sequence[Any], weight: Any, bias: Any, eps: float) -> None:
-    whole = _Whole(repair, shape)
+    weight, bias = _affine(repair)
+    whole = _Whole(repair)
     weight, bias = whole.state(weight), whole.state(bias)
+    eps = _setting(repair, 4, "eps", default=1e-5)
     norm = _call(repair, F.layer_norm, whole.x, whole.shape, weight, bias, eps)
     _become(repair, *whole.cut(norm))
 
@@ -199,111 +186,85 @@ class _Whole:
         shape: the sizes that are normalized over.
     """
 
-    def __init__(self, repair: Repair, shape: Sequence[Any]) -> None:
-        sizes = repair.operand.shape
-        self.repair, self.rank = repair, len(sizes)
-        first = self.rank - len(shape)
+    def __init__(self, repair: Repair) -> None:
+        self.repair, self.rank = repair, len(repair.operand.shape)
+        now = _normalized_shape(repair)
+        first = self.rank - len(now)
         self.lost = _lost(repair, range(first, self.rank))
-        self.shape = [
-            sizes[first + k] if first + k in self.lost else n for k, n in enumerate(shape)
-        ]
+        places = enumerate(now, start=first)
+        self.shape = [n + self.lost[dim] if dim in self.lost else n for dim, n in places]
         self.x = _padded(repair, _x(repair), self.rank, self.lost)
 
     def state(self, weight: Any) -> Any:
         """A weight that spans these sizes."""
-        return _padded_state(self.repair, weight, self.lost, self.rank)
+        return _padded(self.repair, weight, self.rank, self.lost)
 
     def cut(self, value: Any) -> tuple[Any, ...]:
         """The operator that takes the padding away again, and its arguments."""
-        function, arguments = _cut(self.repair, value, self.repair.operand, self.lost)
-        return function, *arguments
+        return _cut(self.repair, value, self.lost)
 
 
-def _sizes(repair: Repair, position: int, name: str) -> list[Any]:
-    """A list of sizes among the arguments; those that the graph reads are the original's."""
-    given = repair.argument(position, name)
-    listed = repair.layout.value(given.name) if isinstance(given, fx.Node) else given
-    return [listed] if isinstance(listed, int) else list(listed)
+def _normalized_shape(repair: Repair) -> list[Any]:
+    """The sizes that a norm runs over, as they are after pruning; computed ones stay computed."""
+    listed = _setting(repair, 1, "normalized_shape")
+    listed = [listed] if isinstance(listed, int) else listed
+    before, now = repair.operand.shape, repair.layout.shape(repair.operand)
+    sizes = zip(listed, before[-len(listed) :], now[-len(listed) :], strict=True)
+    return [n if isinstance(n, fx.Node) and old == new else new for n, old, new in sizes]
 
 
 def _native_layer_norm(repair: Repair) -> None:
     """As a layer norm; mean and reciprocal deviation are outcomes, too."""
-    weight, bias, eps = (repair.argument(k, n) for k, n in ((2, "weight"), (3, "bias"), (4, "eps")))
-    whole = _Whole(repair, _sizes(repair, 1, "normalized_shape"))
+    weight, bias = _affine(repair)
+    whole = _Whole(repair)
     weight, bias = whole.state(weight), whole.state(bias)
-    native = torch.ops.aten.native_layer_norm.default
+    native, eps = torch.ops.aten.native_layer_norm.default, _setting(repair, 4, "eps")
     saved = _call(repair, native, whole.x, whole.shape, weight, bias, eps)
     out = _call(repair, *whole.cut(_item(repair, saved, 0)))
     _become(repair, tuple, (out, *(_item(repair, saved, k) for k in (1, 2))))
 
 
 def _rms_norm(repair: Repair) -> None:
-    shape = _sizes(repair, 1, "normalized_shape")
-    _root_mean_square(repair, shape, repair.argument(2, "weight"), repair.argument(3, "eps"))
-
-
-def _rms_norm_module(repair: Repair) -> None:
-    module: Any = repair.graph_module.get_submodule(str(repair.node.target))
-    _root_mean_square(repair, module.normalized_shape, _state(repair, "weight"), module.eps)
-
-
-def _root_mean_square(repair: Repair, shape: Sequence[Any], weight: Any, eps: Any) -> None:
     """Compute x w / sqrt(S / N + eps), where S sums the squares of the n kept of N positions.
 
     That is sqrt(N / n) times a norm over the kept ones, whose eps is N / n times as large. The
     factor stays beside the weight, whose gradient is the original's then. An eps that torch takes
     from the type of the input cannot be scaled; there zeros are padded.
     """
+    weight, eps = _setting(repair, 2, "weight"), _setting(repair, 3, "eps")
     if eps is None:
-        whole = _Whole(repair, shape)
+        whole = _Whole(repair)
         norm = _call(repair, F.rms_norm, whole.x, whole.shape, whole.state(weight))
         _become(repair, *whole.cut(norm))
         return
-    sizes = repair.operand.shape
-    first = len(sizes) - len(shape)
-    lost = _lost(repair, range(first, len(sizes)))
-    ratio = math.prod(sizes[dim] / (sizes[dim] - n) for dim, n in lost.items())
-    now = [
-        sizes[first + k] - lost[first + k] if first + k in lost else n for k, n in enumerate(shape)
-    ]
+    now = _normalized_shape(repair)
+    before, after = repair.operand.shape, repair.layout.shape(repair.operand)
+    ratio = math.prod(before[-len(now) :]) / math.prod(after[-len(now) :])
     norm = _call(repair, F.rms_norm, _x(repair), now, weight, eps * ratio)
     _become(repair, torch.mul, norm, math.sqrt(ratio))
 
 
 def _group_norm(repair: Repair) -> None:
-    groups = repair.argument(1, "num_groups")
-    weight, bias = (repair.argument(k, name) for k, name in ((2, "weight"), (3, "bias")))
-    _normalize_groups(repair, groups, weight, bias, repair.argument(4, "eps", default=1e-5))
-
-
-def _group_norm_module(repair: Repair) -> None:
-    module: Any = repair.graph_module.get_submodule(str(repair.node.target))
-    weight, bias = _state(repair, "weight"), _state(repair, "bias")
-    _normalize_groups(repair, module.num_groups, weight, bias, module.eps)
-
-
-def _normalize_groups(repair: Repair, groups: int, weight: Any, bias: Any, eps: float) -> None:
-    x, weight, bias = (
-        _whole_groups(repair, v, groups, d) for v, d in _operands(repair, weight, bias)
-    )
+    groups = _setting(repair, 1, "num_groups")
+    x, weight, bias = _whole_groups(repair, groups, *_affine(repair))
+    eps = _setting(repair, 4, "eps", default=1e-5)
     norm = _call(repair, F.group_norm, x, groups, weight, bias, eps)
     _become(repair, *_kept_of_groups(repair, norm, groups))
 
 
-def _operands(repair: Repair, weight: Any, bias: Any) -> list[tuple[Any, int]]:
-    """What a group norm takes, each with its dim of channels."""
-    return [(_x(repair), 1), (weight, 0), (bias, 0)]
-
-
-def _whole_groups(repair: Repair, value: Any, groups: int, dim: int) -> Any:
-    """Channels (G c) as (G, c), with zeros at the end of each group, which all lose as many."""
-    if value is None:
-        return None
+def _whole_groups(repair: Repair, groups: int, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
+    """Operand, weight and bias with zeros at the end of each group, which all lose as many."""
     total, lost = repair.operand.shape[1], _lost(repair, [1])[1]
-    after = len(repair.operand.shape) - 2 if dim else 0
-    apart = _call(repair, torch.unflatten, value, dim, (groups, (total - lost) // groups))
-    padded = _call(repair, F.pad, apart, [0, 0] * after + [0, lost // groups])
-    return _call(repair, torch.flatten, padded, dim, dim + 1)
+
+    def whole(value: Any, dim: int, after: int) -> Any:
+        if value is None:
+            return None
+        apart = _call(repair, torch.unflatten, value, dim, (groups, (total - lost) // groups))
+        padded = _call(repair, F.pad, apart, [0, 0] * after + [0, lost // groups])
+        return _call(repair, torch.flatten, padded, dim, dim + 1)
+
+    places = len(repair.operand.shape) - 2
+    return whole(_x(repair), 1, places), whole(weight, 0, 0), whole(bias, 0, 0)
 
 
 def _kept_of_groups(repair: Repair, value: fx.Node, groups: int) -> tuple[Any, ...]:
@@ -316,17 +277,13 @@ def _kept_of_groups(repair: Repair, value: fx.Node, groups: int) -> tuple[Any, .
 
 def _native_group_norm(repair: Repair) -> None:
     """As a group norm; means and reciprocal deviations are outcomes, too."""
-    weight, bias, batch, _, inner, groups, eps = (repair.argument(k, n) for k, n in _NATIVE_GROUP)
-    x, weight, bias = (
-        _whole_groups(repair, v, groups, d) for v, d in _operands(repair, weight, bias)
-    )
+    batch, inner = repair.argument(3, "N"), repair.argument(5, "HxW")
+    groups, eps = repair.argument(6, "group"), repair.argument(7, "eps")
+    x, weight, bias = _whole_groups(repair, groups, *_affine(repair, first=1))
     native, size = torch.ops.aten.native_group_norm.default, repair.operand.shape[1]
     saved = _call(repair, native, x, weight, bias, batch, size, inner, groups, eps)
     out = _call(repair, *_kept_of_groups(repair, _item(repair, saved, 0), groups))
     _become(repair, tuple, (out, *(_item(repair, saved, k) for k in (1, 2))))
-
-
-_NATIVE_GROUP = tuple(enumerate(("weight", "bias", "N", "C", "HxW", "group", "eps"), start=1))
 
 
 def _item(repair: Repair, value: fx.Node, number: int) -> fx.Node:
@@ -392,11 +349,11 @@ _EXACT: dict[str, Exact] = {
     **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), _at_places),
     "layer_norm": _layer_norm,
     "native_layer_norm": _native_layer_norm,
-    "LayerNorm": _layer_norm_module,
+    "LayerNorm": _layer_norm,
     "rms_norm": _rms_norm,
-    "RMSNorm": _rms_norm_module,
+    "RMSNorm": _rms_norm,
     "group_norm": _group_norm,
     "native_group_norm": _native_group_norm,
-    "GroupNorm": _group_norm_module,
+    "GroupNorm": _group_norm,
 }
 """What looks across an axis, by plain name (see `repairs.py`)."""
