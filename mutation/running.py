@@ -24,6 +24,7 @@ from mutation.checks import checks
 from mutation.mutants import ROOT, Mutant
 
 Outcome: TypeAlias = Literal["killed", "survived", "timed out"]
+_MEMORY = 4 << 30  # A loop without end can also fill the memory.
 _COPIED = ("fxprune", "models_zoo", "tests", "docs")
 # What every mutant would import otherwise, and takes seconds.
 _SLOW_IMPORTS = (
@@ -102,6 +103,7 @@ def _fork(file: str, copy: Path, limit: int) -> int:
     code = 1
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
         _enter(copy)
         for check in checks(file):
             check()
