@@ -91,6 +91,8 @@ def _run(mutant: Mutant, limit: float) -> Result:
     with checkout() as copy:
         (copy / mutant.file).write_text(mutant.text, encoding="utf-8")
         outcome, reason = _wait(_fork(mutant.file, copy, round(limit)))
+        if outcome == "killed" and reason:  # a crash may have other causes: it has to come again
+            outcome, reason = _wait(_fork(mutant.file, copy, round(limit)))
         told = _log(copy) if outcome == "killed" else ""
     return Result(mutant, outcome, reason or told, time.monotonic() - start)
 

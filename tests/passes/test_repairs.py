@@ -305,6 +305,11 @@ def test_an_axis_that_is_named_to_be_squeezed_and_shrinks_to_one_channel_stays(
     assert_computes_the_original(model, plan, small, [EXAMPLE, *OTHER_SHAPES[:1]])
 
 
+def test_an_index_that_names_nothing_of_the_channels_stays_as_it_is_written() -> None:
+    small = shrunk(lambda m, x: x[..., ::2], conv(12))[2]
+    assert call(small, "getitem").args[1] == (..., slice(None, None, 2))
+
+
 PIECES: dict[str, Case] = {
     "chunk": (lambda m, x: torch.cat([x.chunk(2, 1)[1], x.chunk(2, dim=1)[0]], 1), conv(12)),
     "chunk multiplied": (lambda m, x: x.chunk(2, 1)[0] * x.chunk(2, -3)[1].sigmoid(), conv(6)),
