@@ -15,7 +15,7 @@ from fxprune.errors import FxPruneError, Location, VerificationError
 from fxprune.meaning import Meaning
 from fxprune.rounding import CAP, CHAOS, Key, Rounding
 from fxprune.stepping import OriginalFailsError, RefusedInputsError, ResultFailsError
-from fxprune.values import mapped
+from fxprune.values import mapped, taken
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -315,7 +315,7 @@ class Comparison:
             gone = self.removed(axis)
             if gone.any():
                 index = torch.from_numpy(np.flatnonzero(~gone)).to(tensor.device)
-                tensor = tensor.index_select(dim, index)
+                tensor = taken(tensor, dim, index)
         return tensor
 
     def compare_tensor(

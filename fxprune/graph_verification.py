@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,7 @@ from fxprune.groups import traced_tensors
 from fxprune.interference import PoisonMode
 from fxprune.modes import mode_of
 from fxprune.module_trees import eval_clone, named_state
-from fxprune.real_calls import MODEL, RealCalls, as_captured, copies, with_own_buffers
+from fxprune.real_calls import MODEL, RealCalls, as_captured, copies
 from fxprune.reference import QuietMode, put_state, relabel
 from fxprune.rounding import CANCELLED, Key, Rounding
 from fxprune.rules import axes_of, locate
@@ -52,14 +52,8 @@ class GraphComparison(Comparison):
         self._parameters: dict[int, torch.Tensor] = {}
         self._given: tuple[Any, ...] = ()
         self.original = eval_clone(deps.graph_module, self._cast_once)
-        self.small = eval_clone(small, precision.cast)
-        self.calls = RealCalls(
-            deps,
-            as_captured(deps, self._cast_once),
-            with_own_buffers(self.original),
-            with_own_buffers(self.small),
-            self._quiet,
-        )
+        self.small = eval_clone(small, self._cast_once)
+        self._result = small
         put_state(named_state(self.original), deps.trace)
         self._is_poisoned = poisoned
         if poisoned:
@@ -67,8 +61,19 @@ class GraphComparison(Comparison):
             assert isinstance(mode, PoisonMode)
             mode.poison_all(named_state(self.original).values())
 
+    @cached_property
+    def calls(self) -> RealCalls:
+        """Calls of the models, from the state that their buffers start with."""
+        return RealCalls(
+            self.deps,
+            as_captured(self.deps, self._cast_once),
+            eval_clone(self.deps.graph_module, self._cast_once),
+            eval_clone(self._result, self._cast_once),
+            self._quiet,
+        )
+
     def _cast_once(self, value: torch.Tensor) -> torch.Tensor:
-        """A parameter that the graph shares with the model is cast once for both."""
+        """A parameter that models share is cast once for all of them."""
         if not isinstance(value, nn.Parameter):
             return torch.as_tensor(self.precision.cast(value))
         if id(value) not in self._parameters:

@@ -66,6 +66,18 @@ def tensors(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(plain(value)) if isinstance(leaf, torch.Tensor)]
 
 
+def memory(tensor: torch.Tensor) -> int:
+    """What tells whether tensors share memory; of no meaning once all that do are gone."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def taken(tensor: torch.Tensor, dim: int, positions: torch.Tensor) -> torch.Tensor:
+    """`tensor.index_select(dim, positions)`, which takes up to twenty times as long in rows."""
+    if dim % tensor.dim() < tensor.dim() - 1 or tensor.element_size() == 1:
+        return tensor.index_select(dim, positions)
+    return tensor.gather(dim, positions.expand(*tensor.shape[:-1], len(positions)))
+
+
 def copied(value: Any) -> Any:
     """A value with copies of its tensors, for a model that may write into them."""
     return mapped(lambda tensor: tensor.clone(), value)
