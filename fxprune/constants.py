@@ -20,13 +20,14 @@ from torch import fx, nn
 from fxprune.errors import Location, RewriteError
 from fxprune.folding import FoldedMode, Product, is_state
 from fxprune.input_sets import other_sizes
+from fxprune.interference import PARTNERS
 from fxprune.module_trees import eval_clone, named_state
 from fxprune.precision import Precision
 from fxprune.reference import put_state, relabel
 from fxprune.rules import axes_of, locate, put_value, value_of, written
 from fxprune.stepping import OriginalFailsError, Stepper
 from fxprune.traces import STATE_NAME
-from fxprune.values import mapped, tensors
+from fxprune.values import mapped, memory, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -129,7 +130,7 @@ class ConstantMode(FoldedMode):
         self.readers: dict[str, _Reader] = {}
         self.refusals: list[_Refusal] = []
         self.touched: dict[str, int] = {}
-        self.unknown: list[torch.UntypedStorage] = []
+        self.unknown: list[torch.Tensor] = []
 
     def run(self, call: Call, rule: Rule) -> Any:
         """Run an operator on what is known."""
@@ -156,7 +157,7 @@ class ConstantMode(FoldedMode):
         hides = blind or (Product.of(call) is None and not _hands_on(call))
         for tensor in tensors(out):
             if not _is_float(tensor):
-                self.unknown.append(tensor.untyped_storage())
+                self.unknown.append(tensor)
                 put_value(tensor, None)
             elif hides:
                 tensor.fill_(torch.nan)
@@ -166,8 +167,7 @@ class ConstantMode(FoldedMode):
         """Whether a tensor of integers depends on the inputs, be it by what was written into it."""
         if _is_float(tensor):
             return False
-        memory = tensor.untyped_storage()._cdata
-        return value_of(tensor) is None or any(memory == s._cdata for s in self.unknown)
+        return value_of(tensor) is None or any(memory(tensor) == memory(t) for t in self.unknown)
 
     # -- products ---------------------------------------------------------------------------
 
@@ -200,41 +200,28 @@ class ConstantMode(FoldedMode):
             reader.shares.append(x.new_zeros(out_axis.size))
             return
         dim, index = gone[0], torch.from_numpy(np.flatnonzero(gone[1]))
-        taken = x.index_select(dim, index)
-        others = [d for d in range(x.dim()) if d != dim % x.dim()]
-        unknown = index[taken.isnan().any(others) if others else taken.isnan()]
-        alone = torch.zeros_like(x).index_copy(dim, index, taken.nan_to_num(nan=0.0))
+        taken = x.index_select(dim, index).nan_to_num(nan=0.0)
+        unknown = index[_flat(x, dim, index).isnan().any(1)]
+        alone = torch.zeros_like(x).index_copy(dim, index, taken)
         if len(unknown):
             blind = torch.zeros_like(x).index_fill(dim, unknown, 1.0)
             reach = _run(call, {product.x: blind, product.weight: weight.abs()}, product.bias)
             if bool(_by_channel(reach, call)[torch.from_numpy(~self.removed(out_axis))].any()):
                 self.refuse(call, product.x, dim, unknown, _UNKNOWN)
                 return
-        reader.shares.append(self.share(call, product, alone, weight))
-        flat = alone.index_select(dim, index).movedim(dim, 0).reshape(len(index), -1)
-        told = self.channels(call, product.x, dim, index[(flat != 0).any(1)])
+        added = _run(call, {product.x: alone, product.weight: weight}, product.bias)
+        amounts = _by_channel(added, call)  # of each channel of the outcome, position by position
+        reader.shares.append(amounts[:, 0].clone())
+        values = _flat(alone, dim, index)
+        nonzero = index[(values != 0).any(1)]
+        told = self.channels(call, product.x, dim, nonzero)
         reader.channels = tuple(dict.fromkeys((*reader.channels, *told)))
-        if self.is_uneven(call, product, alone, weight):
-            values = alone.index_select(dim, index).movedim(dim, 0).reshape(len(index), -1)
-            nonzero = index[(values != 0).any(1)]
-            varied = bool((values.max(1).values != values.min(1).values).any())
-            self.refuse(call, product.x, dim, nonzero, _VARIED if varied else _PADDED)
-
-    def share(self, call: Call, product: Product, alone: Any, weight: Any) -> torch.Tensor:
-        """What constants add to each channel of the outcome, at its first position."""
-        out = _run(call, {product.x: alone, product.weight: weight}, product.bias)
-        return _by_channel(out, call)[:, 0].clone()
-
-    def is_uneven(self, call: Call, product: Product, alone: Any, weight: Any) -> bool:
-        """Whether constants add different amounts to a kept channel at different positions."""
-        out = _run(call, {product.x: alone, product.weight: weight}, product.bias)
         terms = {product.x: alone.abs(), product.weight: weight.abs()}
         largest = _run(call, terms, product.bias).max()
-        flat = _by_channel(out, call)
-        spread = flat.max(1).values - flat.min(1).values
-        axis = axes_of(call.arg(product.weight), self.labels)[product.rows]
-        kept = torch.from_numpy(~self.removed(axis))
-        return bool((spread[kept] > _SAME * largest).any())
+        kept = amounts[torch.from_numpy(~self.removed(out_axis))]
+        if bool((kept.max(1).values - kept.min(1).values > _SAME * largest).any()):
+            varied = bool((values.max(1).values != values.min(1).values).any())
+            self.refuse(call, product.x, dim, nonzero, _VARIED if varied else _PADDED)
 
     def reader(self, call: Call, product: Product) -> _Reader:
         """The bias that a product adds, or would add if it had one."""
@@ -266,10 +253,7 @@ class ConstantMode(FoldedMode):
             gone = self.gone(call, name, dim)
             if gone is None:
                 continue
-            index = torch.from_numpy(np.flatnonzero(gone))
-            taken = call.arg(name).index_select(dim, index)
-            others = [d for d in range(taken.dim()) if d != dim % taken.dim()]
-            nonzero = (taken != 0).any(others) if others else taken != 0
+            index, nonzero = _nonzero(call.arg(name), dim, gone)
             zero.append(not bool(nonzero.any()))
             refused.append((name, dim, index[nonzero]))
         partner = _partner_is_zero(call, self.gone) if not all(zero) else True
@@ -324,15 +308,22 @@ def _by_channel(out: Any, call: Call) -> torch.Tensor:
 
 def _partner_is_zero(call: Call, gone: Any) -> bool:
     """Whether the other operand of a product is zero at the removed positions."""
-    dims = {"mm": ("mat2", 0), "bmm": ("mat2", 1), "baddbmm": ("batch2", 1), "addmm": ("mat2", 0)}
-    if call.name not in dims:
+    if call.op not in PARTNERS:
         return False
-    name, dim = dims[call.name]
+    name, dim = PARTNERS[call.op]
     mask = gone(call, name, dim)
-    if mask is None:
-        return False
+    return mask is not None and not bool(_nonzero(call.arg(name), dim, mask)[1].any())
+
+
+def _nonzero(tensor: torch.Tensor, dim: int, mask: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The positions of a mask along a dim, and which of them are anything but zero there."""
     index = torch.from_numpy(np.flatnonzero(mask))
-    return not bool((call.arg(name).index_select(dim, index) != 0).any())
+    return index, (_flat(tensor, dim, index) != 0).any(1)
+
+
+def _flat(tensor: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
+    """What a tensor holds at positions along a dim, a row for each."""
+    return tensor.index_select(dim, index).movedim(dim, 0).reshape(len(index), -1)
 
 
 def _channels(claim: Claim, vectors: Iterable[Any], positions: Sequence[int]) -> tuple[str, ...]:
@@ -374,6 +365,8 @@ def fold_constants(claim: Claim, small: nn.Module, values: Sequence[Any]) -> Non
 def _refuse_what_is_not_known(claim: Claim, values: Sequence[Any]) -> None:
     """Numbers have no NaN, complex ones no order, and a recording knows one path only."""
     why = ""
+    if any(tensor.device.type == "meta" for tensor in claim.deps.state.values()):
+        why = "the model has no data (it is on the meta device): load the weights first"
     if claim.deps.decisions:
         why = "forward decides by values, so that what is constant on one path may not be on all"
     elif any(t.is_complex() for t in (*claim.deps.state.values(), *tensors(list(values)))):

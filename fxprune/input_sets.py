@@ -80,24 +80,19 @@ def halves(values: Inputs) -> Iterator[tuple[str, Inputs]]:
     images = [tensor for tensor in found if tensor.dim() > 3]
     if images:
         sizes = {size for tensor in images for size in tensor.shape[2:] if size > 1}
-        yield "images", mapped(lambda t: _halved(t, range(2, t.dim()), sizes), values)
+        yield "images", mapped(partial(_halved, first=2, sizes=sizes), values)
         return
     for dim in (1, 2):
         long = next((t.shape[dim] for t in found if t.dim() > dim and t.shape[dim] > 1), None)
         if long is not None:
-            halve = partial(_halved_from_1, sizes={long})
-            yield f"dim {dim}", mapped(halve, values)
+            yield f"dim {dim}", mapped(partial(_halved, first=1, sizes={long}), values)
 
 
-def _halved(tensor: torch.Tensor, dims: range, sizes: set[int]) -> torch.Tensor:
-    for dim in dims:
+def _halved(tensor: torch.Tensor, first: int, sizes: set[int]) -> torch.Tensor:
+    for dim in range(first, tensor.dim()):
         if tensor.shape[dim] in sizes:
             tensor = tensor.narrow(dim, 0, (tensor.shape[dim] + 1) // 2)
     return tensor.contiguous()
-
-
-def _halved_from_1(tensor: torch.Tensor, sizes: set[int]) -> torch.Tensor:
-    return _halved(tensor, range(1, tensor.dim()), sizes)
 
 
 def _float(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:

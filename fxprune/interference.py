@@ -13,18 +13,18 @@ import numpy as np
 import torch
 
 from fxprune.reference import MaskedMode
-from fxprune.rules import Call
+from fxprune.rules import Call, axes_of
+from fxprune.values import memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from torch._ops import OpOverload
 
-    from fxprune.labels import Axis
     from fxprune.rules import Rule
 
 aten = torch.ops.aten
-_PARTNERS: dict[OpOverload, tuple[str, int]] = {
+PARTNERS: dict[OpOverload, tuple[str, int]] = {
     aten.linear.default: ("weight", 1),
     aten.mm.default: ("mat2", 0),
     aten.addmm.default: ("mat2", 0),
@@ -36,7 +36,6 @@ _PARTNERS: dict[OpOverload, tuple[str, int]] = {
 }
 """The other operand of a product, and the dim of it that is summed over."""
 _SUMS_ALONE = frozenset({"sum", "nansum"})
-_TWO_OPERANDS = 2
 
 
 class PoisonMode(MaskedMode):
@@ -48,18 +47,19 @@ class PoisonMode(MaskedMode):
 
     def run_operator(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
         """Run an operator, and poison what it returns."""
-        out = super().run_operator(func, args, kwargs)
-        operands = {_memory(t) for t in Call(self.labels, func, args, kwargs).tensors()}
-        for tensor in Call(self.labels, func, args, kwargs, out).outputs():
-            if _memory(tensor) not in operands:  # a view: its base is poisoned
+        call = Call(self.labels, func, args, kwargs)
+        call.out = super().run_operator(func, args, kwargs)
+        operands = {memory(tensor) for tensor in call.tensors()}
+        for tensor in call.outputs():
+            if memory(tensor) not in operands:  # a view: its base is poisoned
                 self.poison(tensor)
-        return out
+        return call.out
 
     def poison(self, tensor: torch.Tensor) -> None:
         """Put NaN at the removed positions of a tensor."""
         if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.element_size() == 1:
             return
-        for dim, axis in enumerate(_axes(tensor)):
+        for dim, axis in enumerate(axes_of(tensor, self.labels)):
             gone = self.removed(axis)
             if gone.any():
                 index = torch.from_numpy(np.flatnonzero(gone)).to(tensor.device)
@@ -77,18 +77,9 @@ class PoisonMode(MaskedMode):
             return found
         if call.op is aten.convolution.default:
             return [*found, ("weight", 0 if call.arg("transposed") else 1)]
-        if call.op in _PARTNERS:
-            return [*found, _PARTNERS[call.op]]
+        if call.op in PARTNERS:
+            return [*found, PARTNERS[call.op]]
         names = [argument.name for argument in call.op._schema.arguments]
         given = [(name, call.arg(name)) for name in names]
         dims = [(n, d) for n, t in given if isinstance(t, torch.Tensor) for d in range(t.dim())]
         return list(dict.fromkeys([*found, *dims]))
-
-
-def _axes(tensor: torch.Tensor) -> Sequence[Axis]:
-    axes: Sequence[Axis] | None = getattr(tensor, "_fxprune_axes", None)
-    return axes if axes is not None and len(axes) == tensor.dim() else ()
-
-
-def _memory(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import nn
 
+from fxprune.values import memory
+
 if TYPE_CHECKING:
     from torch._ops import OpOverload
 
@@ -106,7 +108,7 @@ def _outcome(out: Any, given: Any) -> Outcome | None:
     if type(made) not in (list, tuple) or not all(type(t) is torch.Tensor for t in made):
         return None
     plain = all(t.device.type == "meta" and not t.is_complex() for t in made)
-    old, new = {_memory(t) for t in _flat(given)}, {_memory(t) for t in made}
+    old, new = {memory(t) for t in _flat(given)}, {memory(t) for t in made}
     if not plain or old & new or len(new) < len(made):
         return None
     layouts = tuple((t.shape, t.stride(), t.dtype) for t in made)
@@ -121,7 +123,3 @@ def _flat(values: Any) -> list[torch.Tensor]:
         elif isinstance(value, (list, tuple)):
             found += _flat(value)
     return found
-
-
-def _memory(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)

@@ -19,7 +19,7 @@ from fxprune.modes import mode_of
 from fxprune.module_trees import attribute_at
 from fxprune.reference import QuietMode, put_state
 from fxprune.rules import axes_of
-from fxprune.stepping import run_error
+from fxprune.stepping import run_error, seed
 from fxprune.values import copied, tensors
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def call_model(name: str, model: nn.Module, arguments: Mapping[str, Any]) -> Any
 
 def _called(model: nn.Module, arguments: Mapping[str, Any], mode: Any) -> Any:
     args, kwargs = arguments_of_call(model, {n: copied(v) for n, v in arguments.items()})
-    torch.manual_seed(0)
+    seed()
     with mode:
         return model(*args, **kwargs)
 

@@ -16,7 +16,7 @@ from fxprune.errors import InputError
 from fxprune.module_trees import as_parameter
 from fxprune.rounding import nudged
 from fxprune.rules import written
-from fxprune.values import tensors
+from fxprune.values import memory, tensors
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload
@@ -83,8 +83,7 @@ class Precision:
         """What a model can be run in, the most exact way first; float64 up to 2 GiB of state."""
         state = list(state)
         own = cls.of(state, inputs)
-        size = sum(t.numel() for t in state if t.is_floating_point())
-        return [*own.widest(), own] if size * 8 <= LARGEST_DOUBLE else [own]
+        return [*own.widest(), own] if size_in_double(state) <= LARGEST_DOUBLE else [own]
 
     def seeded(self, seed: int) -> Precision:
         """The same, with the last bits of what is cast changed at random."""
@@ -110,6 +109,11 @@ class Precision:
     def widening(self) -> Widening | None:
         """What a run under this precision does about types that operators name."""
         return Widening(self.home) if self.throughout else None
+
+
+def size_in_double(state: Iterable[Tensor]) -> int:
+    """How many bytes the numbers of a model take in float64."""
+    return 8 * sum(tensor.numel() for tensor in state if tensor.is_floating_point())
 
 
 class Widening:
@@ -160,8 +164,7 @@ class Widening:
         self._note([v for v in (*args, *kwargs.values()) if isinstance(v, torch.dtype)])
         out = function(*map(_wider, args), **{k: _wider(v) for k, v in kwargs.items()})
         if self.is_mixed and out is args[0]:
-            storage = out.untyped_storage()
-            self._shared[storage._cdata] = StorageWeakRef(storage)
+            self._shared[memory(out)] = StorageWeakRef(out.untyped_storage())
         return out
 
     def _note(self, dtypes: Iterable[torch.dtype]) -> None:
@@ -173,7 +176,7 @@ class Widening:
             raise InputError("bits are read as another type, which float64 has no counterpart of")
         if self._shared and op._schema.is_mutable:
             targets = written(op, args, kwargs)
-            if any(t.untyped_storage()._cdata in self._shared for t in targets):
+            if any(memory(target) in self._shared for target in targets):
                 raise InputError(
                     "a tensor is written into that may be one with a cast of it",
                     why="the model names several floating-point types",

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import fx, nn
 
 from fxprune.errors import first_line
 from fxprune.inputs import call_arguments
 from fxprune.module_trees import clone_tree
-from fxprune.stepping import RESULT, Stepper, run_error
+from fxprune.stepping import RESULT, Stepper, run_error, seed
 from fxprune.values import copied
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class RealCalls:
 
     def _called(self, name: str, model: nn.Module, values: Sequence[Any]) -> Any:
         args, kwargs = call_arguments(self.deps.graph_module, model, copies(values))
-        torch.manual_seed(0)
+        seed()
         try:
             with self.quiet(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the user has seen them

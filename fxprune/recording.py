@@ -29,7 +29,7 @@ from fxprune.module_trees import clone_tree, named_state, named_tensors, own_obj
 from fxprune.rules import Call, Place, Rule, axes_of, locate, value_of, written
 from fxprune.traces import Trace, label_input, label_state, pin_output, snapshot
 from fxprune.tracing import packed, refuse_other_parts, unpack, user_frames
-from fxprune.values import copied, plain, tensors
+from fxprune.values import copied, memory, plain, tensors
 
 aten = torch.ops.aten
 _NODE = "_fxprune_node"
@@ -142,7 +142,7 @@ class _Recorder(LabelMode):
         self.in_memory: dict[int, list[nn.Parameter]] = defaultdict(list)
         for tensor in state.values():
             if isinstance(tensor, nn.Parameter):
-                self.in_memory[tensor.untyped_storage()._cdata].append(tensor)
+                self.in_memory[memory(tensor)].append(tensor)
 
     # -- the parts of a graph ---------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class _Recorder(LabelMode):
         """Parameters are the user's, and get their values back; integers may count the calls."""
         for target in targets:
             self.updates_state |= id(target) in self.names and not target.is_floating_point()
-            for parameter in self.in_memory.get(target.untyped_storage()._cdata, ()):
+            for parameter in self.in_memory.get(memory(target), ()):
                 if id(parameter) not in self.saved:
                     self.saved[id(parameter)] = parameter, parameter.detach().clone()
 
