@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fxprune.errors import Location
+    from fxprune.labels import Axis
     from fxprune.precision import Precision
     from fxprune.reference import MaskedMode
 
@@ -51,6 +52,7 @@ class GraphComparison(Comparison):
         super().__init__(claim, precision, "every node" if same_nodes else "outputs")
         self._parameters: dict[int, torch.Tensor] = {}
         self._given: tuple[Any, ...] = ()
+        self._relabelled: list[tuple[Axis, Axis]] = []
         self.original = eval_clone(deps.graph_module, self._cast_once)
         self.small = eval_clone(small, self._cast_once)
         self._result = small
@@ -174,14 +176,29 @@ class GraphComparison(Comparison):
                     yield _key(node, number), self.kept(tensor, axes_of(tensor, self.labels))
 
     def _reference(self, values: tuple[Any, ...]) -> Iterator[tuple[fx.Node, Any]]:
+        self._relabelled = []
         for node, value in Stepper("the original", self.original, copies(values), self._mode()):
-            relabel(value, self.deps.trace.values.get(node.name), self.labels)
+            known = self.deps.trace.values.get(node.name)
+            self._relabelled += relabel(value, known, self.labels)
             yield node, value
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
         for node, value in self._reference(values):
             if node.op == "output":
                 self.compare(node, value, self.calls.result(values))
+
+    def couples_otherwise(self) -> bool:
+        """Also whether an axis has other channels than the one of this size in the analysis."""
+        if super().couples_otherwise():
+            return True
+        self.labels = self.deps.trace.labels.copy()
+        try:
+            for _ in self._reference(self._given):
+                pass  # what is coupled is known at the end
+        except OriginalFailsError:
+            return True
+        pairs = self._relabelled
+        return any((self.removed(own) != self.removed(known)).any() for own, known in pairs)
 
     def compare(self, node: fx.Node, expected: Any, got: Any) -> None:
         """Compare the kept positions of all tensors of a node's value."""

@@ -188,7 +188,7 @@ class MaskedMode(RunMode):
         return gone if gone.any() else None
 
 
-def relabel(value: Any, known: Any, labels: LabelAlgebra) -> None:
+def relabel(value: Any, known: Any, labels: LabelAlgebra) -> list[tuple[Axis, Axis]]:
     """Put the finished analysis' labels on a value, on every axis of the analysed size.
 
     While a graph runs, positions that are coupled only later (a `new_zeros` that is filled in
@@ -198,12 +198,18 @@ def relabel(value: Any, known: Any, labels: LabelAlgebra) -> None:
         value: what a node yielded.
         known: what the analysis saw there, with a TracedTensor for each tensor.
         labels: those of the run.
+
+    Returns:
+        What was replaced by what.
     """
+    replaced = []
     leaves = pytree.tree_leaves(plain(value))
     for tensor, traced in zip(leaves, pytree.tree_leaves(known), strict=False):
         if isinstance(traced, TracedTensor) and tensor.dim() == len(traced.axes):
-            pairs = zip(axes_of(tensor, labels), traced.axes, strict=True)
+            pairs = list(zip(axes_of(tensor, labels), traced.axes, strict=True))
             put_axes(tensor, [t if t.size == a.size else a for a, t in pairs])
+            replaced += [(a, t) for a, t in pairs if t.size == a.size]
+    return replaced
 
 
 def put_state(state: Mapping[str, torch.Tensor], trace: Trace) -> None:

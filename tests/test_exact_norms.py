@@ -71,6 +71,24 @@ def random(module: nn.Module) -> nn.Module:
     return module
 
 
+class Placed(nn.Module):
+    """A step of images whose places are the channels of its input."""
+
+    def __init__(self, step: nn.Module, places: int = 1) -> None:
+        super().__init__()
+        self.step = step
+        self.others = places - 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(1)
+        for _ in range(self.others):
+            x = torch.stack([x, 2 * x], -2)
+        x = self.step(x)
+        for _ in range(self.others):
+            x = x[..., 1, :]
+        return x.squeeze(1)
+
+
 def rms(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-2)
 
@@ -101,6 +119,12 @@ STEPS: dict[str, Any] = {
     "prod": lambda: lambda x: x.prod(1, keepdim=True) + 1,
     "norm": lambda: lambda x: x.norm(dim=1, keepdim=True),
     "normalize": lambda: lambda x: F.normalize(x, dim=1),
+    "InstanceNorm1d": lambda: Placed(random(nn.InstanceNorm1d(1, eps=0.1, affine=True))),
+    "InstanceNorm1d without weights": lambda: Placed(nn.InstanceNorm1d(1)),
+    "InstanceNorm2d": lambda: Placed(nn.InstanceNorm2d(1, eps=0.1), places=2),
+    "instance_norm": lambda: lambda x: F.instance_norm(x.unsqueeze(1), eps=0.1).squeeze(1),
+    "AdaptiveAvgPool1d": lambda: Placed(nn.AdaptiveAvgPool1d(1)),
+    "adaptive_avg_pool1d": lambda: lambda x: F.adaptive_avg_pool1d(x.unsqueeze(1), 1).squeeze(1),
     "vector_norm": lambda: lambda x: torch.linalg.vector_norm(x, dim=1, keepdim=True),
 }
 IMAGES: dict[str, Any] = {

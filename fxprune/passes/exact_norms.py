@@ -142,26 +142,51 @@ def _copy(repair: Repair, args: Sequence[Any], kwargs: Mapping[str, Any]) -> fx.
 
 def _reduction(repair: Repair, position: int = 1) -> None:
     """Any other reduction, with zeros."""
-    lost = _lost(repair, _reduced_dims(repair, position))
-    x = _x(repair)
+    _given_zeros(repair, _reduced_dims(repair, position))
+
+
+def _pool(repair: Repair) -> None:
+    """A pool of all places, with zeros."""
+    _given_zeros(repair, _places(repair))
+
+
+def _given_zeros(repair: Repair, dims: Iterable[int]) -> None:
+    """Let the operator see zeros, of which it leaves no trace in its outcome's shape."""
+    x, lost = _x(repair), _lost(repair, dims)
     repair.node.replace_input_with(x, _padded(repair, x, len(repair.operand.shape), lost))
+
+
+def _places(repair: Repair) -> range:
+    """The dims after the channels: as many as the operator's name says, or all but two."""
+    rank, name = len(repair.operand.shape), operation(repair.node, repair.graph_module)
+    count = int(name[-2]) if name[-2].isdigit() else rank - 2
+    return range(rank - count, rank)
 
 
 def _softmax(default: int | None = None) -> Exact:
     """A softmax with zeros, whose outcomes for these are cut off."""
 
     def exact(repair: Repair) -> None:
-        node, traced = repair.node, repair.operand
+        rank = len(repair.operand.shape)
         dim = _setting(repair, 1, "dim", "axis") if default is None else default
         if dim is None:  # as torch chooses it
-            dim = 0 if len(traced.shape) in (0, 1, 3) else 1
-        lost = _lost(repair, [int(dim) % len(traced.shape)])
-        x = _x(repair)
-        padded = _padded(repair, x, len(traced.shape), lost)
-        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: padded if n is x else n)
-        _become(repair, *_cut(repair, _copy(repair, args, kwargs), lost))
+            dim = 0 if rank in (0, 1, 3) else 1
+        _cut_of_zeros(repair, [int(dim) % rank])
 
     return exact
+
+
+def _instance_norm(repair: Repair) -> None:
+    """A norm of each channel over all places."""
+    _cut_of_zeros(repair, _places(repair))
+
+
+def _cut_of_zeros(repair: Repair, dims: Iterable[int]) -> None:
+    """Let the operator see zeros, and cut off what it makes of them."""
+    node, x, lost = repair.node, _x(repair), _lost(repair, dims)
+    padded = _padded(repair, x, len(repair.operand.shape), lost)
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: padded if n is x else n)
+    _become(repair, *_cut(repair, _copy(repair, args, kwargs), lost))
 
 
 def _affine(repair: Repair, first: int = 2) -> tuple[Any, Any]:
@@ -347,6 +372,10 @@ _EXACT: dict[str, Exact] = {
     **dict.fromkeys(("LocalResponseNorm", "local_response_norm"), _at_places),
     **dict.fromkeys(("AvgPool1d", "AvgPool2d", "AvgPool3d"), _at_places),
     **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), _at_places),
+    **dict.fromkeys(("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"), _instance_norm),
+    "instance_norm": _instance_norm,
+    **dict.fromkeys(("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d"), _pool),
+    **dict.fromkeys(("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"), _pool),
     "layer_norm": _layer_norm,
     "native_layer_norm": _native_layer_norm,
     "LayerNorm": _layer_norm,
