@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -141,6 +141,14 @@ class Claim:
     layout: Layout
     meaning: Meaning
 
+    def told_groups(self, axes: Iterable[Axis]) -> str:
+        """The groups that lose channels on some axes, in words; nothing if there are none."""
+        labels, groups = self.deps.trace.labels, self.deps.groups
+        there = labels.marked([vector for axis in axes for vector in axis.vectors])
+        lost = [group for group in groups if self.layout.is_removed(group.ids).any()]
+        names = [group.name for group in lost if there[group.ids].any()]
+        return f"groups that lose channels there: {', '.join(names)}" if names else ""
+
 
 class Comparison:
     """Two models, run in one precision on the same inputs.
@@ -265,12 +273,18 @@ class Comparison:
         leaked = poisoned.isnan() & ~clean.isnan()
         if bool(leaked.any()):
             place = tuple(int(i[0]) for i in torch.nonzero(leaked, as_tuple=True))
+            why = f"NaN at removed positions of the original arrives at kept position {place}"
+            told = self.groups_at(key)
             raise VerificationError(
                 f"removed channels reach what is kept at {key[0]}",
                 where=self.place(key),
-                why=f"NaN at removed positions of the original arrives at kept position {place}",
+                why=f"{why}; {told}" if told else why,
                 hint=_DEFECT,
             )
+
+    def groups_at(self, key: Key) -> str:
+        """The groups that lose channels at a value, in words, if that is known."""
+        return ""
 
     def place(self, key: Key) -> Location | str:
         """Where a value is made."""

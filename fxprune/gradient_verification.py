@@ -174,6 +174,7 @@ class _GradientCheck:
                     f"the gradient of {name} differs from the original's by {off:.2e} of the"
                     f" largest gradient, more than {self.tolerance:.0e}",
                     where=f"parameter {name}",
+                    why=self.claim.told_groups(self.claim.deps.trace.axes.get(name, ())),
                     hint="train the original, and shrink it afterwards; and please report this",
                 )
             worst = max(worst, off)

@@ -161,8 +161,11 @@ class GraphComparison(Comparison):
 
     def place(self, key: Key) -> Location | str:
         """Where a node is in the user's code."""
-        nodes = {_key(node, 0)[0]: node for node in self.deps.graph_module.graph.nodes}
-        return locate(nodes[key[0]])
+        return locate(self._node(key))
+
+    def _node(self, key: Key) -> fx.Node:
+        nodes = self.deps.graph_module.graph.nodes
+        return next(node for node in nodes if _key(node, 0)[0] == key[0])
 
     def _mode(self) -> MaskedMode:
         widening, meaning = self.precision.widening(), self.claim.meaning
@@ -239,24 +242,23 @@ class GraphComparison(Comparison):
 
     def _with_groups(self, error: VerificationError, node: fx.Node) -> VerificationError:
         """The error, which also tells the groups that lose channels at the node."""
-        groups = self._groups_at(node)
-        if not groups:
-            return error
-        told = f"groups that lose channels there: {', '.join(groups)}"
-        why = f"{error.why}; {told}" if error.why else told
+        told = self.claim.told_groups(self._axes_at(node))
+        why = f"{error.why}; {told}" if error.why and told else error.why or told
         return type(error)(error.what, where=error.where, why=why, hint=error.hint)
 
-    def _groups_at(self, node: fx.Node) -> list[str]:
-        """The groups that lose channels at a node: in its value, its operands and its state."""
-        trace, labels = self.deps.trace, self.deps.trace.labels
+    def groups_at(self, key: Key) -> str:
+        """The groups that lose channels at a node."""
+        return self.claim.told_groups(self._axes_at(self._node(key)))
+
+    def _axes_at(self, node: fx.Node) -> list[Axis]:
+        """The axes of a node's value, of its operands and of its state."""
+        trace = self.deps.trace
         values = [trace.values.get(n.name) for n in (node, *node.all_input_nodes)]
         axes = [axis for value in values for t in traced_tensors(value) for axis in t.axes]
         if node.op == "call_module":
             prefix = f"{node.target}."
             axes += [a for name, own in trace.axes.items() if name.startswith(prefix) for a in own]
-        there = labels.marked([vector for axis in axes for vector in axis.vectors])
-        lost = [g for g in self.deps.groups if self.layout.is_removed(g.ids).any()]
-        return [group.name for group in lost if there[group.ids].any()]
+        return axes
 
 
 def _key(node: fx.Node, number: int) -> Key:

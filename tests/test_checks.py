@@ -124,6 +124,7 @@ def test_a_way_that_carries_zero_is_found_by_poison_alone() -> None:
         comparison.check_interference((X,))
     assert caught.value.what == "removed channels reach what is kept at node first_times"
     assert "NaN at removed positions" in caught.value.why
+    assert caught.value.why.endswith("groups that lose channels there: first")
     with pytest.raises(VerificationError, match="removed channels reach"):
         fxprune.verify(deps, small, plan, X)
     with pytest.raises(VerificationError, match="removed channels reach"):
@@ -176,8 +177,11 @@ def test_a_detached_value_is_found_by_gradients_alone() -> None:
         node.args = (cut,)
         small.recompile()
 
-    with pytest.raises(VerificationError, match=r"the gradient of (first|norm)\.\w+ differs"):
+    with pytest.raises(
+        VerificationError, match=r"the gradient of (first|norm)\.\w+ differs"
+    ) as got:
         gradients(Network().double().eval(), detach)
+    assert caught.value.why == "groups that lose channels there: first"
     deps, plan, small = made(Network().double().eval(), [1])
     detach(small)
     assert lockstep(deps, plan, small).result.nodes > 0
