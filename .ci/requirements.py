@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     runtime = project["dependencies"]
     extras = project["optional-dependencies"]
-    development = extras["dev"] + extras["sweep"] + extras["onnx"]
+    development = [line for extra in ("dev", "sweep", "onnx", "mutation") for line in extras[extra]]
     if "--lowest" in arguments:
         runtime = [lowest(requirement) for requirement in runtime]
         development = [line for line in extras["dev"] if not line.startswith("torchvision")]
