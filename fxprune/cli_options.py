@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 import click
 
 from fxprune.errors import InputError
+from fxprune.importance import CRITERIA, REDUCTIONS
 from fxprune.inputs import InputSpec
 from fxprune.loading import ModelName, ModelSource, parse_input
-from fxprune.planning.criteria import CRITERIA
 
 Command: TypeAlias = Callable[..., None]
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -131,6 +131,11 @@ _REMOVAL_OPTIONS = (
         help="Modules whose output channels all stay; can be repeated.",
     ),
     click.option("--criterion", type=click.Choice(CRITERIA), help="What ranks the channels."),
+    click.option(
+        "--reduction",
+        type=click.Choice(REDUCTIONS),
+        help="What a channel counts, of all positions that carry it.",
+    ),
     click.option("--round-to", type=click.IntRange(1), help="Round kept widths up to a multiple."),
     click.option("--seed", "plan_seed", type=click.IntRange(0), help="Seed of --criterion random."),
     _switch("heads", "Whether ratios take whole attention heads.  [default: heads]"),
@@ -185,6 +190,7 @@ def removal_options(command: Command) -> Command:
         channels: tuple[tuple[str, list[int]], ...],
         ignore: tuple[str, ...],
         criterion: str | None,
+        reduction: str | None,
         round_to: int | None,
         plan_seed: int | None,
         heads: bool | None,
@@ -198,6 +204,7 @@ def removal_options(command: Command) -> Command:
             "channels": dict(channels) or None,
             "ignore": ignore or None,
             "criterion": criterion,
+            "reduction": reduction,
             "round_to": round_to,
             "seed": plan_seed,
             "heads": heads,

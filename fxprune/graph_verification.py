@@ -164,7 +164,7 @@ class GraphComparison(Comparison):
         return locate(self._node(key))
 
     def _node(self, key: Key) -> fx.Node:
-        nodes = self.deps.graph_module.graph.nodes
+        nodes: list[fx.Node] = list(self.deps.graph_module.graph.nodes)
         return next(node for node in nodes if _key(node, 0)[0] == key[0])
 
     def _mode(self) -> MaskedMode:

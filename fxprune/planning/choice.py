@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from fxprune.analysis import DependencyGraph, Model, analyze
 from fxprune.errors import InputError, PlanError, shown
-from fxprune.planning.criteria import Criterion, scores
+from fxprune.importance import REDUCTIONS, Criterion, Reduction, criterion_of
+from fxprune.planning.criteria import scores
 from fxprune.planning.layout import Layout, all_axes
 from fxprune.planning.matching import ModuleMatcher
 from fxprune.planning.plan_data import GroupPlan, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import torch
 
     from fxprune.groups import Group
     from fxprune.labels import Ids
@@ -33,7 +36,8 @@ def plan(
     ratios: Mapping[str, float] | None = None,
     channels: Mapping[str, Sequence[int]] | None = None,
     ignore: Sequence[str] = (),
-    criterion: Criterion = "l2",
+    criterion: str | Criterion | Callable[[str, torch.Tensor], torch.Tensor] = "l2",
+    reduction: Reduction = "sum",
     round_to: int = 1,
     seed: int = 0,
     heads: bool = True,
@@ -58,7 +62,12 @@ def plan(
             the module produces. A module's name means all below it too.
         channels: module name -> output channels to remove, besides those chosen by ratio.
         ignore: names or patterns of modules whose output channels all stay.
-        criterion: "l2", "l1" (size of all coupled weights) or "random".
+        criterion: what channels count: "l2" or "l1" (size of all coupled weights), "lamp",
+            "bn_scale", "fpgm", "cosine" or "random"; an object of `fxprune.importance`, such as
+            `Taylor(loader, loss)`; or a function that takes a parameter's name and its values and
+            returns what each value counts.
+        reduction: what a channel counts, of the positions that carry it: their "sum", "mean" or
+            "max", or "first": those of the first parameter that has any.
         round_to: kept widths are rounded up to a multiple of this, where a group is that wide.
         seed: for the "random" criterion.
         heads: whether ratios take whole attention heads.
@@ -85,6 +94,11 @@ def plan(
     _check_integer(seed, "seed", 0)
     switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
     kinds = {"channels", *(kind for kind, chosen in switches.items() if _is_chosen(chosen, kind))}
+    criterion_of(criterion)
+    if reduction not in REDUCTIONS:
+        raise InputError(
+            f"unknown reduction {shown(reduction)}", hint=f"take one of {', '.join(REDUCTIONS)}"
+        )
     deps = analyze(model, example_inputs)
     matcher = ModuleMatcher(deps)
     wanted = {g.name: ratio for g in deps.groups if g.prunable and g.kind in kinds}
@@ -95,8 +109,9 @@ def plan(
     ignored = {group.name for pattern in ignore for group in matcher.groups(pattern)}
     for name in ignored:
         wanted.pop(name, None)
-    score = scores(deps, criterion, seed)
-    removed = [_lowest(g, wanted[g.name], round_to, score) for g in deps.groups if g.name in wanted]
+    chosen = [group for group in deps.groups if group.name in wanted]
+    score = scores(deps, criterion, seed, reduction, chosen)
+    removed = [_lowest(group, wanted[group.name], round_to, score) for group in chosen]
     removed = [_leave_some(deps, np.concatenate([*removed, np.zeros(0, dtype=np.int64)]), score)]
     for name, numbers in explicit.items():
         ids = matcher.channel_ids(name, numbers)
@@ -109,7 +124,8 @@ def plan(
         "ratios": given,
         "channels": explicit,
         "ignore": list(ignore),
-        "criterion": criterion,
+        "criterion": criterion if isinstance(criterion, str) else str(criterion_of(criterion)),
+        "reduction": reduction,
         "round_to": round_to,
         "seed": seed,
         **switches,

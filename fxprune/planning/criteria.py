@@ -1,66 +1,56 @@
-"""Criteria: a score for every channel; the lowest go first."""
+"""The score of every channel; those with the lowest go first."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fxprune.errors import InputError, shown
+from fxprune.errors import InputError
+from fxprune.importance import channel_scores, criterion_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fxprune.analysis import DependencyGraph
+    from fxprune.groups import Group
+    from fxprune.importance import Reduction
 
-Criterion: TypeAlias = Literal["l2", "l1", "random"]
-CRITERIA: tuple[Criterion, ...] = ("l2", "l1", "random")
 
+def scores(
+    deps: DependencyGraph,
+    criterion: Any,
+    seed: int,
+    reduction: Reduction = "sum",
+    wanted: Iterable[Group] = (),
+) -> NDArray[np.float64]:
+    """The score of every id; 0 for one that nothing speaks of.
 
-def scores(deps: DependencyGraph, criterion: Criterion, seed: int) -> NDArray[np.float64]:
-    """The score of every id.
-
-    "l1" sums the absolute values of all weights that go with a channel, over all coupled
-    parameters; "l2" is the root of the sum of their squares (Li et al., Pruning Filters for
-    Efficient ConvNets, 2017, section 3.1, extended to coupled parameters); "random" is uniform.
+    Args:
+        deps: the analysis of the model.
+        criterion: see `fxprune.importance`.
+        seed: for "random".
+        reduction: how the positions that carry a channel are put together.
+        wanted: the groups of which channels are to be chosen.
 
     Raises:
-        InputError: the criterion is unknown, or a parameter is not finite or has no data.
+        InputError: the criterion is unknown, or cannot tell anything of a wanted group; or a
+            parameter is not finite or has no data.
     """
-    if criterion not in CRITERIA:
-        raise InputError(
-            f"unknown criterion {shown(criterion)}", hint=f"take one of {', '.join(CRITERIA)}"
-        )
-    labels = deps.trace.labels
-    parameters = {
-        name: tensor.detach()
-        for name, tensor in deps.graph_module.named_parameters()
-        if any(labels.leaves(axis) for axis in deps.trace.axes[name]) and name in deps.trace.touched
-    }
+    criterion = criterion_of(criterion, seed)
     _check_values(deps)
-    if criterion == "random":
-        return np.random.default_rng(seed).random(len(labels))
-    result = np.zeros(len(labels), dtype=np.float64)
-    for name, tensor in parameters.items():
-        size = _sizes(name, tensor, criterion)
-        for dim, axis in enumerate(deps.trace.axes[name]):
-            if vectors := labels.leaves(axis):
-                others = [d for d in range(tensor.dim()) if d != dim]
-                total = size.sum(others) if others else size
-                for vector in vectors:
-                    np.add.at(result, vector, total.double().cpu().numpy())
-    return np.sqrt(result) if criterion == "l2" else result
-
-
-def _sizes(name: str, tensor: torch.Tensor, criterion: Criterion) -> torch.Tensor:
-    """|w| or w^2 of every weight, at least in single precision."""
-    if tensor.device.type == "meta":
-        raise InputError(
-            f"parameter {name} has no data", hint='load the weights, or take criterion="random"'
-        )
-    tensor = tensor.abs() if tensor.is_complex() else tensor
-    weights = tensor if tensor.dtype == torch.float64 else tensor.float()
-    return weights.abs() if criterion == "l1" else weights.square()
+    found = channel_scores(criterion.evidence(deps), deps.trace.labels, reduction)
+    found = criterion.finished(found)
+    for group in wanted if criterion.needs else ():
+        if bool(np.isnan(found[group.ids]).any()):
+            raise InputError(
+                f"criterion {type(criterion).__name__} cannot score group {group.name}",
+                why=f"it needs {criterion.needs}",
+                hint="ignore the modules that produce the group, or take another criterion",
+            )
+    return np.where(np.isnan(found), 0.0, found)
 
 
 def _check_values(deps: DependencyGraph) -> None:

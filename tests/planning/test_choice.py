@@ -512,6 +512,7 @@ def test_a_plan_tells_how_it_was_made() -> None:
         "channels": {"1": [0]},
         "ignore": ["2"],
         "criterion": "l1",
+        "reduction": "sum",
         "round_to": 2,
         "seed": 3,
         "heads": True,

@@ -1,0 +1,134 @@
+"""Criteria by what channels carry when the model runs on data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from fxprune.errors import InputError, shown
+from fxprune.importance.criterion import Criterion, Evidence
+from fxprune.importance.running import finite, summed, tracked
+from fxprune.inputs import bind
+from fxprune.module_trees import eval_clone, named_state, own_object
+from fxprune.reference import MaskedMode, put_state, relabel
+from fxprune.stepping import Stepper
+from fxprune.values import copied
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fxprune.analysis import DependencyGraph
+    from fxprune.labels import Axis, LabelAlgebra
+    from fxprune.rules import Call, Rule
+
+Statistic = Literal["mean", "apoz", "variance"]
+
+
+def _first(batch: Any) -> Any:
+    return batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+@dataclass(frozen=True)
+class Activation(Criterion):
+    """How much of a channel arrives where it is read.
+
+    A channel is read where an operator sums over it: a convolution or linear layer, a product of
+    queries and keys. There, after batch norm and activation, it is measured, once for every such
+    operator, and `reduction` tells what counts of a channel that is read several times. The graph
+    runs in eval mode on copies of the model's buffers. With `torch.distributed`, every process
+    passes its own batches, and all get the scores of all.
+
+    Attributes:
+        batches: a data loader, or any other iterable.
+        statistic: "mean": of |a| (Molchanov et al., Pruning Convolutional Neural Networks for
+            Resource Efficient Inference, 2017, section 2.2). "apoz": one minus the average
+            percentage of zeros (Hu et al., Network Trimming, 2016, equation 1). "variance": over
+            samples and places; what does not vary is a constant, which a bias can take up.
+        inputs: from a batch to what the model takes (a tensor, a tuple or a dict); by default the
+            first item of a tuple or list, or the batch itself.
+        progress: whether a bar is shown on the standard error stream.
+    """
+
+    batches: Iterable[Any]
+    statistic: Statistic = "mean"
+    inputs: Callable[[Any], Any] = _first
+    progress: bool = True
+
+    needs = "an operator that sums over its channels"
+
+    def __post_init__(self) -> None:
+        if self.statistic not in get_args(Statistic):
+            raise InputError(
+                f"unknown statistic {shown(self.statistic)}",
+                hint=f"take one of {', '.join(get_args(Statistic))}",
+            )
+
+    def __str__(self) -> str:
+        return f"Activation({self.statistic})"
+
+    def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
+        """The statistic of each operand that is summed over.
+
+        Raises:
+            InputError: there are no batches, the model does not take them, or values are not
+                finite; or batches take different ways through the model.
+        """
+        found = self._moments(deps)
+        summed([moments for _, moments in found])
+        for axis, moments in found:
+            count, size, square, zeros, total = finite("what the model computes", moments).numpy()
+            if self.statistic == "mean":
+                values = size / count
+            elif self.statistic == "apoz":
+                values = 1 - zeros / count
+            else:
+                values = np.maximum(square / count - (total / count) ** 2, 0.0)
+            yield Evidence(axis, values)
+
+    def _moments(self, deps: DependencyGraph) -> list[tuple[Axis, Tensor]]:
+        """The moments of all batches: of each operand in turn, for each of its positions."""
+        found: list[tuple[Axis, Tensor]] = []
+        module = eval_clone(deps.graph_module, own_object)
+        put_state(named_state(module), deps.trace)
+        for batch in tracked(self.batches, "activations", shown=self.progress):
+            values = copied(list(bind(deps.graph_module, self.inputs(batch))))
+            mode = _Measuring(deps.trace.labels.copy())
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                for node, value in Stepper("the model", module, values, mode):
+                    relabel(value, deps.trace.values.get(node.name), mode.labels)
+            if found and [len(m[0]) for _, m in found] != [len(m[0]) for _, m in mode.found]:
+                raise InputError(
+                    "batches take different ways through the model",
+                    hint="pass batches of inputs like those that the model was analyzed with",
+                )
+            pairs = zip(found, mode.found, strict=True)
+            found = [(axis, a + b) for (axis, a), (_, b) in pairs] if found else mode.found
+        return found
+
+
+class _Measuring(MaskedMode):
+    """Runs operators, and measures the operands that they sum over."""
+
+    def __init__(self, labels: LabelAlgebra) -> None:
+        super().__init__(labels, lambda axis: np.zeros(axis.size, dtype=np.bool_))
+        self.found: list[tuple[Axis, Tensor]] = []
+
+    def run(self, call: Call, rule: Rule) -> Any:
+        for name, dim in rule.sums(call):
+            axes = call.axes(name)
+            if axes and self.labels.leaves(axes[dim]):
+                self.found.append((axes[dim], _moments(call.arg(name), dim)))
+        return super().run(call, rule)
+
+
+def _moments(tensor: Tensor, dim: int) -> Tensor:
+    """For each position along a dim: how many numbers, and the sums of |a|, a^2, zeros and a."""
+    rows = tensor.movedim(dim, 0)
+    rows = (rows.abs() if rows.is_complex() else rows).double().reshape(len(rows), -1)
+    count = torch.full_like(rows[:, 0], rows.shape[1])
+    zeros = (rows == 0).double().sum(1)
+    return torch.stack([count, rows.abs().sum(1), rows.square().sum(1), zeros, rows.sum(1)]).cpu()

@@ -1,0 +1,102 @@
+"""What a criterion is: it tells how much the positions along axes count."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fxprune.errors import InputError
+
+if TYPE_CHECKING:
+    from fxprune.analysis import DependencyGraph
+    from fxprune.labels import Axis
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How much each position along one axis counts.
+
+    Attributes:
+        axis: an axis of a parameter, or of a value of the graph, of n positions.
+        values: n numbers, float64.
+    """
+
+    axis: Axis
+    values: Numbers
+
+
+class Criterion(ABC):
+    """How much channels count.
+
+    Attributes:
+        needs: what a group must have to be scored at all, or "" if every group can be. A plan that
+            is to take channels of a group without it is refused.
+    """
+
+    needs: str = ""
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+    @abstractmethod
+    def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
+        """How much positions count, axis by axis; `reduction="first"` takes the first of them."""
+
+    def finished(self, scores: Numbers) -> Numbers:
+        """The scores of channels, of what was added up; the same by default."""
+        return scores
+
+
+class Elementwise(Criterion):
+    """A criterion that tells how much every single weight counts.
+
+    A position along an axis of a parameter counts as much as all weights there together.
+    """
+
+    @abstractmethod
+    def saliency(self, name: str, weights: torch.Tensor) -> torch.Tensor | None:
+        """How much every element of a parameter counts: a tensor of its shape, or None for not."""
+
+    def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
+        """The sums over all other dims of each parameter."""
+        for name, weights in weights_of(deps).items():
+            saliency = self.saliency(name, weights)
+            if saliency is None:
+                continue
+            for dim, axis in enumerate(deps.trace.axes[name]):
+                if deps.trace.labels.leaves(axis):
+                    others = [d for d in range(saliency.dim()) if d != dim]
+                    total = saliency.sum(others) if others else saliency
+                    yield Evidence(axis, total.double().cpu().numpy())
+
+
+def weights_of(deps: DependencyGraph) -> dict[str, torch.Tensor]:
+    """The parameters with channels that some operator reads: a tied one once, without data's types.
+
+    Complex ones are their absolute values; all are at least in single precision.
+
+    Raises:
+        InputError: a parameter has no data.
+    """
+    trace = deps.trace
+    found = {}
+    for name, tensor in deps.graph_module.named_parameters():
+        if name not in trace.touched or not any(map(trace.labels.leaves, trace.axes[name])):
+            continue
+        if tensor.device.type == "meta":
+            raise InputError(
+                f"parameter {name} has no data",
+                hint='load the weights, or take criterion="random"',
+            )
+        weights = tensor.detach()
+        weights = weights.abs() if weights.is_complex() else weights
+        found[name] = weights if weights.dtype == torch.float64 else weights.float()
+    return found

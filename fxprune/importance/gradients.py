@@ -1,0 +1,174 @@
+"""Criteria by gradients of a loss."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from fxprune.errors import InputError
+from fxprune.importance.criterion import Criterion, Elementwise, Evidence
+from fxprune.importance.running import finite, samples, summed, tracked
+from fxprune.module_trees import clone_tree
+from fxprune.values import mapped, tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fxprune.analysis import DependencyGraph
+
+Loss = Callable[[nn.Module, Any], "Tensor"]
+"""Takes a model and a batch, and returns a scalar: the mean of the loss over the samples."""
+
+
+@dataclass(frozen=True)
+class _ByGradient(Criterion):
+    """A criterion by gradients.
+
+    The model is run in the modes that its modules have (so call `model.eval()` first, unless batch
+    norm is to use the statistics of batches). Neither its buffers nor its `.grad` are changed, and
+    frozen parameters have gradients, too. With `torch.distributed`, every process passes its own
+    batches, of one size, and all get the scores of all of them together.
+
+    Attributes:
+        batches: a data loader, or any other iterable.
+        loss: `loss(model, batch)`, a scalar: the mean over the samples of the batch. For
+            classification `lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])`.
+        progress: whether a bar is shown on the standard error stream.
+    """
+
+    batches: Iterable[Any]
+    loss: Loss
+    progress: bool = True
+
+    def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
+        """What weights count, from gradients of all batches.
+
+        Raises:
+            InputError: the loss is no scalar that depends on parameters, or not finite.
+        """
+        names = [name for name, _ in deps.graph_module.named_parameters()]
+        model, parameters = _copy(deps, names)
+        gathered = self._gathered(model, parameters)
+        yield from _Weighed(self.weighed, gathered).evidence(deps)
+
+    @abstractmethod
+    def weighed(self, weights: Tensor, gathered: Tensor) -> Tensor:
+        """What weights count, of what was gathered."""
+
+    @abstractmethod
+    def gather(
+        self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
+    ) -> tuple[dict[str, Tensor], int]:
+        """What a batch adds, and how many times it counts."""
+
+    def _gathered(self, model: nn.Module, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+        total = {n: torch.zeros_like(p, dtype=torch.float64) for n, p in parameters.items()}
+        count = torch.zeros((), dtype=torch.float64)
+        with torch.enable_grad():
+            for batch in tracked(self.batches, "gradients", shown=self.progress):
+                added, weight = self.gather(model, parameters, batch)
+                for name, value in added.items():
+                    total[name] += finite(f"the gradient of {name}", value)
+                count += weight
+        summed([*total.values(), count])
+        return {name: value / float(count) for name, value in total.items()}
+
+    def gradients(
+        self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
+    ) -> dict[str, Tensor]:
+        """The gradients of the loss of a batch, in float64; zero where it does not depend."""
+        loss: Any = self.loss(model, batch)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            what = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else repr(loss)
+            raise InputError(
+                f"the loss is no scalar that depends on the parameters, but {what}",
+                hint="return what F.cross_entropy(model(inputs), targets) does, from the model that"
+                " is passed",
+            )
+        found = torch.autograd.grad(
+            loss.sum(), list(parameters.values()), allow_unused=True, materialize_grads=True
+        )
+        return {n: g.double() for n, g in zip(parameters, found, strict=True)}
+
+
+@dataclass(frozen=True)
+class _Weighed(Elementwise):
+    """Weights and what was gathered for each of them."""
+
+    weighed: Callable[[Tensor, Tensor], Tensor]
+    gathered: dict[str, Tensor]
+
+    def saliency(self, name: str, weights: Tensor) -> Tensor:
+        """What the weights count together with it."""
+        return self.weighed(weights.double(), self.gathered[name])
+
+
+@dataclass(frozen=True)
+class Taylor(_ByGradient):
+    """How much the loss changes without a weight, to first order: |w dL/dw|, summed.
+
+    The gradient is that of the mean loss of all batches. Molchanov et al., Importance Estimation
+    for Neural Network Pruning, 2019, equation 6 without the square.
+    """
+
+    def weighed(self, weights: Tensor, gathered: Tensor) -> Tensor:
+        """|w g|."""
+        return (weights * gathered).abs()
+
+    def gather(
+        self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
+    ) -> tuple[dict[str, Tensor], int]:
+        """The gradient of a batch."""
+        return self.gradients(model, parameters, batch), 1
+
+
+@dataclass(frozen=True)
+class Fisher(_ByGradient):
+    """How much the loss changes without a weight, to second order: w^2 E[g^2] / 2, summed.
+
+    The expectation of squared gradients of single samples, the diagonal of the empirical Fisher
+    information, stands for the diagonal of the Hessian. LeCun et al., Optimal Brain Damage, 1990,
+    equation 5; Theis et al., Faster gaze prediction with dense networks and Fisher pruning, 2018,
+    equation 7. Batches are taken apart into samples along dim 0 of all their tensors.
+    """
+
+    def weighed(self, weights: Tensor, gathered: Tensor) -> Tensor:
+        """w^2 h / 2."""
+        return weights.square() * gathered / 2
+
+    def gather(
+        self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
+    ) -> tuple[dict[str, Tensor], int]:
+        """The sum of the squared gradients of its samples."""
+        count = samples(batch, tensors(batch))
+        total = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
+        for number in range(count):
+            sample = mapped(partial(_sample, number=number), batch)
+            for name, gradient in self.gradients(model, parameters, sample).items():
+                total[name] += gradient.square()
+        return total, count
+
+
+def _sample(tensor: Tensor, number: int) -> Tensor:
+    return tensor[number : number + 1] if tensor.dim() else tensor
+
+
+def _copy(deps: DependencyGraph, names: list[str]) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The user's model with parameters that share its memory, and buffers of its own."""
+    model = deps.model if set(names) <= dict(deps.model.named_parameters()).keys() else None
+    copy = clone_tree(deps.graph_module if model is None else model, _leaf)
+    known = dict(copy.named_parameters())
+    return copy, {name: known[name] for name in names if known[name].requires_grad}
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    if isinstance(tensor, nn.Parameter):
+        differentiable = tensor.is_floating_point() or tensor.is_complex()
+        return nn.Parameter(tensor.detach(), requires_grad=differentiable)
+    return tensor.clone()

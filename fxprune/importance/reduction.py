@@ -1,0 +1,49 @@
+"""From what positions count to what channels count: one reduction for all criteria."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fxprune.importance.criterion import Evidence, Numbers
+    from fxprune.labels import LabelAlgebra
+
+Reduction: TypeAlias = Literal["sum", "mean", "max", "first"]
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+
+
+def channel_scores(
+    evidence: Iterable[Evidence], labels: LabelAlgebra, reduction: Reduction = "sum"
+) -> Numbers:
+    """What each channel counts, by what the positions that carry it count.
+
+    Args:
+        evidence: axis by axis, how much positions count.
+        labels: the channels of each position.
+        reduction: "sum", "mean" or "max" of all positions that carry a channel; "first": the sum
+            over those of the first axis that has any (the weight of the layer that makes the
+            channel, in most models).
+
+    Returns:
+        A float64 number for each id; NaN where no axis carries it.
+    """
+    total = np.full(len(labels), -np.inf if reduction == "max" else 0.0)
+    count = np.zeros(len(labels), dtype=np.int64)
+    for piece in evidence:
+        before = count.copy() if reduction == "first" else count
+        for vector in labels.leaves(piece.axis):
+            if reduction == "max":
+                np.maximum.at(total, vector, piece.values)
+            elif reduction == "first":
+                new = before[vector] == 0
+                np.add.at(total, vector[new], piece.values[new])
+            else:
+                np.add.at(total, vector, piece.values)
+            np.add.at(count, vector, 1)
+    if reduction == "mean":
+        total /= np.maximum(count, 1)
+    total[count == 0] = np.nan
+    return total

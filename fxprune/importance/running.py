@@ -1,0 +1,73 @@
+"""Running a model on data: progress, and sums over all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import track
+
+from fxprune.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_T = TypeVar("_T")
+
+
+def tracked(batches: Iterable[_T], what: str, *, shown: bool) -> Iterator[_T]:
+    """The batches, with a bar on the standard error stream.
+
+    Raises:
+        InputError: there are none.
+    """
+    total = len(batches) if isinstance(batches, Sized) else None
+    console = Console(stderr=True)
+    count = 0
+    for batch in track(batches, what, total, console=console, transient=True, disable=not shown):
+        count += 1
+        yield batch
+    if not count:
+        raise InputError(
+            f"there are no batches to compute {what} of",
+            hint="pass a data loader or a list; an iterator can be used once only",
+        )
+
+
+def summed(tensors: Sequence[Tensor]) -> None:
+    """Add up tensors over all processes, in place, if `torch.distributed` is initialized."""
+    if dist.is_available() and dist.is_initialized():
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def samples(batch: Any, leaves: Sequence[Tensor]) -> int:
+    """How many samples a batch has: the length of dim 0, which all its tensors share.
+
+    Raises:
+        InputError: it is not the same for all of them.
+    """
+    sizes = {tensor.shape[0] for tensor in leaves if tensor.dim()}
+    if len(sizes) != 1:
+        raise InputError(
+            f"a batch of {type(batch).__name__} has tensors of lengths {sorted(sizes)} along dim 0",
+            why="it is taken apart into samples along dim 0",
+            hint="let all tensors of a batch have as many samples",
+        )
+    return sizes.pop()
+
+
+def finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself.
+
+    Raises:
+        InputError: it has NaN or infinite values.
+    """
+    if not bool(torch.isfinite(tensor).all()):
+        raise InputError(
+            f"{name} has NaN or infinite values", hint="check the loss, the data and the weights"
+        )
+    return tensor

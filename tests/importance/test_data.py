@@ -1,0 +1,242 @@
+"""Criteria that take data, against slow, obvious ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fxprune
+from fxprune import InputError, importance
+from fxprune.importance import Criterion
+from tests.importance.test_weights import positions, scored
+
+
+class Network(nn.Module):
+    """Convolutions with a residual stream, batch norm, dropout, and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.second = nn.Conv2d(6, 6, 3, padding=1)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.first(x)))
+        x = x + torch.relu(self.second(x))
+        return self.head(self.drop(x.mean((2, 3))))
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    model = Network().double().eval()
+    assert isinstance(model.norm.running_mean, Tensor)
+    model.norm.running_mean.normal_()
+    return model
+
+
+def batches(count: int = 3) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (
+            torch.randn(4, 2, 5, 5, generator=generator, dtype=torch.float64),
+            torch.randint(3, (4,), generator=generator),
+        )
+        for _ in range(count)
+    ]
+
+
+def loss(model: nn.Module, batch: Any) -> Tensor:
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+X = torch.zeros(1, 2, 5, 5, dtype=torch.float64)
+
+
+def check(model: nn.Module, criterion: Criterion, saliency: dict[str, Tensor]) -> None:
+    deps = fxprune.analyze(model, X)
+    found = scored(deps, criterion)
+    groups = [group for group in deps.groups if group.prunable]
+    assert groups
+    for group in groups:
+        for channel in range(group.size):
+            places = positions(deps, group, channel)
+            expected = sum(float(saliency[n].select(d, p).sum()) for n, d, p in places)
+            assert found[group.ids[channel]] == pytest.approx(expected, rel=1e-10)
+
+
+def test_taylor_is_the_weight_times_the_gradient_of_the_mean_loss() -> None:
+    model, data = network(), batches()
+    reference = copy.deepcopy(model)
+    (sum(loss(reference, batch) for batch in data) / len(data)).backward()  # type: ignore[union-attr]
+    saliency = {n: (p * p.grad).abs().detach() for n, p in reference.named_parameters()}
+    check(model, importance.Taylor(data, loss, progress=False), saliency)
+
+
+def test_taylor_is_what_a_small_change_of_a_weight_does_to_the_loss() -> None:
+    model, data = network(), batches(1)
+    deps = fxprune.analyze(model, X)
+    criterion = importance.Taylor(data, loss, progress=False)
+    axis = deps.trace.axes["second.bias"][0]
+    (bias,) = [piece.values for piece in criterion.evidence(deps) if piece.axis is axis]
+    step = 1e-7
+    with torch.no_grad():
+        before = float(loss(model, data[0]))
+        for channel, weight in enumerate(model.second.bias.tolist()):  # type: ignore[union-attr]
+            model.second.bias[channel] -= step * weight  # type: ignore[index]
+            changed = abs(float(loss(model, data[0])) - before) / step
+            model.second.bias[channel] = weight  # type: ignore[index]
+            assert bias[channel] == pytest.approx(changed, rel=1e-4, abs=1e-7)
+
+
+def test_fisher_is_the_squared_weight_times_the_mean_squared_gradient_of_samples() -> None:
+    model, data = network(), batches(2)
+    squares = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    count = 0
+    for images, targets in data:
+        for k in range(len(images)):
+            reference = copy.deepcopy(model)
+            F.cross_entropy(reference(images[k : k + 1]), targets[k : k + 1]).backward()
+            for name, parameter in reference.named_parameters():
+                assert parameter.grad is not None
+                squares[name] += parameter.grad**2
+            count += 1
+    parameters = dict(model.named_parameters())
+    saliency = {n: (parameters[n] ** 2 * s / count / 2).detach() for n, s in squares.items()}
+    check(model, importance.Fisher(data, loss, progress=False), saliency)
+
+
+@pytest.mark.parametrize("kind", [importance.Taylor, importance.Fisher, importance.Activation])
+def test_the_model_is_as_it_was(kind: Any) -> None:
+    model = network().train()  # batch norm would update its statistics
+    model.first.weight.requires_grad_(False)
+    before = copy.deepcopy(model.state_dict())
+    options = {} if kind is importance.Activation else {"loss": loss}
+    made = kind(batches(), progress=False, **options)
+    fxprune.plan(model, X, 0.5, criterion=made)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.training
+    assert not model.first.weight.requires_grad
+
+
+def test_frozen_weights_count_too() -> None:
+    model = network()
+    free = importance.Taylor(batches(), loss, progress=False)
+    deps = fxprune.analyze(model, X)
+    expected = scored(deps, free)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    np.testing.assert_array_equal(scored(fxprune.analyze(model, X), free), expected)
+
+
+def statistics(model: Network, name: str) -> Any:
+    """Of the six channels of the residual stream, where the head and the second layer read them."""
+    read = [[], []]  # type: list[list[Tensor]]
+    with torch.no_grad():
+        for images, _ in batches():
+            inner = torch.relu(model.norm(model.first(images)))
+            read[0].append(inner.movedim(1, 0).flatten(1))
+            read[1].append((inner + torch.relu(model.second(inner))).mean((2, 3)).T)
+    found = []
+    for values in (torch.cat(pieces, 1) for pieces in read):
+        if name == "mean":
+            found.append(values.abs().mean(1))
+        elif name == "apoz":
+            found.append(1 - (values == 0).double().mean(1))
+        else:
+            found.append(values.var(1, correction=0))
+    return found
+
+
+@pytest.mark.parametrize("name", ["mean", "apoz", "variance"])
+def test_activations_are_measured_where_channels_are_read(name: Any) -> None:
+    model = network()
+    deps = fxprune.analyze(model, X)
+    criterion = importance.Activation(batches(), name, progress=False)
+    (group,) = [group for group in deps.groups if group.prunable]
+    expected = np.stack(statistics(model, name)).sum(0)
+    np.testing.assert_allclose(scored(deps, criterion)[group.ids], expected, rtol=1e-10)
+
+
+def test_heads_are_measured_inside_an_attention_module() -> None:
+    torch.manual_seed(0)
+    model = nn.MultiheadAttention(8, 4, batch_first=True).double().eval()
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+    with torch.no_grad():
+        model.in_proj_weight.view(3, 4, 2, 8)[2, 2] = 0  # the values of the third head
+        assert model.in_proj_bias is not None
+        model.in_proj_bias.view(3, 4, 2)[2, 2] = 0
+    criterion = importance.Activation([(x, x, x)], inputs=lambda batch: batch, progress=False)
+    plan = fxprune.plan(model, (x, x, x), ratio=0.25, criterion=criterion, reduction="max")
+    heads = [entry for entry in plan.groups.values() if entry.kind == "heads"]
+    assert [entry.removed for entry in heads] == [(2,)]
+
+
+def test_a_dead_channel_goes_first() -> None:
+    model = network()
+    with torch.no_grad():
+        for layer in (model.second, model.norm):
+            layer.weight[4] = 0.0
+            layer.bias[4] = 0.0  # type: ignore[index]
+    for statistic in ("mean", "apoz", "variance"):
+        criterion = importance.Activation(batches(), statistic, progress=False)
+        plan = fxprune.plan(model, X, ratio=0.2, criterion=criterion)
+        (entry,) = [entry for entry in plan.groups.values() if entry.removed]
+        assert entry.removed == (4,)
+        assert plan.made["criterion"] == f"Activation({statistic})"
+
+
+def test_batches_are_what_inputs_makes_of_them() -> None:
+    model = network()
+    named = [{"image": images} for images, _ in batches()]
+    criterion = importance.Activation(named, inputs=lambda b: (b["image"],), progress=False)
+    plain = importance.Activation(batches(), progress=False)
+    deps = fxprune.analyze(model, X)
+    np.testing.assert_array_equal(scored(deps, criterion), scored(deps, plain))
+
+
+def endless() -> Iterator[Any]:
+    yield from ()
+
+
+@pytest.mark.parametrize(
+    ("criterion", "what"),
+    [
+        (importance.Taylor([], loss), "there are no batches to compute gradients of"),
+        (importance.Activation(endless()), "there are no batches to compute activations of"),
+        (
+            importance.Taylor(batches(), lambda model, batch: model(batch[0])),
+            r"the loss is no scalar that depends on the parameters, but shape \(4, 3\)",
+        ),
+        (
+            importance.Taylor(batches(), lambda model, batch: torch.zeros(())),
+            r"the loss is no scalar that depends on the parameters, but shape \(\)",
+        ),
+        (
+            importance.Taylor(batches(), lambda m, b: loss(m, b) * torch.inf),
+            "the gradient of .* has NaN or infinite values",
+        ),
+        (
+            importance.Fisher([(batches()[0][0], torch.zeros(2))], loss),
+            r"a batch of tuple has tensors of lengths \[2, 4\] along dim 0",
+        ),
+    ],
+)
+def test_data_that_tells_nothing_is_refused(criterion: Criterion, what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        fxprune.plan(network(), X, 0.5, criterion=criterion)
+
+
+def test_an_unknown_statistic_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown statistic 'median'"):
+        importance.Activation(batches(), "median")  # type: ignore[arg-type]

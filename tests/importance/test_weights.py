@@ -1,0 +1,206 @@
+"""Criteria of weights against slow, obvious ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxprune
+from fxprune import DependencyGraph, InputError, importance
+from fxprune.importance import Criterion, channel_scores
+from tests.planning.models import chain, zoo
+
+X = torch.zeros(1, 3)
+NAMES = ["residual", "dense_concat", "grouped_conv", "group_norm"]
+
+
+def scored(deps: DependencyGraph, criterion: Criterion, reduction: Any = "sum") -> Any:
+    found = channel_scores(criterion.evidence(deps), deps.trace.labels, reduction)
+    return criterion.finished(found)
+
+
+def positions(deps: DependencyGraph, group: Any, channel: int) -> list[tuple[str, int, int]]:
+    """Every parameter, dim and position that carries a channel, in the order of the parameters."""
+    parameters = dict(deps.graph_module.named_parameters())
+    return [
+        (member.parameter, member.dim, position)
+        for name in parameters
+        for member in group.members
+        if member.parameter == name
+        for position in member.positions[channel]
+    ]
+
+
+def lamp(weights: Tensor) -> Tensor:
+    squares = sorted(weights.double().flatten().square().tolist())
+    found = [
+        square / sum(other for other in squares[squares.index(square) :])
+        for square in weights.double().flatten().square().tolist()
+    ]
+    return torch.tensor(found, dtype=torch.float64).view(weights.shape)
+
+
+def medians(weights: Tensor, dim: int) -> list[float]:
+    filters = weights.detach().double().unbind(dim)
+    return [sum(float((a - b).norm()) for b in filters) for a in filters]
+
+
+def cosines(weights: Tensor, dim: int) -> list[float]:
+    filters = [f.flatten() for f in weights.detach().double().unbind(dim)]
+    found = []
+    for k, a in enumerate(filters):
+        others = [b for j, b in enumerate(filters) if j != k]
+        found.append(1 - max(float(abs(a @ b) / (a.norm() * b.norm())) for b in others))
+    return found
+
+
+ELEMENTS: dict[str, tuple[Criterion, Callable[[Tensor], Tensor]]] = {
+    "l1": (importance.L1(), lambda w: w.double().abs()),
+    "squares": (importance.ByFunction(lambda name, w: w.square()), lambda w: w.double() ** 2),
+    "lamp": (importance.LAMP(), lamp),
+}
+REDUCED: dict[str, Callable[[list[float]], float]] = {
+    "sum": sum,
+    "mean": lambda found: sum(found) / len(found),
+    "max": max,
+}
+
+
+@pytest.mark.parametrize("reduction", REDUCED)
+@pytest.mark.parametrize("criterion", ELEMENTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_position_counts_as_its_weights_and_a_channel_as_its_positions(
+    name: str, criterion: str, reduction: str
+) -> None:
+    deps = zoo(name)
+    ours, reference = ELEMENTS[criterion]
+    parameters = dict(deps.graph_module.named_parameters())
+    saliency = {n: reference(p.detach()) for n, p in parameters.items()}
+    found = scored(deps, ours, reduction)
+    for group in deps.groups:
+        if group.prunable:
+            expected = [
+                REDUCED[reduction](
+                    [float(saliency[n].select(d, p).sum()) for n, d, p in positions(deps, group, c)]
+                )
+                for c in range(group.size)
+            ]
+            np.testing.assert_allclose(found[group.ids], expected, rtol=1e-5)
+
+
+def test_the_first_is_the_parameter_of_the_layer_that_makes_the_channel() -> None:
+    deps = fxprune.analyze(chain(3, 4, 2), X)
+    found = scored(deps, importance.L1(), "first")
+    weight = deps.state["0.weight"].detach().abs().sum(1)
+    np.testing.assert_allclose(found[deps.group("0").ids], weight, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "reference"),
+    [(importance.GeometricMedian(), medians), (importance.Cosine(), cosines)],
+    ids=["geometric median", "cosine"],
+)
+@pytest.mark.parametrize("name", ["residual", "classic_cnn"])
+def test_filters_are_compared_with_all_others_of_their_layer(
+    name: str, criterion: Criterion, reference: Callable[[Tensor, int], list[float]]
+) -> None:
+    deps = zoo(name)
+    parameters = dict(deps.graph_module.named_parameters())
+    found = scored(deps, criterion)
+    for group in (group for group in deps.groups if group.prunable):
+        expected = np.zeros(group.size)
+        for member in group.members:
+            weights = parameters.get(member.parameter)
+            if weights is not None and weights.dim() > 1:
+                along = reference(weights, member.dim)
+                for channel, places in enumerate(member.positions):
+                    expected[channel] += sum(along[place] for place in places)
+        np.testing.assert_allclose(found[group.ids], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_copy_of_another_filter_is_redundant() -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[0].weight[2] = -3 * model[0].weight[1]
+    criterion = importance.Cosine()
+    deps = fxprune.analyze(model, torch.zeros(1, 5))
+    found = scored(deps, criterion, "first")[deps.group("0").ids]
+    assert found[[1, 2]] == pytest.approx(0, abs=1e-12)
+    assert (found[[0, 3]] > 0).all()
+
+
+def test_the_scale_of_batch_norms_ranks_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([0.5, -2.0, 0.1, 1.0]))
+        model[0].weight.mul_(torch.tensor([1.0, 1e-6, 1e6, 1.0]).view(4, 1, 1, 1))
+    deps = fxprune.analyze(model.eval(), torch.zeros(1, 3, 4, 4))
+    np.testing.assert_allclose(
+        scored(deps, importance.BatchNormScale())[deps.group("0").ids],
+        [0.5, 2.0, 0.1, 1.0],
+        rtol=1e-6,
+    )
+    assert fxprune.plan(deps, ratio=0.5, criterion="bn_scale").groups["0"].removed == (0, 2)
+
+
+def test_a_group_without_batch_norm_is_refused_unless_it_is_ignored() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    )
+    deps = fxprune.analyze(model.eval(), torch.zeros(1, 3, 4, 4))
+    with pytest.raises(InputError, match="BatchNormScale cannot score group 2") as caught:
+        fxprune.plan(deps, ratio=0.5, criterion="bn_scale")
+    assert caught.value.why == "it needs a batch norm module with a scale"
+    plan = fxprune.plan(deps, ratio=0.5, criterion="bn_scale", ignore=["2"])
+    assert [entry.width for entry in plan.groups.values()] == [2, 4]
+
+
+def test_a_function_scores_by_name_and_values() -> None:
+    deps = fxprune.analyze(chain(3, 4, 2), X)
+    wanted = torch.tensor([4.0, 1.0, 3.0, 2.0])
+
+    def by_place(name: str, weights: Tensor) -> Tensor:
+        return wanted if name == "0.bias" else torch.zeros_like(weights)
+
+    plan = fxprune.plan(deps, ratio=0.5, criterion=by_place)
+    assert plan.groups["0"].removed == (1, 3)
+    assert plan.made["criterion"] == "ByFunction(by_place)"
+    assert fxprune.Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("returned", "what"),
+    [
+        (lambda n, w: w.sum(), r"returns shape \(\) for parameter 0.weight"),
+        (lambda n, w: 1.0, "returns 1.0 for parameter 0.weight"),
+        (lambda n, w: w * math.nan, "returns NaN or infinite values for parameter 0.weight"),
+    ],
+)
+def test_what_a_function_returns_is_checked(returned: Any, what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        fxprune.plan(chain(3, 4, 2), X, 0.5, criterion=returned)
+
+
+def test_an_unknown_criterion_or_reduction_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown criterion 'taylor'"):
+        fxprune.plan(chain(3, 4, 2), X, 0.5, criterion="taylor")
+    with pytest.raises(InputError, match="unknown criterion"):
+        fxprune.plan(chain(3, 4, 2), X, 0.5, criterion=importance.L1)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown reduction 'median'"):
+        fxprune.plan(chain(3, 4, 2), X, 0.5, reduction="median")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("criterion", importance.CRITERIA)
+def test_every_named_criterion_makes_a_plan(criterion: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    x = torch.randn(1, 3, 5, 5)
+    plan = fxprune.plan(model.eval(), x, 0.5, criterion=criterion)
+    assert plan.groups["0"].width == 4
+    assert plan.made["criterion"] == criterion
+    assert fxprune.shrink(model, plan, x).get_submodule("0").out_channels == 4
