@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
+from fxprune.analysis import collector_paused
 from fxprune.differences import difference, first_difference
 from fxprune.errors import FxPruneError, Location, VerificationError
 from fxprune.meaning import Meaning
@@ -189,7 +190,8 @@ class Comparison:
         for name, values in sets.items():
             self.labels = self.deps.trace.labels.copy()  # other sizes can couple more
             self.rounding = Rounding(partial(self._expected_again, values))
-            self.run(self.cast(values))
+            with collector_paused():
+                self.run(self.cast(values))
             self.result = replace(self.result, inputs=(*self.result.inputs, name))
 
     def run_where_possible(

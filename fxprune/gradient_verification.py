@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -147,6 +147,7 @@ class _GradientCheck:
     precision: Precision
     tolerance: float
     known_parts: bool
+    traced: dict[Any, Any] = field(default_factory=dict)
 
     def __call__(self, values: Inputs, *, training: bool) -> tuple[int, float]:
         """Compare the gradients of both models in one mode."""
@@ -218,18 +219,23 @@ class _GradientCheck:
         self, values: Inputs, training: bool, precision: Precision, masked: bool
     ) -> Gradients:
         deps, layout = self.claim.deps, self.claim.layout
-        original = self.copy(deps.graph_module, training, precision)
-        put_state(named_state(original), deps.trace)
         labels = deps.trace.labels.copy()
-        run = _Decomposing(labels, precision.widening())
-        names, flat, graph = _operators(original, values, run)
+        key = training, precision
+        if key not in self.traced:  # once with masks and once without them
+            original = self.copy(deps.graph_module, training, precision)
+            put_state(named_state(original), deps.trace)
+            run = _Decomposing(labels, precision.widening())
+            self.traced.clear()
+            self.traced[key] = original, *_operators(original, values, run)
+        original, names, flat, graph = self.traced[key]
         leaves = _leaves(names, flat, original)
-        state = dict(zip(names, flat, strict=False)) | leaves
+        own = [tensor.clone() for tensor in flat]  # the run may write into buffers and inputs
+        state = dict(zip(names, own, strict=False)) | leaves
         put_state(state, deps.trace)
         mode = mode_of(self.claim.meaning, labels, lambda a: layout.removed_positions(a, labels))
         with torch.enable_grad():
             runner = _Masked(graph, mode.run_operator if masked else run_quietly)
-            outputs = runner.run(*state.values(), *flat[len(names) :])
+            outputs = runner.run(*state.values(), *own[len(names) :])
         found = _gradients(tensors(outputs), leaves)
         return {n: self._kept(n, gradient) for n, gradient in found.items()} if masked else found
 
