@@ -37,6 +37,24 @@ def test_a_value_that_is_zero_but_for_rounding_is_no_difference() -> None:
     assert_right(SumOfCentred(), torch.randn(2, 4, 5))
 
 
+class PooledPlaces(nn.Module):
+    """Features as images, whose places are channels, averaged over all places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 4)
+        self.second = nn.Linear(4, 12)
+        self.last = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.first(x)).view(-1, 3, 2, 2)
+        return self.last(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def test_a_pool_of_all_places_is_a_mean_over_those_that_stay() -> None:
+    assert_right(PooledPlaces(), torch.randn(2, 6))
+
+
 def test_verifying_leaves_no_seeds_for_devices_that_are_not_there() -> None:
     queued = len(torch.cuda._queued_calls)
     graph = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
