@@ -30,10 +30,13 @@ class Between(nn.Module):
         self.stem = nn.Conv2d(3, width, 3, padding=1)
         self.operator = operator
         self.head = head
+        self.relu, self.overwrite = nn.ReLU(), nn.ReLU(inplace=True)
+        self.sigmoid = nn.Sigmoid()
         order = [7, 2, 11, 0, 5, 9, 1, 10, 4, 8, 3, 6]
         self.register_buffer("permutation", torch.tensor(order))
         self.token = nn.Parameter(torch.zeros(1, 1, 12))
         self.depthwise = nn.Parameter(torch.zeros(12, 1, 3, 3))
+        self.full = nn.Parameter(torch.zeros(4, 12, 3, 3))
         self.grouped = nn.Parameter(torch.zeros(12, 6, 3, 3))
         self.transposed = nn.Parameter(torch.zeros(12, 2, 3, 3))
 

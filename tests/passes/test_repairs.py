@@ -5,8 +5,10 @@ A shrunk model is compared with the original in which all that was removed is ze
 
 from __future__ import annotations
 
+import math
 import operator
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import fxprune
+from fxprune import RewriteError
 from fxprune.planning import Plan
 from models_zoo import ZOO, randomize
 from tests.passes.models import (
@@ -30,16 +33,19 @@ from tests.passes.models import (
     call,
     conv,
     conv1d,
+    images,
     linear,
 )
 
 Case = tuple[Operator, nn.Module]
 
 
-def shrunk(operator: Operator, head: nn.Module, width: int = 12, **options: Any) -> Any:
+def shrunk(
+    operator: Operator, head: nn.Module, width: int = 12, example: Tensor = EXAMPLE, **options: Any
+) -> Any:
     """The model around an operator, its plan and what `shrink` makes of both."""
     model = between(operator, head, width)
-    deps = fxprune.analyze(model, EXAMPLE)
+    deps = fxprune.analyze(model, example)
     plan = fxprune.plan(deps, **({"ratio": 0.5} | options))
     return model, plan, fxprune.shrink(deps, plan, verify=False)
 
@@ -48,6 +54,14 @@ def assert_repaired(operator: Operator, head: nn.Module, **options: Any) -> None
     model, plan, small = shrunk(operator, head, **options)
     assert any(group.removed for group in plan.groups.values())
     assert_computes_the_original(model, plan, small, [EXAMPLE, *OTHER_SHAPES])
+    before = fxprune.analyze(model, EXAMPLE).graph_module
+    assert aten_calls(small) <= aten_calls(before), "lowered, though there is a repair"
+
+
+def aten_calls(graph_module: fx.GraphModule) -> set[Any]:
+    """The ATen operators that a graph calls."""
+    targets = {node.target for node in graph_module.graph.nodes}
+    return {target for target in targets if isinstance(target, torch._ops.OpOverload)}
 
 
 # -- operators that name sizes --------------------------------------------------------------
@@ -57,6 +71,13 @@ def shuffled(m: Between, x: Tensor) -> Tensor:
     batch, channels, height, width = x.size()
     x = x.view(batch, 3, channels // 3, height, width).transpose(1, 2)
     return x.reshape(batch, channels, height, width)
+
+
+def squares(m: Between, x: Tensor) -> Tensor:
+    x = x.unsqueeze(1).flatten(1, 2)  # the new axis might have more positions another time
+    pooled = x.mean((2, 3))
+    pairs = pooled.unsqueeze(1) * pooled.unsqueeze(2)
+    return pairs.view(x.size(0), x.size(1), x.size(1)).sum(1)
 
 
 SIZES: dict[str, Case] = {
@@ -105,7 +126,6 @@ SIZES: dict[str, Case] = {
         lambda m, x: torch.cat([m.token.expand(x.shape[0], -1, 12), x.flatten(2).mT], dim=1),
         linear(12),
     ),
-    "expand of one channel to many": (lambda m, x: x[:, 3:4].expand(-1, 12, -1, -1), conv(12)),
     "broadcast_to": (
         lambda m, x: torch.broadcast_to(
             x.mean((2, 3), keepdim=True), (x.size(0), 12, x.size(2), x.size(3))
@@ -131,8 +151,6 @@ SIZES: dict[str, Case] = {
         conv(16),
     ),
     "repeat of all channels": (lambda m, x: x.repeat(1, 2, 1, 1), conv(24)),
-    "repeat of one channel": (lambda m, x: x[:, 3:4].repeat(1, 12, 1, 1), conv(12)),
-    "tile of one channel": (lambda m, x: torch.tile(x[:, 3:4], (12, 1, 1)), conv(12)),
     "view that merges batch and channels": (
         lambda m, x: x.reshape(x.size(0) * x.size(1), 1, x.size(2), x.size(3)).reshape(x.size()),
         conv(12),
@@ -168,7 +186,65 @@ SIZES: dict[str, Case] = {
         conv(16),
     ),
     "repeat_interleave": (lambda m, x: x.repeat_interleave(2, 1), conv(24)),
+    "view by the shape of what stays wide": (
+        lambda m, x: x.mean((2, 3)).view(m.token.expand(x.size(0), 1, 12).shape),
+        linear(12),
+    ),
+    "view by two sizes of what stays wide": (
+        lambda m, x: x.mean((2, 3), keepdim=True).view(m.token[0].expand(x.size(0), 12).shape),
+        linear(12),
+    ),
+    "view as one axis": (lambda m, x: x.reshape(x.numel()).relu().view(x.shape), conv(12)),
+    "view by two sizes that may have more factors": (
+        squares,
+        linear(12),
+    ),
+    "unflatten by one computed size": (
+        lambda m, x: (y := x.flatten(0, 1)).unflatten(0, (y.size(0),)).view(x.shape),
+        conv(12),
+    ),
 }
+
+
+COPIES: dict[str, Case] = {
+    "expand of one channel to many": (lambda m, x: x[:, 3:4].expand(-1, 12, -1, -1), conv(12)),
+    "repeat of one channel": (lambda m, x: x[:, 3:4].repeat(1, 12, 1, 1), conv(12)),
+    "tile of one channel": (lambda m, x: torch.tile(x[:, 3:4], (12, 1, 1)), conv(12)),
+    "repeat by a list": (lambda m, x: x[:, 3:4].repeat([1, 12, 1, 1]), conv(12)),
+    "repeat along a new axis": (
+        lambda m, x: x[:, 3].repeat(12, 1, 1, 1).transpose(0, 1),
+        conv(12),
+    ),
+    "repeat behind a new axis": (
+        lambda m, x: x[:, 3:4].repeat(2, 1, 12, 1, 1).sum(0),
+        conv(12),
+    ),
+    "repeat by sizes": (
+        lambda m, x: x[:, 3:4].mean((2, 3), keepdim=True).repeat(1, 12, x.size(2), x.size(3)),
+        conv(12),
+    ),
+    "tile by a keyword": (lambda m, x: torch.tile(x[:, 3:4], dims=(12, 1, 1)), conv(12)),
+    "repeat_interleave of one channel": (
+        lambda m, x: x[:, 3:4].repeat_interleave(12, dim=1),
+        conv(12),
+    ),
+    "repeat_interleave of one channel from the end": (
+        lambda m, x: x[:, 3:4].repeat_interleave(repeats=12, dim=-3, output_size=12),
+        conv(12),
+    ),
+    "repeat_interleave of all that there is": (
+        lambda m, x: x.mean((2, 3))[:, 3].repeat_interleave(12).reshape(-1, 12),
+        linear(12),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_of_a_channel_can_go(name: str) -> None:
+    deps = fxprune.analyze(between(*COPIES[name]), EXAMPLE)
+    ratios = {group.name: 0.5 for group in deps.groups if group.kind == "copies"}
+    assert ratios
+    assert_repaired(*COPIES[name], ratios=ratios)
 
 
 def test_a_rest_stays_a_rest_if_a_literal_beside_it_shrinks_too() -> None:
@@ -261,6 +337,19 @@ GROUPS: dict[str, Case] = {
         lambda m, x: F.conv_transpose2d(x, m.transposed, padding=1, groups=3),
         conv(6),
     ),
+    "depthwise of one image": (
+        lambda m, x: F.conv2d(x[-1], m.depthwise, padding=1, groups=12).unsqueeze(0),
+        conv(12),
+    ),
+    "depthwise of all images as one": (
+        lambda m, x: F.conv2d(
+            x.reshape(1, x.size(0) * x.size(1), x.size(2), x.size(3)),
+            m.depthwise.repeat(x.size(0), 1, 1, 1),
+            padding=1,
+            groups=x.size(0) * x.size(1),
+        ).view(x.shape),
+        conv(12),
+    ),
     "depthwise transposed": (
         lambda m, x: F.conv_transpose2d(x, m.depthwise, padding=1, groups=12),
         conv(12),
@@ -271,6 +360,47 @@ GROUPS: dict[str, Case] = {
 @pytest.mark.parametrize("name", GROUPS)
 def test_a_functional_convolution_gets_the_new_groups(name: str) -> None:
     assert_repaired(*GROUPS[name])
+
+
+def test_a_convolution_that_names_no_groups_gets_none() -> None:
+    small = shrunk(lambda m, x: F.conv2d(x, m.full, padding=1), conv(4))[2]
+    assert call(small, "conv2d").kwargs == {"padding": 1}
+
+
+def in_rows(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2)
+
+
+ATTENTION: dict[str, Case] = {
+    "by default": (
+        lambda m, x: F.scaled_dot_product_attention(in_rows(x), in_rows(x), in_rows(x)),
+        linear(12),
+    ),
+    "with all arguments before the scale": (
+        lambda m, x: F.scaled_dot_product_attention(
+            in_rows(x), in_rows(x), in_rows(x), None, 0.0, False
+        ),
+        linear(12),
+    ),
+    "with a scale": (
+        lambda m, x: F.scaled_dot_product_attention(in_rows(x), in_rows(x), in_rows(x), scale=0.7),
+        linear(12),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_the_scale_of_attention_is_the_originals(name: str) -> None:
+    assert_repaired(*ATTENTION[name])
+
+
+def test_attention_over_what_keeps_its_width_gets_no_scale() -> None:
+    def attended(m: Between, x: Tensor) -> Tensor:
+        beside = torch.ones(1, 5, 36, dtype=x.dtype)
+        return F.scaled_dot_product_attention(x.flatten(2), beside, beside)
+
+    small = shrunk(attended, conv1d(12))[2]
+    assert not call(small, "scaled_dot_product_attention").kwargs
 
 
 def test_a_functional_group_norm_of_single_channels_stays_one() -> None:
@@ -293,16 +423,21 @@ def test_an_axis_that_shrinks_to_one_channel_is_not_squeezed() -> None:
     assert call(small, "squeeze").args[1] == (2, 3)
 
 
+@pytest.mark.parametrize("squeeze", ["squeeze", torch.squeeze])
 @pytest.mark.parametrize("dims", [1, -3, (1, 3), (-1, -3)])
 def test_an_axis_that_is_named_to_be_squeezed_and_shrinks_to_one_channel_stays(
-    dims: int | tuple[int, ...],
+    dims: int | tuple[int, ...], squeeze: Any
 ) -> None:
     def pooled(m: Between, x: Tensor) -> Tensor:
-        return x.mean((2, 3), keepdim=True).squeeze(dims).flatten(1)
+        x = x.mean((2, 3), keepdim=True)
+        x = x.squeeze(dims) if squeeze == "squeeze" else squeeze(x, dims)
+        return x.flatten(1)
 
     model, plan, small = shrunk(pooled, linear(2), width=2)
     assert plan.groups["stem"].width == 1
     assert_computes_the_original(model, plan, small, [EXAMPLE, *OTHER_SHAPES[:1]])
+    assert not aten_calls(small)
+    assert call(small, "squeeze").op == ("call_method" if squeeze == "squeeze" else "call_function")
 
 
 def test_an_index_that_names_nothing_of_the_channels_stays_as_it_is_written() -> None:
@@ -319,6 +454,12 @@ PIECES: dict[str, Case] = {
     "split_with_sizes": (lambda m, x: x.split_with_sizes([2, 7, 3], 1)[1], conv(7)),
     "tensor_split": (lambda m, x: x.tensor_split(5, 1)[1], conv(3)),
     "tensor_split at positions": (lambda m, x: x.tensor_split((2, 9), dim=1)[1], conv(7)),
+    "chunk of the first axis, which is not named": (
+        lambda m, x: torch.cat([x.transpose(0, 1).chunk(3)[2], x.transpose(0, 1)[:8]]).transpose(
+            0, 1
+        ),
+        conv(12),
+    ),
 }
 
 
@@ -380,6 +521,33 @@ POSITIONS: dict[str, Case] = {
     "crop": (lambda m, x: F.pad(x, (0, 0, 0, 0, -2, -3)), conv(7)),
     "crop before and pad after": (lambda m, x: F.pad(x, (0, 0, 0, 0, -2, 3)), conv(13)),
     "pad before and crop after": (lambda m, x: F.pad(x, (0, 0, 0, 0, 3, -2)), conv(13)),
+    "lists apart": (
+        lambda m, x: x[:, [2, 0, 7, 7], :, [1, 0, 2, 3]].transpose(0, 1),
+        conv1d(4),
+    ),
+    "lists side by side": (lambda m, x: x[:, [2, 0, 7, 7], [1, 0, 2, 3]], conv1d(4)),
+    "a list behind one sample": (lambda m, x: x[-1, [2, 0, 7, 7]].unsqueeze(0), conv(4)),
+    "a list behind a new axis": (lambda m, x: x[:, None, [2, 0, 7, 7]].squeeze(1), conv(4)),
+    "aten.index": (lambda m, x: torch.ops.aten.index.Tensor(x, [None, m.permutation]), conv(12)),
+    "aten.index on two axes apart": (
+        lambda m, x: torch.ops.aten.index.Tensor(
+            x, [None, m.permutation[:4], None, m.permutation[:4] % 6]
+        ).transpose(0, 1),
+        conv1d(4),
+    ),
+    "aten.index on two axes side by side": (
+        lambda m, x: torch.ops.aten.index.Tensor(
+            x, [None, m.permutation[:4], m.permutation[:4] % 6]
+        ),
+        conv1d(4),
+    ),
+    "aten.slice": (lambda m, x: torch.ops.aten.slice.Tensor(x, 1, 3, 9), conv(6)),
+    "aten.slice with a step": (lambda m, x: torch.ops.aten.slice.Tensor(x, 1, 1, 12, 2), conv(6)),
+    "aten.slice to the end": (lambda m, x: torch.ops.aten.slice.Tensor(x, 1, 4), conv(8)),
+    "aten.slice of the first axis": (
+        lambda m, x: torch.ops.aten.slice.Tensor(x.transpose(0, 1), 0, 2, 9).transpose(0, 1),
+        conv(7),
+    ),
     "pad of space alone": (lambda m, x: F.pad(x, (1, 2, -1, 0)), conv(12)),
 }
 
@@ -481,12 +649,70 @@ NUMBERS: dict[str, Operator] = {
     "a size of another tensor": lambda m, x: x + m.grouped.shape[0],
     "a quotient of all elements": lambda m, x: x / (x.numel() / x.size(0)),
     "a size as a number to add": lambda m, x: torch.add(x, x.size(1), alpha=2),
+    "a size by a keyword": lambda m, x: x * x.size(dim=1),
+    "one of all sizes": lambda m, x: x * x.size()[-3],
+    "a number of all elements": lambda m, x: x / x.nelement(),
+    "a product of some sizes": lambda m, x: x / x.shape[1:].numel(),
+    "a product of the last sizes": lambda m, x: x / math.prod(x.shape[-3:]),
+    "a size of the batch and channels": lambda m, x: x / x.flatten(0, 1).size(0),
 }
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_read_off_a_size_stays_the_originals(name: str) -> None:
     assert_repaired(NUMBERS[name], conv(12))
+
+
+@pytest.mark.parametrize(
+    ("batch", "number"),
+    [
+        (1, lambda x: x.size(1)),
+        (2, lambda x: x.size(dim=1)),
+        (2, lambda x: x.shape[1]),
+        (1, lambda x: x.relu().size(1)),
+        (2, lambda x: x.flatten(2).size(1)),
+        (1, lambda x: x.mean((2, 3), keepdim=True).size(1)),
+        (1, lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 7, -1).size(1)),
+    ],
+)
+def test_a_number_of_channels_alone_becomes_a_constant(
+    batch: int, number: Callable[[Tensor], int]
+) -> None:
+    small = shrunk(lambda m, x: x * number(x), conv(12), example=images(batch))[2]
+    (product,) = call(small, "head").args
+    assert product.args[1] == 12
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda x: x.flatten(0, 1).size(0),
+        lambda x: x.flatten(0, 1).relu().shape[0],
+        lambda x: x.flatten(0, 1)[:, 0].neg().numel(),
+    ],
+)
+def test_a_batch_of_one_that_is_merged_with_channels_may_be_another(
+    number: Callable[[Tensor], int],
+) -> None:
+    model, plan, small = shrunk(lambda m, x: x * number(x), conv(12), example=images(1))
+    assert_computes_the_original(model, plan, small, [EXAMPLE, *OTHER_SHAPES])
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda x: x.stride(0),
+        lambda x: x.stride()[0],
+        lambda x: x.shape.count(6),
+        lambda x: x.shape[: x.dim() - 2].numel(),
+    ],
+)
+def test_a_number_that_is_no_product_of_sizes_is_refused(number: Callable[[Tensor], int]) -> None:
+    model = between(lambda m, x: x * number(x), conv(12))
+    plan = fxprune.plan(model, EXAMPLE, 0.5)
+    with pytest.raises(RewriteError) as caught:
+        fxprune.shrink(model, plan)
+    assert caught.value.why == "how it depends on the sizes is not known"
 
 
 def test_sizes_that_did_not_change_are_still_read_off() -> None:
