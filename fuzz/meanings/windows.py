@@ -24,7 +24,8 @@ def windowed(func: Any, args: Any, kwargs: Any) -> Masked:
     is_average = func.__name__.startswith("adaptive_avg")
     if is_average and all(n == 1 for n in (size if isinstance(size, (tuple, list)) else [size])):
         places = tuple(range(-int(func.__name__[-2]), 0))
-        return first.mean(places, keepdim=True)  # what is gone does not count
+        average: Masked = first.mean(places, keepdim=True)  # what is gone does not count
+        return average
     for dim in range(2, first.dim()):
         must_be_whole(first, dim, func.__name__)
     out = func(*data_of(args), **data_of(kwargs))
