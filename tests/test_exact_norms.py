@@ -101,6 +101,8 @@ STEPS: dict[str, Any] = {
     "RMSNorm": lambda: random(nn.RMSNorm(8, eps=0.1)),
     "RMSNorm with the eps of the type": lambda: random(nn.RMSNorm(8)),
     "rms_norm": lambda: lambda x: F.rms_norm(x, (8,), eps=0.1),
+    "layer_norm by position": lambda: lambda x: torch.layer_norm(x, (8,), None, None, 0.1),
+    "rms_norm by position": lambda: lambda x: torch.rms_norm(x, (8,), None, 0.1),
     "rms norm by hand": lambda: rms,
     "mean": lambda: lambda x: x.mean(1, keepdim=True),
     "torch.mean": lambda: lambda x: torch.mean(x, dim=-1, keepdim=True),
@@ -126,6 +128,10 @@ STEPS: dict[str, Any] = {
     "AdaptiveAvgPool1d": lambda: Placed(nn.AdaptiveAvgPool1d(1)),
     "adaptive_avg_pool1d": lambda: lambda x: F.adaptive_avg_pool1d(x.unsqueeze(1), 1).squeeze(1),
     "vector_norm": lambda: lambda x: torch.linalg.vector_norm(x, dim=1, keepdim=True),
+    "norm of a negative order": lambda: lambda x: x.norm(-2, 1, keepdim=True) + 1,
+    "vector_norm of a negative order": lambda: (
+        lambda x: torch.linalg.vector_norm(x, ord=-1, dim=1, keepdim=True) + 1
+    ),
 }
 IMAGES: dict[str, Any] = {
     "GroupNorm": lambda: random(nn.GroupNorm(2, 8, eps=0.1)),
@@ -160,6 +166,42 @@ def test_exact_statistics_over_channels_of_images_too(name: str) -> None:
     torch.testing.assert_close(small(x), expected(x), rtol=1e-12, atol=1e-12)
     larger = torch.randn(3, 3, 9, 7, dtype=torch.float64)
     torch.testing.assert_close(small(larger), expected(larger), rtol=1e-12, atol=1e-12)
+
+
+class Outer(nn.Module):
+    """All products of two hidden widths of 8, of which a step leaves the second."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(6, 8)
+        self.last = nn.Linear(8, 3)
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = torch.sigmoid(self.first(x)), torch.sigmoid(self.second(x))
+        return self.last(self.step(first.unsqueeze(2) * second.unsqueeze(1)))
+
+
+REDUCTIONS: dict[str, Step] = {
+    "mean": lambda x: x.mean(1),
+    "amax": lambda x: x.neg().amax(1),
+    "std": lambda x: x.std(dim=1),
+    "softmax": lambda x: (x.softmax(1) * x).sum(1),
+    "vector_norm": lambda x: torch.linalg.vector_norm(x, -1, 1),
+}
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_another_axis_that_is_pruned_too_does_not_count(name: str) -> None:
+    torch.manual_seed(0)
+    model = Outer(REDUCTIONS[name]).double().eval()
+    plan = fxprune.plan(model, X, channels={"first": [1, 4], "second": [0, 2, 5]})
+    small = fxprune.shrink(model, plan, X, norm="exact")
+    first, second = torch.sigmoid(model.first(X)), torch.sigmoid(model.second(X))
+    first[:, [1, 4]], second[:, [0, 2, 5]] = 0.0, 0.0
+    looked = model.step(first.unsqueeze(2) * second.unsqueeze(1))
+    looked[:, [0, 2, 5]] = 0.0
+    torch.testing.assert_close(small(X), model.last(looked), rtol=1e-12, atol=1e-12)
 
 
 def test_the_two_meanings_differ() -> None:
