@@ -26,7 +26,8 @@ _TESTS = {
     "passes/size_repairs": ("tests/passes/test_repairs.py",),
     "passes/repairs": ("tests/passes/test_repairs.py",),
     "passes/repair": ("tests/passes/test_repairs.py",),
-    "passes/numbers": ("tests/passes/test_repair_shapes.py",),
+    "passes/numbers": ("tests/passes/test_repairs.py", "tests/passes/test_repair_shapes.py"),
+    "passes/exact_norms": ("tests/test_exact_norms.py",),
     "passes/inlining": ("tests/test_lowering.py",),
     "passes/repair_shapes": ("tests/passes/test_repair_shapes.py", "tests/test_lowering.py"),
 }
@@ -35,6 +36,7 @@ _WITH_GRADIENTS = (
     "tests/passes/test_repair_shapes.py::test_the_shrunk_model_runs_under_autograd",
     "tests/passes/test_slice_state.py::test_training_the_result_leaves_the_original_alone",
     "tests/test_lowering.py::test_a_lowered_model_can_be_trained",
+    "tests/test_exact_norms.py::test_a_result_trains_and_its_weights_keep_their_names_and_gradients",
 )
 _EVERY = 7  # Files that serve all rules are tried on every seventh sample.
 
