@@ -239,12 +239,13 @@ COPIES: dict[str, Case] = {
 }
 
 
+@pytest.mark.parametrize("ratio", [0, 0.5])
 @pytest.mark.parametrize("name", COPIES)
-def test_copies_of_a_channel_can_go(name: str) -> None:
+def test_copies_of_a_channel_can_go_alone_or_with_channels(name: str, ratio: float) -> None:
     deps = fxprune.analyze(between(*COPIES[name]), EXAMPLE)
     ratios = {group.name: 0.5 for group in deps.groups if group.kind == "copies"}
     assert ratios
-    assert_repaired(*COPIES[name], ratios=ratios)
+    assert_repaired(*COPIES[name], ratio=ratio, ratios=ratios)
 
 
 def test_a_rest_stays_a_rest_if_a_literal_beside_it_shrinks_too() -> None:
