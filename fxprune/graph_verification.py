@@ -52,7 +52,8 @@ class GraphComparison(Comparison):
         super().__init__(claim, precision, "every node" if same_nodes else "outputs")
         self._parameters: dict[int, torch.Tensor] = {}
         self._given: tuple[Any, ...] = ()
-        self._relabelled: list[tuple[Axis, Axis]] = []
+        self._example: tuple[Any, ...] = ()
+        self._relabelled: dict[tuple[str, int], tuple[Axis, Axis]] = {}
         self.original = eval_clone(deps.graph_module, self._cast_once)
         self.small = eval_clone(small, self._cast_once)
         self._result = small
@@ -88,6 +89,7 @@ class GraphComparison(Comparison):
     def run(self, values: tuple[Any, ...]) -> None:
         """Run both models on one set of inputs and compare."""
         self._given = values
+        self._example = self._example or values
         if self.result.compared == "outputs":
             self._compare_outputs(values)
             return
@@ -179,10 +181,12 @@ class GraphComparison(Comparison):
                     yield _key(node, number), self.kept(tensor, axes_of(tensor, self.labels))
 
     def _reference(self, values: tuple[Any, ...]) -> Iterator[tuple[fx.Node, Any]]:
-        self._relabelled = []
+        self._relabelled = {}
         for node, value in Stepper("the original", self.original, copies(values), self._mode()):
             known = self.deps.trace.values.get(node.name)
-            self._relabelled += relabel(value, known, self.labels)
+            for number, pair in enumerate(relabel(value, known, self.labels)):
+                if pair is not None:
+                    self._relabelled[node.name, number] = pair
             yield node, value
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
@@ -191,17 +195,24 @@ class GraphComparison(Comparison):
                 self.compare(node, value, self.calls.result(values))
 
     def couples_otherwise(self) -> bool:
-        """Also whether an axis has other channels than the one of this size in the analysis."""
+        """Also whether an axis has other channels than the one of this size in the analysis.
+
+        That of new memory does not know its channels yet, at any size.
+        """
         if super().couples_otherwise():
             return True
-        self.labels = self.deps.trace.labels.copy()
         try:
-            for _ in self._reference(self._given):
-                pass  # what is coupled is known at the end
+            return not self._unlike(self._given) <= self._unlike(self._example)
         except OriginalFailsError:
             return True
-        pairs = self._relabelled
-        return any((self.removed(own) != self.removed(known)).any() for own, known in pairs)
+
+    def _unlike(self, values: tuple[Any, ...]) -> set[tuple[str, int]]:
+        """The axes of a run that lose other positions than those that took their places."""
+        self.labels = self.deps.trace.labels.copy()
+        for _ in self._reference(values):
+            pass  # what is coupled is known at the end
+        pairs = self._relabelled.items()
+        return {k for k, (own, known) in pairs if (self.removed(own) != self.removed(known)).any()}
 
     def compare(self, node: fx.Node, expected: Any, got: Any) -> None:
         """Compare the kept positions of all tensors of a node's value."""

@@ -188,7 +188,7 @@ class MaskedMode(RunMode):
         return gone if gone.any() else None
 
 
-def relabel(value: Any, known: Any, labels: LabelAlgebra) -> list[tuple[Axis, Axis]]:
+def relabel(value: Any, known: Any, labels: LabelAlgebra) -> list[tuple[Axis, Axis] | None]:
     """Put the finished analysis' labels on a value, on every axis of the analysed size.
 
     While a graph runs, positions that are coupled only later (a `new_zeros` that is filled in
@@ -200,15 +200,15 @@ def relabel(value: Any, known: Any, labels: LabelAlgebra) -> list[tuple[Axis, Ax
         labels: those of the run.
 
     Returns:
-        What was replaced by what.
+        For each axis what was replaced by what; None where nothing was.
     """
-    replaced = []
+    replaced: list[tuple[Axis, Axis] | None] = []
     leaves = pytree.tree_leaves(plain(value))
     for tensor, traced in zip(leaves, pytree.tree_leaves(known), strict=False):
         if isinstance(traced, TracedTensor) and tensor.dim() == len(traced.axes):
             pairs = list(zip(axes_of(tensor, labels), traced.axes, strict=True))
             put_axes(tensor, [t if t.size == a.size else a for a, t in pairs])
-            replaced += [(a, t) for a, t in pairs if t.size == a.size]
+            replaced += [(a, t) if t.size == a.size else None for a, t in pairs]
     return replaced
 
 

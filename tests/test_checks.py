@@ -293,6 +293,50 @@ def test_sizes_at_which_other_channels_are_coupled_are_left_out(width: int) -> N
     assert proof.skipped["half the size of dim 1"] == why
 
 
+class Padded(nn.Module):
+    """Channels beside new ones, which are zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(10, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.nn.functional.pad(self.first(x), (0, 0, 0, 0, 2, 2)))
+
+
+class Filled(nn.Module):
+    """Channels that are written into new memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        memory = x.new_zeros(x.shape)
+        memory[:] = x
+        return self.last(memory)
+
+
+@pytest.mark.parametrize("kind", [Padded, Filled])
+def test_a_difference_at_another_batch_is_refuted_where_memory_is_new(
+    kind: type[nn.Module],
+) -> None:
+    model, x = kind().double().eval(), torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    deps = fxprune.analyze(model, x)
+    plan = fxprune.plan(deps, channels={"first": [1, 4]})
+    small = fxprune.shrink(deps, plan, x)
+    assert "another batch" in small.meta["fxprune"].verification.inputs
+    image, *_, output = small.graph.nodes
+    with small.graph.inserting_before(output):
+        batch = small.graph.call_method("size", (image, 0))
+        more = small.graph.call_function(operator.sub, (batch, 2))
+        output.args = (small.graph.call_function(operator.add, (output.args[0], more)),)
+    small.recompile()
+    with pytest.raises(VerificationError, match="differs from the original"):
+        fxprune.verify(deps, small, plan, x)
+
+
 @pytest.mark.parametrize("bound", [0.0, -30.0], ids=["all negative", "a hundred times as large"])
 def test_a_result_that_fails_on_inputs_of_the_examples_size_is_refuted(bound: float) -> None:
     deps, plan, small = made(Network().double().eval(), [1])
