@@ -20,10 +20,9 @@ from torch import fx, nn
 from fxprune.errors import Location, RewriteError
 from fxprune.folding import FoldedMode, Product, is_state
 from fxprune.input_sets import other_sizes
-from fxprune.interference import PARTNERS
 from fxprune.module_trees import eval_clone, named_state
 from fxprune.precision import Precision
-from fxprune.reference import put_state, relabel
+from fxprune.reference import PARTNERS, put_state, relabel
 from fxprune.rules import axes_of, locate, put_value, value_of, written
 from fxprune.stepping import OriginalFailsError, Stepper
 from fxprune.traces import STATE_NAME

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fxprune.reference import MaskedMode
+from fxprune.reference import PARTNERS, MaskedMode
 from fxprune.rules import Call, axes_of
 from fxprune.values import memory
 
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
     from fxprune.rules import Rule
 
 aten = torch.ops.aten
-PARTNERS: dict[OpOverload, tuple[str, int]] = {
-    aten.linear.default: ("weight", 1),
-    aten.mm.default: ("mat2", 0),
-    aten.addmm.default: ("mat2", 0),
-    aten.bmm.default: ("mat2", 1),
-    aten.baddbmm.default: ("batch2", 1),
-    aten.mv.default: ("vec", 0),
-    aten.dot.default: ("tensor", 0),
-    aten.vdot.default: ("other", 0),
-}
-"""The other operand of a product, and the dim of it that is summed over."""
 _SUMS_ALONE = frozenset({"sum", "nansum"})
 
 

@@ -47,6 +47,18 @@ _UNINITIALIZED = frozenset(
     }
 )
 
+PARTNERS: dict[OpOverload, tuple[str, int]] = {
+    aten.linear.default: ("weight", 1),
+    aten.mm.default: ("mat2", 0),
+    aten.addmm.default: ("mat2", 0),
+    aten.bmm.default: ("mat2", 1),
+    aten.baddbmm.default: ("batch2", 1),
+    aten.mv.default: ("vec", 0),
+    aten.dot.default: ("tensor", 0),
+    aten.vdot.default: ("other", 0),
+}
+"""The other operand of a product, and the dim of it that is summed over."""
+
 
 class RunMode(DispatchMode):
     """Runs operators on real tensors: as they are, or in float64 throughout."""

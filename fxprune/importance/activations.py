@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
-from fxprune.errors import InputError, shown
-from fxprune.importance.criterion import Criterion, Evidence
+from fxprune.errors import InputError, first_line, shown
+from fxprune.importance.criterion import Criterion, Evidence, weights_of
 from fxprune.importance.running import finite, summed, tracked
 from fxprune.inputs import bind
-from fxprune.module_trees import eval_clone, named_state, own_object
-from fxprune.reference import MaskedMode, put_state, relabel
+from fxprune.labels import Axis
+from fxprune.module_trees import as_parameter, eval_clone, named_state
+from fxprune.reference import PARTNERS, MaskedMode, put_state, relabel
+from fxprune.rules import Call
 from fxprune.stepping import Stepper
+from fxprune.traces import STATE_NAME
 from fxprune.values import copied
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch._ops import OpOverload
 
     from fxprune.analysis import DependencyGraph
-    from fxprune.labels import Axis, LabelAlgebra
-    from fxprune.rules import Call, Rule
+    from fxprune.labels import LabelAlgebra
+    from fxprune.rules import Rule
 
 Statistic = Literal["mean", "apoz", "variance"]
 
@@ -89,40 +93,74 @@ class Activation(Criterion):
                 values = np.maximum(square / count - (total / count) ** 2, 0.0)
             yield Evidence(axis, values)
 
+    def _inputs_of(self, batch: Any) -> Any:
+        try:
+            return self.inputs(batch)
+        except Exception as error:
+            raise InputError(
+                f"the inputs of a batch cannot be told: {first_line(error)}",
+                why=type(error).__name__,
+                hint="pass inputs=, a function from a batch to what the model takes",
+            ) from error
+
     def _moments(self, deps: DependencyGraph) -> list[tuple[Axis, Tensor]]:
         """The moments of all batches: of each operand in turn, for each of its positions."""
         found: list[tuple[Axis, Tensor]] = []
-        module = eval_clone(deps.graph_module, own_object)
+        weights_of(deps)  # refuses parameters without data
+        module = eval_clone(deps.graph_module, lambda t: as_parameter(t.detach().clone(), t))
         put_state(named_state(module), deps.trace)
         for batch in tracked(self.batches, "activations", shown=self.progress):
-            values = copied(list(bind(deps.graph_module, self.inputs(batch))))
+            values = copied(list(bind(deps.graph_module, self._inputs_of(batch))))
             mode = _Measuring(deps.trace.labels.copy())
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 for node, value in Stepper("the model", module, values, mode):
                     relabel(value, deps.trace.values.get(node.name), mode.labels)
-            if found and [len(m[0]) for _, m in found] != [len(m[0]) for _, m in mode.found]:
+            more = mode.found(len(deps.trace.labels))
+            if found and [len(m[0]) for _, m in found] != [len(m[0]) for _, m in more]:
                 raise InputError(
                     "batches take different ways through the model",
                     hint="pass batches of inputs like those that the model was analyzed with",
                 )
-            pairs = zip(found, mode.found, strict=True)
-            found = [(axis, a + b) for (axis, a), (_, b) in pairs] if found else mode.found
+            pairs = zip(found, more, strict=True)
+            found = [(axis, a + b) for (axis, a), (_, b) in pairs] if found else more
         return found
 
 
 class _Measuring(MaskedMode):
-    """Runs operators, and measures the operands that they sum over."""
+    """Runs operators, and measures the operands that they sum over: data, not weights."""
 
     def __init__(self, labels: LabelAlgebra) -> None:
         super().__init__(labels, lambda axis: np.zeros(axis.size, dtype=np.bool_))
-        self.found: list[tuple[Axis, Tensor]] = []
+        self._found: list[tuple[Axis, Tensor]] = []
+
+    def run_operator(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
+        call = Call(self.labels, func, args, kwargs)
+        call.out = super().run_operator(func, args, kwargs)
+        operands = call.tensors()
+        if operands and all(hasattr(tensor, STATE_NAME) for tensor in operands):
+            for tensor in call.outputs():  # what is made of weights alone is one, too
+                setattr(tensor, STATE_NAME, "")
+        return call.out
 
     def run(self, call: Call, rule: Rule) -> Any:
         for name, dim in rule.sums(call):
-            axes = call.axes(name)
-            if axes and self.labels.leaves(axes[dim]):
-                self.found.append((axes[dim], _moments(call.arg(name), dim)))
+            is_weight = hasattr(call.arg(name), STATE_NAME)
+            if is_weight and call.op not in PARTNERS:
+                continue
+            read, along = PARTNERS[call.op] if is_weight else (name, dim)
+            tensor = call.arg(read)
+            axes = call.axes(read)
+            if axes and self.labels.leaves(axes[along]) and not hasattr(tensor, STATE_NAME):
+                self._found.append((axes[along], _moments(tensor, along)))
         return super().run(call, rule)
+
+    def found(self, count: int) -> list[tuple[Axis, Tensor]]:
+        """What was measured, with the channels that there were before the run, `count` of them."""
+        return [(self._before(axis, count), moments) for axis, moments in self._found]
+
+    def _before(self, axis: Axis, count: int) -> Axis:
+        vectors = (np.where(v < count, v, 0) for v in self.labels.leaves(axis))
+        return Axis(axis.size, tuple(vectors))
 
 
 def _moments(tensor: Tensor, dim: int) -> Tensor:

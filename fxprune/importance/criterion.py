@@ -37,11 +37,11 @@ class Criterion(ABC):
     """How much channels count.
 
     Attributes:
-        needs: what a group must have to be scored at all, or "" if every group can be. A plan that
-            is to take channels of a group without it is refused.
+        needs: what a group must have to be scored. A plan that is to take channels of a group of
+            which no evidence speaks is refused, and says so; with "" the group scores 0 instead.
     """
 
-    needs: str = ""
+    needs: str = "something that the criterion speaks of"
 
     def __str__(self) -> str:
         return type(self).__name__

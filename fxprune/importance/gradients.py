@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fxprune.errors import InputError
-from fxprune.importance.criterion import Criterion, Elementwise, Evidence
+from fxprune.errors import InputError, first_line
+from fxprune.importance.criterion import Criterion, Elementwise, Evidence, weights_of
 from fxprune.importance.running import finite, samples, summed, tracked
 from fxprune.module_trees import clone_tree
 from fxprune.values import mapped, tensors
@@ -45,6 +45,7 @@ class _ByGradient(Criterion):
     batches: Iterable[Any]
     loss: Loss
     progress: bool = True
+    needs = ""
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """What weights count, from gradients of all batches.
@@ -52,10 +53,12 @@ class _ByGradient(Criterion):
         Raises:
             InputError: the loss is no scalar that depends on parameters, or not finite.
         """
-        names = [name for name, _ in deps.graph_module.named_parameters()]
-        model, parameters = _copy(deps, names)
-        gathered = self._gathered(model, parameters)
-        yield from _Weighed(self.weighed, gathered).evidence(deps)
+        own = dict(deps.graph_module.named_parameters())
+        weights_of(deps)  # refuses parameters without data
+        model, parameters = _copy(deps, list(own))
+        with torch.random.fork_rng(devices=[]):
+            gathered = self._gathered(model, parameters)
+        yield from _Weighed(self.weighed, own, gathered).evidence(deps)
 
     @abstractmethod
     def weighed(self, weights: Tensor, gathered: Tensor) -> Tensor:
@@ -68,7 +71,7 @@ class _ByGradient(Criterion):
         """What a batch adds, and how many times it counts."""
 
     def _gathered(self, model: nn.Module, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-        total = {n: torch.zeros_like(p, dtype=torch.float64) for n, p in parameters.items()}
+        total = {name: _zeros(parameter) for name, parameter in parameters.items()}
         count = torch.zeros((), dtype=torch.float64)
         with torch.enable_grad():
             for batch in tracked(self.batches, "gradients", shown=self.progress):
@@ -83,7 +86,15 @@ class _ByGradient(Criterion):
         self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
     ) -> dict[str, Tensor]:
         """The gradients of the loss of a batch, in float64; zero where it does not depend."""
-        loss: Any = self.loss(model, batch)
+        try:
+            loss: Any = self.loss(model, batch)
+        except Exception as error:
+            raise InputError(
+                f"the loss cannot be computed: {first_line(error)}",
+                why=type(error).__name__,
+                hint="loss(model, batch) is called with a model in the modes of yours, and with"
+                " batches as they are (for Fisher: with one sample)",
+            ) from error
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else repr(loss)
             raise InputError(
@@ -91,10 +102,14 @@ class _ByGradient(Criterion):
                 hint="return what F.cross_entropy(model(inputs), targets) does, from the model that"
                 " is passed",
             )
-        found = torch.autograd.grad(
-            loss.sum(), list(parameters.values()), allow_unused=True, materialize_grads=True
-        )
-        return {n: g.double() for n, g in zip(parameters, found, strict=True)}
+        found: Any = torch.autograd.grad(loss.sum(), list(parameters.values()), allow_unused=True)
+        if all(gradient is None for gradient in found):
+            raise InputError(
+                "the loss does not depend on the parameters of the model that it is called with",
+                hint="use the model that is passed to it, a copy of yours",
+            )
+        pairs = zip(parameters.items(), found, strict=True)
+        return {n: _zeros(p) if g is None else g.to(_wide(p)) for (n, p), g in pairs}
 
 
 @dataclass(frozen=True)
@@ -102,30 +117,37 @@ class _Weighed(Elementwise):
     """Weights and what was gathered for each of them."""
 
     weighed: Callable[[Tensor, Tensor], Tensor]
+    own: Mapping[str, Tensor]
     gathered: dict[str, Tensor]
 
     def saliency(self, name: str, weights: Tensor) -> Tensor:
         """What the weights count together with it."""
-        return self.weighed(weights.double(), self.gathered[name])
+        own = self.own[name].detach()
+        return self.weighed(own.to(_wide(own)), self.gathered[name])
 
 
 @dataclass(frozen=True)
 class Taylor(_ByGradient):
     """How much the loss changes without a weight, to first order: |w dL/dw|, summed.
 
-    The gradient is that of the mean loss of all batches. Molchanov et al., Importance Estimation
-    for Neural Network Pruning, 2019, equation 6 without the square.
+    The gradient is that of the mean loss of all samples; batches of which the tensors differ in
+    length along dim 0 count alike. Of complex numbers it is |Re(w conj(g))|. Molchanov et
+    al., Importance Estimation for Neural Network Pruning, 2019, equation 6 without the square.
     """
 
     def weighed(self, weights: Tensor, gathered: Tensor) -> Tensor:
         """|w g|."""
-        return (weights * gathered).abs()
+        product = weights * gathered.conj()
+        return torch.as_tensor(product.real if product.is_complex() else product).abs()
 
     def gather(
         self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
     ) -> tuple[dict[str, Tensor], int]:
-        """The gradient of a batch."""
-        return self.gradients(model, parameters, batch), 1
+        """The gradient of a batch, once for each sample."""
+        lengths = {tensor.shape[0] for tensor in tensors(batch) if tensor.dim()}
+        count = lengths.pop() if len(lengths) == 1 else 1
+        found = self.gradients(model, parameters, batch)
+        return {name: gradient * count for name, gradient in found.items()}, count
 
 
 @dataclass(frozen=True)
@@ -140,18 +162,18 @@ class Fisher(_ByGradient):
 
     def weighed(self, weights: Tensor, gathered: Tensor) -> Tensor:
         """w^2 h / 2."""
-        return weights.square() * gathered / 2
+        return weights.abs().square() * gathered.abs() / 2
 
     def gather(
         self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
     ) -> tuple[dict[str, Tensor], int]:
         """The sum of the squared gradients of its samples."""
         count = samples(batch, tensors(batch))
-        total = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
+        total = {name: _zeros(parameter) for name, parameter in parameters.items()}
         for number in range(count):
             sample = mapped(partial(_sample, number=number), batch)
             for name, gradient in self.gradients(model, parameters, sample).items():
-                total[name] += gradient.square()
+                total[name] += gradient.abs().square()
         return total, count
 
 
@@ -160,15 +182,23 @@ def _sample(tensor: Tensor, number: int) -> Tensor:
 
 
 def _copy(deps: DependencyGraph, names: list[str]) -> tuple[nn.Module, dict[str, Tensor]]:
-    """The user's model with parameters that share its memory, and buffers of its own."""
-    model = deps.model if set(names) <= dict(deps.model.named_parameters()).keys() else None
-    copy = clone_tree(deps.graph_module if model is None else model, _leaf)
-    known = dict(copy.named_parameters())
+    """A copy of the user's model, or of the graph if that has other parameters, and these."""
+    theirs = dict(deps.model.named_parameters(remove_duplicate=False))
+    copy = clone_tree(deps.model if set(names) <= theirs.keys() else deps.graph_module, _leaf)
+    known = dict(copy.named_parameters(remove_duplicate=False))
     return copy, {name: known[name] for name in names if known[name].requires_grad}
 
 
 def _leaf(tensor: Tensor) -> Tensor:
     if isinstance(tensor, nn.Parameter):
         differentiable = tensor.is_floating_point() or tensor.is_complex()
-        return nn.Parameter(tensor.detach(), requires_grad=differentiable)
+        return nn.Parameter(tensor.detach().clone(), requires_grad=differentiable)
     return tensor.clone()
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.complex128 if tensor.is_complex() else torch.float64
+
+
+def _zeros(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor, dtype=_wide(tensor), requires_grad=False)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from fxprune.errors import InputError
+
 if TYPE_CHECKING:
     from fxprune.importance.criterion import Evidence, Numbers
     from fxprune.labels import LabelAlgebra
@@ -29,10 +31,18 @@ def channel_scores(
 
     Returns:
         A float64 number for each id; NaN where no axis carries it.
+
+    Raises:
+        InputError: evidence is not finite, or of another length than its axis.
     """
     total = np.full(len(labels), -np.inf if reduction == "max" else 0.0)
     count = np.zeros(len(labels), dtype=np.int64)
     for piece in evidence:
+        if piece.values.shape != (piece.axis.size,) or not np.isfinite(piece.values).all():
+            raise InputError(
+                "a criterion returns evidence that is not one finite number for each position",
+                why=f"it has shape {piece.values.shape}, for an axis of {piece.axis.size}",
+            )
         before = count.copy() if reduction == "first" else count
         for vector in labels.leaves(piece.axis):
             if reduction == "max":

@@ -22,6 +22,8 @@ class _Compared(Criterion):
     A vector, such as a bias, has nothing to compare and does not count.
     """
 
+    needs = "a parameter of two dims or more"
+
     @abstractmethod
     def rows(self, rows: torch.Tensor) -> torch.Tensor:
         """How much each row of a matrix counts among the others."""
@@ -61,4 +63,5 @@ class Cosine(_Compared):
         """1 - max |cos|."""
         directions = F.normalize(rows, dim=1)
         cosines = (directions @ directions.T).abs().fill_diagonal_(0.0)
-        return 1 - cosines.max(1).values.clamp(max=1.0)
+        found = 1 - cosines.max(1).values.clamp(max=1.0)
+        return torch.where(rows.any(1), found, 0.0)  # zero is a multiple of any other

@@ -24,7 +24,12 @@ def tracked(batches: Iterable[_T], what: str, *, shown: bool) -> Iterator[_T]:
     Raises:
         InputError: there are none.
     """
-    total = len(batches) if isinstance(batches, Sized) else None
+    if not isinstance(batches, Iterable):
+        raise InputError(f"the batches are a {type(batches).__name__}", hint="pass a data loader")
+    try:
+        total = len(batches) if isinstance(batches, Sized) else None
+    except TypeError:  # a data loader of an iterable data set
+        total = None
     console = Console(stderr=True)
     count = 0
     for batch in track(batches, what, total, console=console, transient=True, disable=not shown):
@@ -40,8 +45,12 @@ def tracked(batches: Iterable[_T], what: str, *, shown: bool) -> Iterator[_T]:
 def summed(tensors: Sequence[Tensor]) -> None:
     """Add up tensors over all processes, in place, if `torch.distributed` is initialized."""
     if dist.is_available() and dist.is_initialized():
+        is_on_gpu = "nccl" in str(dist.get_backend())
+        device = torch.device("cuda", torch.cuda.current_device()) if is_on_gpu else "cpu"
         for tensor in tensors:
-            dist.all_reduce(tensor)
+            shared = tensor.to(device)
+            dist.all_reduce(shared)
+            tensor.copy_(shared)
 
 
 def samples(batch: Any, leaves: Sequence[Tensor]) -> int:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fxprune.errors import InputError
-from fxprune.importance.criterion import Criterion, Elementwise, Evidence
+from fxprune.errors import InputError, first_line, shown
+from fxprune.importance.criterion import Criterion, Elementwise, Evidence, weights_of
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -25,6 +25,8 @@ class L1(Elementwise):
     Li et al., Pruning Filters for Efficient ConvNets, 2017, section 3.1, over coupled parameters.
     """
 
+    needs = ""
+
     def saliency(self, name: str, weights: torch.Tensor) -> torch.Tensor:
         """|w|."""
         return weights.abs()
@@ -33,6 +35,8 @@ class L1(Elementwise):
 @dataclass(frozen=True)
 class L2(Elementwise):
     """The root of the sum of the squares of all weights of a channel."""
+
+    needs = ""
 
     def saliency(self, name: str, weights: torch.Tensor) -> torch.Tensor:
         """w^2; the root is taken of a channel's sum."""
@@ -52,6 +56,8 @@ class LAMP(Elementwise):
     scores compare across layers; those of a channel's weights are added up.
     """
 
+    needs = ""
+
     def saliency(self, name: str, weights: torch.Tensor) -> torch.Tensor:
         """w^2 / sum of v^2 over the weights v that stand at w or after it, in ascending order."""
         squares = weights.double().square().flatten()
@@ -70,16 +76,18 @@ class BatchNormScale(Criterion):
     norms are found as modules; a group without one cannot be scored.
     """
 
-    needs = "a batch norm module with a scale"
+    needs = "a batch norm module with a scale (there is none in what torch.export captured)"
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
-        """|scale| of each batch norm."""
-        for name, module in deps.graph_module.named_modules():
-            weight = f"{name}.weight" if name else "weight"
-            is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine
-            if is_norm and deps.trace.tied[weight] in deps.trace.touched:
-                scale = deps.state[weight].detach().abs().double().cpu().numpy()
-                yield Evidence(deps.trace.axes[weight][0], scale)
+        """|scale| of each batch norm; a shared one counts once."""
+        norms = {
+            f"{name}.weight" if name else "weight"
+            for name, module in deps.graph_module.named_modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        }
+        for name, scale in weights_of(deps).items():
+            if name in norms:
+                yield Evidence(deps.trace.axes[name][0], scale.abs().double().cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,11 @@ class Random(Criterion):
     """
 
     seed: int = 0
+    needs = ""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"the seed is {shown(self.seed)}", why="it must be 0 or more")
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """None: a channel counts by chance, whatever carries it."""
@@ -111,6 +124,7 @@ class ByFunction(Elementwise):
     """
 
     function: Callable[[str, torch.Tensor], torch.Tensor]
+    needs = ""
 
     def __str__(self) -> str:
         return f"ByFunction({getattr(self.function, '__name__', type(self.function).__name__)})"
@@ -121,13 +135,22 @@ class ByFunction(Elementwise):
         Raises:
             InputError: that is no tensor of the parameter's shape, or not finite.
         """
-        found: Any = self.function(name, weights)
+        try:
+            found: Any = self.function(name, weights.clone())
+        except Exception as error:
+            raise InputError(
+                f"the criterion fails for parameter {name}: {first_line(error)}",
+                why=type(error).__name__,
+                hint="it is called with the parameter's name and its values",
+            ) from error
         if not isinstance(found, torch.Tensor) or found.shape != weights.shape:
             kind = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else found
             raise InputError(
                 f"the criterion returns {kind} for parameter {name}",
                 why=f"it must return a tensor of the parameter's shape, {tuple(weights.shape)}",
             )
-        if not bool(torch.isfinite(found).all()):
-            raise InputError(f"the criterion returns NaN or infinite values for parameter {name}")
+        if found.is_complex() or not bool(torch.isfinite(found).all()):
+            raise InputError(
+                f"the criterion returns values for parameter {name} that are no finite real numbers"
+            )
         return found.detach()

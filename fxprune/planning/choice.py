@@ -109,7 +109,7 @@ def plan(
     ignored = {group.name for pattern in ignore for group in matcher.groups(pattern)}
     for name in ignored:
         wanted.pop(name, None)
-    chosen = [group for group in deps.groups if group.name in wanted]
+    chosen = [g for g in deps.groups if g.name in wanted and _loss(g, wanted[g.name], round_to)]
     score = scores(deps, criterion, seed, reduction, chosen)
     removed = [_lowest(group, wanted[group.name], round_to, score) for group in chosen]
     removed = [_leave_some(deps, np.concatenate([*removed, np.zeros(0, dtype=np.int64)]), score)]
@@ -224,10 +224,14 @@ def _checked_ratio(ratio: Any, name: str) -> float:
 
 def _lowest(group: Group, ratio: float, round_to: int, score: NDArray[np.float64]) -> Ids:
     """The ids of the channels with the lowest scores that a ratio takes from a group."""
-    keep = max(1, group.size - math.floor(group.size * ratio + 1e-9))
-    keep = min(group.size, math.ceil(keep / round_to) * round_to)
     order = np.argsort(score[group.ids], kind="stable")
-    return group.ids[order[: group.size - keep]]
+    return group.ids[order[: _loss(group, ratio, round_to)]]
+
+
+def _loss(group: Group, ratio: float, round_to: int) -> int:
+    """How many channels a ratio takes from a group."""
+    keep = max(1, group.size - math.floor(group.size * ratio + 1e-9))
+    return group.size - min(group.size, math.ceil(keep / round_to) * round_to)
 
 
 def _leave_some(deps: DependencyGraph, removed: Ids, score: NDArray[np.float64]) -> Ids:

@@ -12,7 +12,7 @@ from fxprune.errors import InputError
 from fxprune.importance import channel_scores, criterion_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from fxprune.analysis import DependencyGraph
     from fxprune.groups import Group
@@ -24,7 +24,7 @@ def scores(
     criterion: Any,
     seed: int,
     reduction: Reduction = "sum",
-    wanted: Iterable[Group] = (),
+    wanted: Sequence[Group] | None = None,
 ) -> NDArray[np.float64]:
     """The score of every id; 0 for one that nothing speaks of.
 
@@ -33,7 +33,7 @@ def scores(
         criterion: see `fxprune.importance`.
         seed: for "random".
         reduction: how the positions that carry a channel are put together.
-        wanted: the groups of which channels are to be chosen.
+        wanted: the groups of which channels are to be chosen; without any, no score is computed.
 
     Raises:
         InputError: the criterion is unknown, or cannot tell anything of a wanted group; or a
@@ -41,9 +41,11 @@ def scores(
     """
     criterion = criterion_of(criterion, seed)
     _check_values(deps)
+    if wanted is not None and not wanted:
+        return np.zeros(len(deps.trace.labels))
     found = channel_scores(criterion.evidence(deps), deps.trace.labels, reduction)
     found = criterion.finished(found)
-    for group in wanted if criterion.needs else ():
+    for group in (wanted or ()) if criterion.needs else ():
         if bool(np.isnan(found[group.ids]).any()):
             raise InputError(
                 f"criterion {type(criterion).__name__} cannot score group {group.name}",

@@ -196,6 +196,95 @@ def test_a_dead_channel_goes_first() -> None:
         assert plan.made["criterion"] == f"Activation({statistic})"
 
 
+def test_weights_are_not_taken_for_activations() -> None:
+    class Raw(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(3, 6)
+            self.weight = nn.Parameter(torch.randn(2, 6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.weight @ torch.relu(self.first(x)).t()).t()
+
+    torch.manual_seed(0)
+    model, x = Raw().double().eval(), torch.randn(5, 3, dtype=torch.float64)
+    deps = fxprune.analyze(model, x)
+    found = scored(deps, importance.Activation([x], progress=False))[deps.group("first").ids]
+    expected = torch.relu(model.first(x)).abs().mean(0).detach()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrent_layers_are_measured(kind: Any) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells, self.head = kind(3, 6, batch_first=True), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.cells(x)[0])
+
+    model, x = Recurrent().eval(), torch.randn(2, 4, 3)
+    criterion = importance.Activation([x], progress=False)
+    plan = fxprune.plan(model, x, 0.5, criterion=criterion)
+    assert any(entry.removed for entry in plan.groups.values())
+
+
+def test_samples_count_alike_in_batches_of_any_size() -> None:
+    images, targets = (torch.cat(parts) for parts in zip(*batches(), strict=True))
+    pieces = [(images[:9], targets[:9]), (images[9:], targets[9:])]
+    deps = fxprune.analyze(network(), X)
+    whole = scored(deps, importance.Taylor([(images, targets)], loss, progress=False))
+    np.testing.assert_allclose(
+        scored(deps, importance.Taylor(pieces, loss, progress=False)), whole, rtol=1e-10
+    )
+
+
+def test_complex_weights_count_by_what_the_loss_loses_to_first_order() -> None:
+    class Complex(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(3, 6, dtype=torch.complex128)
+            self.last = nn.Linear(6, 2, dtype=torch.complex128)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x)).abs()
+
+    torch.manual_seed(0)
+    model, x = Complex(), torch.randn(5, 3, dtype=torch.complex128)
+    reference = copy.deepcopy(model)
+    reference(x).sum().backward()
+    saliency = {
+        name: (p.detach() * p.grad.conj()).real.abs()  # type: ignore[union-attr]
+        for name, p in reference.named_parameters()
+    }
+    deps = fxprune.analyze(model, x)
+    found = scored(deps, importance.Taylor([x], lambda m, b: m(b).sum(), progress=False))
+    group = deps.group("first")
+    for channel in range(group.size):
+        places = positions(deps, group, channel)
+        expected = sum(float(saliency[n].select(d, p).sum()) for n, d, p in places)
+        assert found[group.ids[channel]] == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_tied_model_is_what_the_loss_gets() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused, self.first, self.last = nn.Linear(3, 6), nn.Linear(3, 6), nn.Linear(6, 2)
+            self.first.weight = self.unused.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x))
+
+        def mean(self, x: Tensor) -> Tensor:
+            return self(x).mean()
+
+    x = torch.randn(4, 3)
+    criterion = importance.Taylor([x], lambda model, batch: model.mean(batch), progress=False)
+    assert fxprune.plan(Tied(), x, 0.5, criterion=criterion).groups["first"].width == 3
+
+
 def test_batches_are_what_inputs_makes_of_them() -> None:
     model = network()
     named = [{"image": images} for images, _ in batches()]
@@ -213,6 +302,13 @@ def endless() -> Iterator[Any]:
     ("criterion", "what"),
     [
         (importance.Taylor([], loss), "there are no batches to compute gradients of"),
+        (importance.Taylor(None, loss), "the batches are a NoneType"),  # type: ignore[arg-type]
+        (importance.Taylor(batches(), nn.CrossEntropyLoss()), "the loss cannot be computed"),
+        (
+            importance.Taylor(batches(), lambda m, b: loss(network(), b)),
+            "the loss does not depend on the parameters of the model that it is called with",
+        ),
+        (importance.Activation([()]), "the inputs of a batch cannot be told"),
         (importance.Activation(endless()), "there are no batches to compute activations of"),
         (
             importance.Taylor(batches(), lambda model, batch: model(batch[0])),
