@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fxprune.comparison import Claim
     from fxprune.input_sets import Inputs
     from fxprune.precision import Precision
+    from fxprune.reference import MaskedMode
 
 Gradients = dict[str, torch.Tensor]
 """The gradient of each parameter, by name."""
@@ -233,8 +234,14 @@ class _GradientCheck:
         state = dict(zip(names, own, strict=False)) | leaves
         put_state(state, deps.trace)
         mode = mode_of(self.claim.meaning, labels, lambda a: layout.removed_positions(a, labels))
+
+        def run_masked(func: OpOverload, args: Any, kwargs: Any) -> Any:
+            if training and mode.norm == "exact":
+                _refuse_places(mode, Call(labels, func, args, kwargs))
+            return mode.run_operator(func, args, kwargs)
+
         with torch.enable_grad():
-            runner = _Masked(graph, mode.run_operator if masked else run_quietly)
+            runner = _Masked(graph, run_masked if masked else run_quietly)
             outputs = runner.run(*state.values(), *own[len(names) :])
         found = _gradients(tensors(outputs), leaves)
         return {n: self._kept(n, gradient) for n, gradient in found.items()} if masked else found
@@ -272,6 +279,14 @@ class _GradientCheck:
             elif isinstance(child, (nn.MultiheadAttention, nn.RNNBase)):
                 child.dropout = 0.0
         return clone
+
+
+def _refuse_places(mode: MaskedMode, call: Call) -> None:
+    """A batch norm over pruned places has exact statistics in eval mode only, where it has none."""
+    rule = lookup(call.op)
+    across = rule.normalizes(call) if rule is not None and "batch_norm" in call.name else ()
+    if any(mode.gone(call, name, dim) is not None for name, dim in across):
+        raise OriginalFailsError("a batch norm looks across pruned places in training mode")
 
 
 @contextmanager

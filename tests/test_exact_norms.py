@@ -143,6 +143,59 @@ IMAGES: dict[str, Any] = {
 }
 
 
+class Rows(nn.Module):
+    """A hidden width of 8 that is the places of five channels, with a norm over them."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(6, 8), norm, nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(torch.sigmoid(self.first(x))))
+
+
+TRACKED = {"track_running_stats": True, "affine": True}
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.GroupNorm(1, 5),
+        nn.GroupNorm(5, 5, eps=0.1),
+        nn.InstanceNorm1d(5, affine=True),
+        nn.InstanceNorm1d(5, **TRACKED),  # type: ignore[arg-type]
+        nn.BatchNorm1d(5),
+    ],
+    ids=str,
+)
+def test_norms_over_places_that_are_pruned(norm: nn.Module) -> None:
+    model = Rows(random(norm)).double().eval()
+    x = torch.randn(4, 5, 6, dtype=torch.float64)
+    small, _ = both(model, x, [1, 4, 6])
+    mask = torch.ones(8, dtype=torch.float64)
+    mask[[1, 4, 6]] = 0
+    expected = model.last(model.norm(torch.sigmoid(model.first(x)) * mask) * mask)
+    torch.testing.assert_close(small(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_group_norm_over_pruned_channels_and_places_is_refused() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.mix = nn.Linear(6, 8), nn.Linear(5, 4)
+            self.norm, self.back, self.last = nn.GroupNorm(1, 4), nn.Linear(4, 5), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(self.mix(self.first(x).mT).mT)
+            return self.last(self.back(x.mT).mT)
+
+    model, x = Mixed().double().eval(), torch.randn(4, 5, 6, dtype=torch.float64)
+    plan = fxprune.plan(model, x, channels={"first": [1], "mix": [2]})
+    with pytest.raises(RewriteError, match=r"norm") as caught:
+        fxprune.shrink(model, plan, x, norm="exact", verify=False)
+    assert "across channels and across places" in str(caught.value)
+
+
 def both(model: nn.Module, x: Tensor, removed: list[int]) -> tuple[fx.GraphModule, Any]:
     plan = fxprune.plan(model, x, channels={"first": removed})
     return fxprune.shrink(model, plan, x, norm="exact"), plan

@@ -270,6 +270,10 @@ def _rms_norm(repair: Repair) -> None:
 
 
 def _group_norm(repair: Repair) -> None:
+    places = _lost_places(repair)
+    if places and repair.operand.shape[1] == repair.layout.shape(repair.operand)[1]:
+        _cut_of_zeros(repair, places)
+        return
     groups = _setting(repair, 1, "num_groups")
     x, weight, bias = _whole_groups(repair, groups, *_affine(repair))
     eps = _setting(repair, 4, "eps", default=1e-5)
@@ -279,6 +283,8 @@ def _group_norm(repair: Repair) -> None:
 
 def _whole_groups(repair: Repair, groups: int, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
     """Operand, weight and bias with zeros at the end of each group, which all lose as many."""
+    if _lost_places(repair):
+        raise repair.fail("it looks across channels and across places that are pruned")
     total, lost = repair.operand.shape[1], _lost(repair, [1])[1]
 
     def whole(value: Any, dim: int, after: int) -> Any:
@@ -290,6 +296,12 @@ def _whole_groups(repair: Repair, groups: int, weight: Any, bias: Any) -> tuple[
 
     places = len(repair.operand.shape) - 2
     return whole(_x(repair), 1, places), whole(weight, 0, 0), whole(bias, 0, 0)
+
+
+def _lost_places(repair: Repair) -> list[int]:
+    """The dims after the channels that lose positions."""
+    shape, now = repair.operand.shape, repair.layout.shape(repair.operand)
+    return [dim for dim in range(2, len(shape)) if shape[dim] != now[dim]]
 
 
 def _kept_of_groups(repair: Repair, value: fx.Node, groups: int) -> tuple[Any, ...]:
