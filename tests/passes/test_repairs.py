@@ -635,6 +635,14 @@ def test_a_shift_counts_the_kept_channels_that_it_moves_round() -> None:
     assert call(small, "roll").args[1] == [4]  # of 7, 8, 9, 10 and 11 all but 10
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_padding_alone_can_go(value: float) -> None:
+    def padded(m: Between, x: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 0, 0, 2, 3), value=value)
+
+    assert_repaired(padded, conv(17), ratio=0, ratios={"pad": 0.5})
+
+
 def test_padding_of_space_is_left_as_it_is() -> None:
     small = removed([1], lambda m, x: F.pad(x, (1, 2, -1, 0)), 12)
     assert list(call(small, "pad").args[1]) == [1, 2, -1, 0]
@@ -764,7 +772,7 @@ def test_an_aten_norm_gets_the_new_widths(
     norm: nn.Module, node: str, argument: int, value: Any
 ) -> None:
     model = randomize(nn.Sequential(nn.Linear(3, 8), norm, nn.Linear(8, 2))).eval()
-    x = torch.randn(4, 3)
+    x = torch.randn(5, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = make_fx(model)(x)
