@@ -14,6 +14,8 @@ from tests.passes.models import (
     EXAMPLE,
     OTHER_SHAPES,
     Between,
+    Operator,
+    assert_computes_the_original,
     between,
     conv,
     laid_out,
@@ -131,6 +133,26 @@ def test_the_shrunk_model_runs_under_autograd() -> None:
     small.train()
     small(OTHER_SHAPES[0]).sum().backward()
     assert all(parameter.grad is not None for parameter in small.parameters())
+
+
+EXACT: dict[str, Operator] = {
+    "a mean": lambda m, x: x * x.mean(1, keepdim=True),
+    "a mean of all": lambda m, x: x * x.mean(),
+    "a mean of rows and channels as one": lambda m, x: x * x.flatten(1, 2).mean(1)[:, None, None],
+    "a softmax": lambda m, x: x * x.softmax(1),
+    "a mean beside one of space": lambda m, x: x.mean(1, True) * x.mean((2, 3), True),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_statistics_are_those_of_the_original_with_zeros(name: str) -> None:
+    model = between(EXACT[name], conv(12))
+    plan = fxprune.plan(model, EXAMPLE, 0.5)
+    small = fxprune.shrink(model, plan, norm="exact")
+    assert_computes_the_original(model, plan, small, [EXAMPLE, *OTHER_SHAPES])
+    kept = fxprune.shrink(model, plan)
+    with torch.no_grad():
+        assert not torch.allclose(kept(EXAMPLE), small(EXAMPLE))
 
 
 def test_the_walk_uses_the_attributes_that_were_aligned() -> None:
