@@ -71,6 +71,20 @@ def test_a_stepped_view_that_is_written_to_is_refused(name: str) -> None:
     assert "ignore the groups that reach it" in caught.value.hint
 
 
+def test_a_stepped_view_of_an_even_step_stays_a_view_that_is_written_to() -> None:
+    def written(m: Between, x: Tensor) -> Tensor:
+        x = x * 1
+        x[:, 1::2].add_(1)
+        return x
+
+    model = between(written, conv(12))
+    plan = fxprune.plan(model, EXAMPLE, channels={"stem": [0, 1, 10, 11]})
+    small = fxprune.shrink(model, plan)
+    assert call(small, "getitem").args[1] == (slice(None), slice(1, 8, 2))
+    for x in OTHER_SHAPES:
+        fxprune.verify(model, small, plan, x)
+
+
 @pytest.mark.parametrize("name", READS)
 def test_a_stepped_view_that_is_only_read_becomes_a_list(name: str) -> None:
     def read(m: Between, x: Tensor) -> Tensor:
