@@ -18,11 +18,11 @@ import torch
 from torch import fx, nn
 
 from fxprune.errors import Location, RewriteError
-from fxprune.folding import FoldedMode, Product, is_state
+from fxprune.folding import FoldedMode, Product
 from fxprune.input_sets import other_sizes
 from fxprune.module_trees import eval_clone, named_state
 from fxprune.precision import Precision
-from fxprune.reference import PARTNERS, put_state, relabel
+from fxprune.reference import PARTNERS, is_state, put_state, relabel
 from fxprune.rules import axes_of, locate, put_value, value_of, written
 from fxprune.stepping import OriginalFailsError, Stepper
 from fxprune.traces import STATE_NAME

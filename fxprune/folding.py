@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from fxprune.reference import MaskedMode
-from fxprune.traces import STATE_NAME
-from fxprune.values import tensors
+from fxprune.reference import StateMode, is_state
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload
@@ -64,27 +62,13 @@ class Product:
         return cls(x, weight, rows, bias, mixes)
 
 
-def is_state(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is, or was computed of, parameters and buffers alone."""
-    return hasattr(tensor, STATE_NAME)
-
-
-class FoldedMode(MaskedMode):
+class FoldedMode(StateMode):
     """Runs operators as if removed channels had no inputs: `constants="fold"`.
 
     Where channels are made, by a product that mixes others, the rows of the weight at removed
     positions are zeroed. What such a channel emits after that, its bias for one, counts wherever it
     goes.
     """
-
-    def run(self, call: Call, rule: Rule) -> Any:
-        """Run an operator; what it computes of weights alone counts as weights."""
-        names = {getattr(tensor, STATE_NAME, None) for tensor in call.tensors()}
-        out = super().run(call, rule)
-        if names and None not in names:
-            for tensor in tensors(out):
-                setattr(tensor, STATE_NAME, next(iter(names)))
-        return out
 
     def zeroed(self, call: Call, rule: Rule) -> list[tuple[str, int]]:
         """The rows of weights, and what `norm="exact"` zeroes."""

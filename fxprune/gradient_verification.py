@@ -33,7 +33,7 @@ from fxprune.reference import QuietMode, put_state, run_quietly
 from fxprune.rounding import CAP, FACTOR, RUNS
 from fxprune.rules import Call, lookup
 from fxprune.stepping import OriginalFailsError, ResultFailsError, seed
-from fxprune.values import mapped, tensors
+from fxprune.values import mapped, taken, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -252,7 +252,7 @@ class _GradientCheck:
             positions = self.claim.layout.kept(axis)
             if positions is not None:
                 index = torch.from_numpy(positions).to(gradient.device)
-                gradient = gradient.index_select(dim, index)
+                gradient = taken(gradient, dim, index)
         return gradient
 
     # -- real calls -------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from fxprune.interference import PoisonMode
 from fxprune.modes import mode_of
 from fxprune.module_trees import eval_clone, named_state
 from fxprune.real_calls import MODEL, RealCalls, as_captured, copies
-from fxprune.reference import QuietMode, put_state, relabel
+from fxprune.reference import QuietMode, axis_pairs, put_state, relabel
 from fxprune.rounding import CANCELLED, Key, Rounding
 from fxprune.rules import axes_of, locate
 from fxprune.stepping import RESULT, OriginalFailsError, Stepper
@@ -53,7 +53,6 @@ class GraphComparison(Comparison):
         self._parameters: dict[int, torch.Tensor] = {}
         self._given: tuple[Any, ...] = ()
         self._example: tuple[Any, ...] = ()
-        self._relabelled: dict[tuple[str, int], tuple[Axis, Axis]] = {}
         self.original = eval_clone(deps.graph_module, self._cast_once)
         self.small = eval_clone(small, self._cast_once)
         self._result = small
@@ -181,13 +180,13 @@ class GraphComparison(Comparison):
                     yield _key(node, number), self.kept(tensor, axes_of(tensor, self.labels))
 
     def _reference(self, values: tuple[Any, ...]) -> Iterator[tuple[fx.Node, Any]]:
-        self._relabelled = {}
-        for node, value in Stepper("the original", self.original, copies(values), self._mode()):
-            known = self.deps.trace.values.get(node.name)
-            for number, pair in enumerate(relabel(value, known, self.labels)):
-                if pair is not None:
-                    self._relabelled[node.name, number] = pair
+        for node, value, known in self._steps(values):
+            relabel(value, known, self.labels)
             yield node, value
+
+    def _steps(self, values: tuple[Any, ...]) -> Iterator[tuple[fx.Node, Any, Any]]:
+        for node, value in Stepper("the original", self.original, copies(values), self._mode()):
+            yield node, value, self.deps.trace.values.get(node.name)
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
         for node, value in self._reference(values):
@@ -207,12 +206,18 @@ class GraphComparison(Comparison):
             return True
 
     def _unlike(self, values: tuple[Any, ...]) -> set[tuple[str, int]]:
-        """The axes of a run that lose other positions than those that took their places."""
+        """The axes of a run that lose other positions than those that take their places."""
         self.labels = self.deps.trace.labels.copy()
-        for _ in self._reference(values):
-            pass  # what is coupled is known at the end
-        pairs = self._relabelled.items()
-        return {k for k, (own, known) in pairs if (self.removed(own) != self.removed(known)).any()}
+        found: dict[tuple[str, int], tuple[Axis, Axis]] = {}
+        for node, value, known in self._steps(values):
+            pairs = [p for _, pairs in axis_pairs(value, known, self.labels) for p in pairs]
+            found |= {(node.name, number): pair for number, pair in enumerate(pairs)}
+            relabel(value, known, self.labels)
+        return {  # what is coupled is known at the end
+            key
+            for key, (own, known) in found.items()
+            if own.size == known.size and (self.removed(own) != self.removed(known)).any()
+        }
 
     def compare(self, node: fx.Node, expected: Any, got: Any) -> None:
         """Compare the kept positions of all tensors of a node's value."""

@@ -8,7 +8,7 @@ constants are folded, removed channels lose their inputs instead, and what they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from fxprune.meta_kernels import DispatchMode
 from fxprune.precision import INSTEAD, CastMode
 from fxprune.rules import Call, Rule, axes_of, lookup, put_axes
 from fxprune.traces import STATE_NAME, TracedTensor
-from fxprune.values import plain
+from fxprune.values import plain, tensors
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -200,7 +200,25 @@ class MaskedMode(RunMode):
         return gone if gone.any() else None
 
 
-def relabel(value: Any, known: Any, labels: LabelAlgebra) -> list[tuple[Axis, Axis] | None]:
+def is_state(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is, or was computed of, parameters and buffers alone."""
+    return hasattr(tensor, STATE_NAME)
+
+
+class StateMode(MaskedMode):
+    """A mode that knows what is computed of weights alone: that counts as weights."""
+
+    def run(self, call: Call, rule: Rule) -> Any:
+        """Run an operator, and name what it returns after its operands if all of them are state."""
+        names = {getattr(tensor, STATE_NAME, None) for tensor in call.tensors()}
+        out = super().run(call, rule)
+        if names and None not in names:
+            for tensor in tensors(out):
+                setattr(tensor, STATE_NAME, next(iter(names)))
+        return out
+
+
+def relabel(value: Any, known: Any, labels: LabelAlgebra) -> None:
     """Put the finished analysis' labels on a value, on every axis of the analysed size.
 
     While a graph runs, positions that are coupled only later (a `new_zeros` that is filled in
@@ -210,18 +228,19 @@ def relabel(value: Any, known: Any, labels: LabelAlgebra) -> list[tuple[Axis, Ax
         value: what a node yielded.
         known: what the analysis saw there, with a TracedTensor for each tensor.
         labels: those of the run.
-
-    Returns:
-        For each axis what was replaced by what; None where nothing was.
     """
-    replaced: list[tuple[Axis, Axis] | None] = []
+    for tensor, pairs in axis_pairs(value, known, labels):
+        put_axes(tensor, [t if t.size == a.size else a for a, t in pairs])
+
+
+def axis_pairs(
+    value: Any, known: Any, labels: LabelAlgebra
+) -> Iterator[tuple[torch.Tensor, list[tuple[Axis, Axis]]]]:
+    """The tensors of a value, with each axis beside the one that the analysis saw there."""
     leaves = pytree.tree_leaves(plain(value))
     for tensor, traced in zip(leaves, pytree.tree_leaves(known), strict=False):
         if isinstance(traced, TracedTensor) and tensor.dim() == len(traced.axes):
-            pairs = list(zip(axes_of(tensor, labels), traced.axes, strict=True))
-            put_axes(tensor, [t if t.size == a.size else a for a, t in pairs])
-            replaced += [(a, t) if t.size == a.size else None for a, t in pairs]
-    return replaced
+            yield tensor, list(zip(axes_of(tensor, labels), traced.axes, strict=True))
 
 
 def put_state(state: Mapping[str, torch.Tensor], trace: Trace) -> None:

@@ -9,26 +9,24 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
-from fxprune.errors import InputError, first_line, shown
-from fxprune.importance.criterion import Criterion, Evidence, weights_of
+from fxprune.errors import InputError, shown
+from fxprune.importance.criterion import Criterion, Evidence, parameters_of, refusing
 from fxprune.importance.running import finite, summed, tracked
 from fxprune.inputs import bind
 from fxprune.labels import Axis
 from fxprune.module_trees import as_parameter, eval_clone, named_state
-from fxprune.reference import PARTNERS, MaskedMode, put_state, relabel
-from fxprune.rules import Call
+from fxprune.reference import PARTNERS, StateMode, is_state, put_state, relabel
 from fxprune.stepping import Stepper
-from fxprune.traces import STATE_NAME
 from fxprune.values import copied
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch._ops import OpOverload
 
     from fxprune.analysis import DependencyGraph
     from fxprune.labels import LabelAlgebra
-    from fxprune.rules import Rule
+    from fxprune.rules import Call, Rule
 
+_INPUTS = "pass inputs=, a function from a batch to what the model takes"
 Statistic = Literal["mean", "apoz", "variance"]
 
 
@@ -81,7 +79,7 @@ class Activation(Criterion):
             InputError: there are no batches, the model does not take them, or values are not
                 finite; or batches take different ways through the model.
         """
-        found = self._moments(deps)
+        found = self._measured(deps)
         summed([moments for _, moments in found])
         for axis, moments in found:
             count, size, square, zeros, total = finite("what the model computes", moments).numpy()
@@ -93,24 +91,16 @@ class Activation(Criterion):
                 values = np.maximum(square / count - (total / count) ** 2, 0.0)
             yield Evidence(axis, values)
 
-    def _inputs_of(self, batch: Any) -> Any:
-        try:
-            return self.inputs(batch)
-        except Exception as error:
-            raise InputError(
-                f"the inputs of a batch cannot be told: {first_line(error)}",
-                why=type(error).__name__,
-                hint="pass inputs=, a function from a batch to what the model takes",
-            ) from error
-
-    def _moments(self, deps: DependencyGraph) -> list[tuple[Axis, Tensor]]:
+    def _measured(self, deps: DependencyGraph) -> list[tuple[Axis, Tensor]]:
         """The moments of all batches: of each operand in turn, for each of its positions."""
         found: list[tuple[Axis, Tensor]] = []
-        weights_of(deps)  # refuses parameters without data
+        parameters_of(deps)  # refuses those without data
         module = eval_clone(deps.graph_module, lambda t: as_parameter(t.detach().clone(), t))
         put_state(named_state(module), deps.trace)
         for batch in tracked(self.batches, "activations", shown=self.progress):
-            values = copied(list(bind(deps.graph_module, self._inputs_of(batch))))
+            with refusing("the inputs of a batch cannot be told", _INPUTS):
+                inputs = self.inputs(batch)
+            values = copied(list(bind(deps.graph_module, inputs)))
             mode = _Measuring(deps.trace.labels.copy())
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 for node, value in Stepper("the model", module, values, mode):
@@ -126,31 +116,22 @@ class Activation(Criterion):
         return found
 
 
-class _Measuring(MaskedMode):
+class _Measuring(StateMode):
     """Runs operators, and measures the operands that they sum over: data, not weights."""
 
     def __init__(self, labels: LabelAlgebra) -> None:
         super().__init__(labels, lambda axis: np.zeros(axis.size, dtype=np.bool_))
         self._found: list[tuple[Axis, Tensor]] = []
 
-    def run_operator(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
-        call = Call(self.labels, func, args, kwargs)
-        call.out = super().run_operator(func, args, kwargs)
-        operands = call.tensors()
-        if operands and all(hasattr(tensor, STATE_NAME) for tensor in operands):
-            for tensor in call.outputs():  # what is made of weights alone is one, too
-                setattr(tensor, STATE_NAME, "")
-        return call.out
-
     def run(self, call: Call, rule: Rule) -> Any:
         for name, dim in rule.sums(call):
-            is_weight = hasattr(call.arg(name), STATE_NAME)
+            is_weight = is_state(call.arg(name))
             if is_weight and call.op not in PARTNERS:
                 continue
             read, along = PARTNERS[call.op] if is_weight else (name, dim)
             tensor = call.arg(read)
             axes = call.axes(read)
-            if axes and self.labels.leaves(axes[along]) and not hasattr(tensor, STATE_NAME):
+            if axes and self.labels.leaves(axes[along]) and not is_state(tensor):
                 self._found.append((axes[along], _moments(tensor, along)))
         return super().run(call, rule)
 

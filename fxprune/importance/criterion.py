@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fxprune.errors import InputError
+from fxprune.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -67,7 +68,7 @@ class Elementwise(Criterion):
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """The sums over all other dims of each parameter."""
-        for name, weights in weights_of(deps).items():
+        for name, weights in weights_of(deps):
             saliency = self.saliency(name, weights)
             if saliency is None:
                 continue
@@ -78,10 +79,25 @@ class Elementwise(Criterion):
                     yield Evidence(axis, total.double().cpu().numpy())
 
 
-def weights_of(deps: DependencyGraph) -> dict[str, torch.Tensor]:
-    """The parameters with channels that some operator reads: a tied one once, without data's types.
+def weights_of(deps: DependencyGraph) -> Iterator[tuple[str, torch.Tensor]]:
+    """The values of `parameters_of`, at least in single precision; of complex ones, absolute."""
+    for name, parameter in parameters_of(deps).items():
+        weights = parameter.abs() if parameter.is_complex() else parameter
+        yield name, weights if weights.dtype == torch.float64 else weights.float()
 
-    Complex ones are their absolute values; all are at least in single precision.
+
+@contextmanager
+def refusing(what: str, hint: str) -> Iterator[None]:
+    """Whatever a user's own function raises is an InputError."""
+    try:
+        yield
+    except Exception as error:
+        what = f"{what}: {first_line(error)}"
+        raise InputError(what, why=type(error).__name__, hint=hint) from error
+
+
+def parameters_of(deps: DependencyGraph) -> dict[str, torch.Tensor]:
+    """The parameters with channels that some operator reads, detached: a tied one once.
 
     Raises:
         InputError: a parameter has no data.
@@ -96,7 +112,5 @@ def weights_of(deps: DependencyGraph) -> dict[str, torch.Tensor]:
                 f"parameter {name} has no data",
                 hint='load the weights, or take criterion="random"',
             )
-        weights = tensor.detach()
-        weights = weights.abs() if weights.is_complex() else weights
-        found[name] = weights if weights.dtype == torch.float64 else weights.float()
+        found[name] = tensor.detach()
     return found

@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fxprune.errors import InputError, first_line
-from fxprune.importance.criterion import Criterion, Elementwise, Evidence, weights_of
-from fxprune.importance.running import finite, samples, summed, tracked
+from fxprune.errors import InputError
+from fxprune.importance.criterion import Criterion, Elementwise, Evidence, parameters_of, refusing
+from fxprune.importance.running import finite, lengths_of, samples, summed, tracked
 from fxprune.module_trees import clone_tree
-from fxprune.values import mapped, tensors
+from fxprune.values import mapped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fxprune.analysis import DependencyGraph
 
+_LOSS = (
+    "loss(model, batch) is called with a model in the modes of yours, and with batches as they are"
+    " (for Fisher: with one sample)"
+)
 Loss = Callable[[nn.Module, Any], "Tensor"]
 """Takes a model and a batch, and returns a scalar: the mean of the loss over the samples."""
 
@@ -33,7 +37,7 @@ class _ByGradient(Criterion):
     The model is run in the modes that its modules have (so call `model.eval()` first, unless batch
     norm is to use the statistics of batches). Neither its buffers nor its `.grad` are changed, and
     frozen parameters have gradients, too. With `torch.distributed`, every process passes its own
-    batches, of one size, and all get the scores of all of them together.
+    batches, and all get the scores of all of them together.
 
     Attributes:
         batches: a data loader, or any other iterable.
@@ -53,8 +57,7 @@ class _ByGradient(Criterion):
         Raises:
             InputError: the loss is no scalar that depends on parameters, or not finite.
         """
-        own = dict(deps.graph_module.named_parameters())
-        weights_of(deps)  # refuses parameters without data
+        own = parameters_of(deps)
         model, parameters = _copy(deps, list(own))
         with torch.random.fork_rng(devices=[]):
             gathered = self._gathered(model, parameters)
@@ -86,15 +89,8 @@ class _ByGradient(Criterion):
         self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
     ) -> dict[str, Tensor]:
         """The gradients of the loss of a batch, in float64; zero where it does not depend."""
-        try:
+        with refusing("the loss cannot be computed", _LOSS):
             loss: Any = self.loss(model, batch)
-        except Exception as error:
-            raise InputError(
-                f"the loss cannot be computed: {first_line(error)}",
-                why=type(error).__name__,
-                hint="loss(model, batch) is called with a model in the modes of yours, and with"
-                " batches as they are (for Fisher: with one sample)",
-            ) from error
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else repr(loss)
             raise InputError(
@@ -122,7 +118,7 @@ class _Weighed(Elementwise):
 
     def saliency(self, name: str, weights: Tensor) -> Tensor:
         """What the weights count together with it."""
-        own = self.own[name].detach()
+        own = self.own[name]
         return self.weighed(own.to(_wide(own)), self.gathered[name])
 
 
@@ -144,7 +140,7 @@ class Taylor(_ByGradient):
         self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
     ) -> tuple[dict[str, Tensor], int]:
         """The gradient of a batch, once for each sample."""
-        lengths = {tensor.shape[0] for tensor in tensors(batch) if tensor.dim()}
+        lengths = lengths_of(batch)
         count = lengths.pop() if len(lengths) == 1 else 1
         found = self.gradients(model, parameters, batch)
         return {name: gradient * count for name, gradient in found.items()}, count
@@ -168,7 +164,7 @@ class Fisher(_ByGradient):
         self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
     ) -> tuple[dict[str, Tensor], int]:
         """The sum of the squared gradients of its samples."""
-        count = samples(batch, tensors(batch))
+        count = samples(batch)
         total = {name: _zeros(parameter) for name, parameter in parameters.items()}
         for number in range(count):
             sample = mapped(partial(_sample, number=number), batch)

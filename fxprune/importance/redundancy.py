@@ -30,7 +30,7 @@ class _Compared(Criterion):
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """What the filters of each parameter count, along each dim that has channels."""
-        for name, weights in weights_of(deps).items():
+        for name, weights in weights_of(deps):
             for dim, axis in enumerate(deps.trace.axes[name]):
                 if weights.dim() > 1 and deps.trace.labels.leaves(axis):
                     rows = weights.movedim(dim, 0).flatten(1).double()

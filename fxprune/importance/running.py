@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from fxprune.errors import InputError
+from fxprune.values import tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,24 +43,29 @@ def tracked(batches: Iterable[_T], what: str, *, shown: bool) -> Iterator[_T]:
         )
 
 
-def summed(tensors: Sequence[Tensor]) -> None:
+def summed(values: Sequence[Tensor]) -> None:
     """Add up tensors over all processes, in place, if `torch.distributed` is initialized."""
     if dist.is_available() and dist.is_initialized():
         is_on_gpu = "nccl" in str(dist.get_backend())
         device = torch.device("cuda", torch.cuda.current_device()) if is_on_gpu else "cpu"
-        for tensor in tensors:
+        for tensor in values:
             shared = tensor.to(device)
             dist.all_reduce(shared)
             tensor.copy_(shared)
 
 
-def samples(batch: Any, leaves: Sequence[Tensor]) -> int:
+def lengths_of(batch: Any) -> set[int]:
+    """The lengths of its tensors along dim 0."""
+    return {tensor.shape[0] for tensor in tensors(batch) if tensor.dim()}
+
+
+def samples(batch: Any) -> int:
     """How many samples a batch has: the length of dim 0, which all its tensors share.
 
     Raises:
         InputError: it is not the same for all of them.
     """
-    sizes = {tensor.shape[0] for tensor in leaves if tensor.dim()}
+    sizes = lengths_of(batch)
     if len(sizes) != 1:
         raise InputError(
             f"a batch of {type(batch).__name__} has tensors of lengths {sorted(sizes)} along dim 0",

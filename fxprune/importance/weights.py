@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fxprune.errors import InputError, first_line, shown
-from fxprune.importance.criterion import Criterion, Elementwise, Evidence, weights_of
+from fxprune.errors import InputError, shown
+from fxprune.importance.criterion import Criterion, Elementwise, Evidence, refusing, weights_of
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -85,7 +85,7 @@ class BatchNormScale(Criterion):
             for name, module in deps.graph_module.named_modules()
             if isinstance(module, nn.modules.batchnorm._BatchNorm)
         }
-        for name, scale in weights_of(deps).items():
+        for name, scale in weights_of(deps):
             if name in norms:
                 yield Evidence(deps.trace.axes[name][0], scale.abs().double().cpu().numpy())
 
@@ -95,7 +95,7 @@ class Random(Criterion):
     """A random number for each channel.
 
     Attributes:
-        seed: of these numbers.
+        seed: of these numbers (that of `plan` is for `criterion="random"`).
     """
 
     seed: int = 0
@@ -135,14 +135,9 @@ class ByFunction(Elementwise):
         Raises:
             InputError: that is no tensor of the parameter's shape, or not finite.
         """
-        try:
+        hint = "it is called with the parameter's name and its values"
+        with refusing(f"the criterion fails for parameter {name}", hint):
             found: Any = self.function(name, weights.clone())
-        except Exception as error:
-            raise InputError(
-                f"the criterion fails for parameter {name}: {first_line(error)}",
-                why=type(error).__name__,
-                hint="it is called with the parameter's name and its values",
-            ) from error
         if not isinstance(found, torch.Tensor) or found.shape != weights.shape:
             kind = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else found
             raise InputError(

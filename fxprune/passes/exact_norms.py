@@ -88,10 +88,14 @@ def _x(repair: Repair) -> fx.Node:
     return found
 
 
-def _lost(repair: Repair, dims: Iterable[int]) -> dict[int, int]:
-    """How many positions the operand loses along each of some dims."""
+def _losses(repair: Repair, dims: Iterable[int]) -> dict[int, int]:
     shape, now = repair.operand.shape, repair.layout.shape(repair.operand)
-    lost = {dim: shape[dim] - now[dim] for dim in dims if shape[dim] != now[dim]}
+    return {dim: shape[dim] - now[dim] for dim in dims if shape[dim] != now[dim]}
+
+
+def _lost(repair: Repair, dims: Iterable[int]) -> dict[int, int]:
+    """How many positions the operand loses along each of some dims, one of them at least."""
+    lost = _losses(repair, dims)
     if not lost:
         raise repair.fail("it looks across a pruned axis that is not one of its operand")
     return lost
@@ -271,7 +275,7 @@ def _rms_norm(repair: Repair) -> None:
 
 def _group_norm(repair: Repair) -> None:
     places = _lost_places(repair)
-    if places and repair.operand.shape[1] == repair.layout.shape(repair.operand)[1]:
+    if places and not _losses(repair, [1]):
         _cut_of_zeros(repair, places)
         return
     groups = _setting(repair, 1, "num_groups")
@@ -298,10 +302,9 @@ def _whole_groups(repair: Repair, groups: int, weight: Any, bias: Any) -> tuple[
     return whole(_x(repair), 1, places), whole(weight, 0, 0), whole(bias, 0, 0)
 
 
-def _lost_places(repair: Repair) -> list[int]:
-    """The dims after the channels that lose positions."""
-    shape, now = repair.operand.shape, repair.layout.shape(repair.operand)
-    return [dim for dim in range(2, len(shape)) if shape[dim] != now[dim]]
+def _lost_places(repair: Repair) -> dict[int, int]:
+    """How many positions the operand of a group norm loses along each dim after the channels."""
+    return _losses(repair, range(2, len(repair.operand.shape)))
 
 
 def _kept_of_groups(repair: Repair, value: fx.Node, groups: int) -> tuple[Any, ...]:

@@ -94,7 +94,7 @@ def plan(
     _check_integer(seed, "seed", 0)
     switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
     kinds = {"channels", *(kind for kind, chosen in switches.items() if _is_chosen(chosen, kind))}
-    criterion_of(criterion)
+    measure = criterion_of(criterion, seed)
     if reduction not in REDUCTIONS:
         raise InputError(
             f"unknown reduction {shown(reduction)}", hint=f"take one of {', '.join(REDUCTIONS)}"
@@ -110,7 +110,7 @@ def plan(
     for name in ignored:
         wanted.pop(name, None)
     chosen = [g for g in deps.groups if g.name in wanted and _loss(g, wanted[g.name], round_to)]
-    score = scores(deps, criterion, seed, reduction, chosen)
+    score = scores(deps, measure, seed, reduction, chosen)
     removed = [_lowest(group, wanted[group.name], round_to, score) for group in chosen]
     removed = [_leave_some(deps, np.concatenate([*removed, np.zeros(0, dtype=np.int64)]), score)]
     for name, numbers in explicit.items():
@@ -124,7 +124,7 @@ def plan(
         "ratios": given,
         "channels": explicit,
         "ignore": list(ignore),
-        "criterion": criterion if isinstance(criterion, str) else str(criterion_of(criterion)),
+        "criterion": criterion if isinstance(criterion, str) else str(measure),
         "reduction": reduction,
         "round_to": round_to,
         "seed": seed,
