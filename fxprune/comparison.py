@@ -16,7 +16,7 @@ from fxprune.errors import FxPruneError, Location, VerificationError
 from fxprune.meaning import Meaning
 from fxprune.rounding import CAP, CHAOS, Key, Rounding
 from fxprune.stepping import OriginalFailsError, RefusedInputsError, ResultFailsError
-from fxprune.values import mapped, taken
+from fxprune.values import Scratch, mapped, taken
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,8 +61,9 @@ class Verification:
         gradient_error: their largest difference, relative to the largest gradient of all.
         compared: "every node" of the graph, the outputs of "every module" and of the model, or the
             model's "outputs" only.
-        left_out: how many outputs of modules were not compared, for together they take more memory
-            than a run keeps (1 GiB); what follows from them was.
+        left_out: how many values were not compared themselves, only what follows from them: those
+            that a quick check passes on to an activation or batch norm; outputs of modules, if
+            together they take more memory than a run keeps (1 GiB).
         absolute: the largest absolute difference.
         relative: the largest difference relative to the largest value of the tensor.
         where: the node with the largest relative difference.
@@ -103,7 +104,7 @@ class Verification:
 
     def __str__(self) -> str:
         scope = "outputs" if self.compared == "outputs" else f"values, {self.compared}"
-        scope += f" but {self.left_out} of their outputs" if self.left_out else ""
+        scope += f" but {self.left_out} that others follow from" if self.left_out else ""
         measured = (
             f" (exceeded {self.rounded} times by rounding: the last bits of its weights change the "
             f"original itself by {self.noise:.1e} there)"
@@ -161,6 +162,7 @@ class Comparison:
         precision: what both are run in.
         result: what was found so far.
         rounding: what rounding does to the original on the inputs that are being compared.
+        scratch: the memory in which values are compared.
         may_fail: whether a result may raise an error on sizes that the example has not. A graph
             may, which then computes nothing; a module has the original's forward.
     """
@@ -184,6 +186,7 @@ class Comparison:
             dtype=str(narrowest).removeprefix("torch."),
         )
         self.rounding = Rounding(lambda _: iter(()))  # no run of the original: nothing is rounding
+        self.scratch = Scratch()
 
     def run_on(self, sets: Mapping[str, Inputs]) -> None:
         """Run both models on sets of inputs and compare."""
@@ -325,13 +328,17 @@ class Comparison:
         """The mask of removed positions of an axis."""
         return self.layout.removed_positions(axis, self.labels)
 
-    def kept(self, tensor: torch.Tensor, axes: Sequence[Axis]) -> torch.Tensor:
+    def kept(
+        self, tensor: torch.Tensor, axes: Sequence[Axis], scratch: Scratch | None = None
+    ) -> torch.Tensor:
         """The kept positions of a tensor of the masked original."""
         for dim, axis in enumerate(axes):
             gone = self.removed(axis)
             if gone.any():
                 index = torch.from_numpy(np.flatnonzero(~gone)).to(tensor.device)
-                tensor = taken(tensor, dim, index)
+                shape = (*tensor.shape[:dim], len(index), *tensor.shape[dim + 1 :])
+                memory = scratch.like(tensor, shape, f"kept along {dim}") if scratch else None
+                tensor = taken(tensor, dim, index, memory)
         return tensor
 
     def compare_tensor(
@@ -349,7 +356,7 @@ class Comparison:
             return
         if expected.is_floating_point() and expected.element_size() == 1:
             expected, got = expected.float(), got.float()
-        absolute, relative = difference(expected, got)
+        absolute, relative = difference(expected, got, self.scratch)
         if not torch.isfinite(expected.reshape(-1)[0]) and _has_no_value(expected, got):
             raise NotFiniteError(
                 f"the original itself computes NaN or infinite values at {name}",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fxprune.values import plain
+from fxprune.values import Scratch, plain
 
 
 def alike(expected: Any, got: Any) -> bool:
@@ -32,13 +32,16 @@ def alike(expected: Any, got: Any) -> bool:
     return expected is got or bool(np.all(expected == got))  # they may be arrays
 
 
-def difference(expected: torch.Tensor, got: torch.Tensor) -> tuple[float, float]:
+def difference(
+    expected: torch.Tensor, got: torch.Tensor, scratch: Scratch | None = None
+) -> tuple[float, float]:
     """The largest absolute difference, and that in units of the largest finite value.
 
-    Infinite and NaN values have to be the same in both, as do integers.
+    Infinite and NaN values have to be the same in both, as do integers. Both are of one shape.
     """
     if expected.is_floating_point() and expected.dtype == got.dtype:
-        absolute = largest(expected - got)
+        memory = scratch.like(expected, expected.shape, "difference") if scratch else None
+        absolute = largest(torch.sub(expected, got, out=memory))
         if math.isfinite(absolute):  # so all values are finite, in both
             scale = largest(expected)
             return absolute, absolute / scale if scale > 0 else absolute

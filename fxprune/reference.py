@@ -20,7 +20,7 @@ from fxprune.meta_kernels import DispatchMode
 from fxprune.precision import INSTEAD, CastMode
 from fxprune.rules import Call, Rule, axes_of, lookup, put_axes
 from fxprune.traces import STATE_NAME, TracedTensor
-from fxprune.values import plain, tensors
+from fxprune.values import Scratch, plain, tensors
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -140,6 +140,7 @@ class MaskedMode(RunMode):
         self.labels = labels
         self.removed = removed
         self.norm = norm
+        self.scratch = Scratch()
 
     def run_operator(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
         """Mask the operands, run the operator, label its outputs."""
@@ -177,14 +178,22 @@ class MaskedMode(RunMode):
         for name, dim in self.zeroed(call, rule):
             gone = self.gone(call, name, dim)
             if gone is not None:
-                tensor = masked.get(name, call.arg(name))
-                index = torch.from_numpy(np.flatnonzero(gone)).to(tensor.device)
-                masked[name] = tensor.index_fill(dim, index, 0)
-                put_axes(masked[name], call.axes(name))
+                if name not in masked:
+                    masked[name] = self.copy(call, name)
+                    put_axes(masked[name], call.axes(name))
+                index = torch.from_numpy(np.flatnonzero(gone)).to(masked[name].device)
+                masked[name].index_fill_(dim, index, 0)
         if not masked:
             return call
         args, kwargs = call.replaced(**masked)
         return Call(self.labels, call.op, args, kwargs)
+
+    def copy(self, call: Call, name: str) -> torch.Tensor:
+        """A copy of an operand, in memory that the next call uses again if this one keeps none."""
+        tensor: torch.Tensor = call.arg(name)
+        if torch.is_grad_enabled() or any(out.alias_info for out in call.op._schema.returns):
+            return tensor.clone()
+        return self.scratch.like(tensor, tensor.shape, name).copy_(tensor)
 
     def zeroed(self, call: Call, rule: Rule) -> list[tuple[str, int]]:
         """The operands and dims whose removed positions are zeroed."""

@@ -79,8 +79,9 @@ def verify(
             says, else "kept".
         constants: likewise, "drop" or "fold".
         quick: shapes and one run of each model on the example inputs, in its own types, in which
-            NaN stands at removed positions of the original. It takes about as long as three calls
-            of the original on a batch of images, and six on one; all checks take a hundred.
+            NaN stands at removed positions of the original. What only an activation or a batch norm
+            reads is compared through what that yields. It takes as long as two to three calls of
+            the original on a batch of images, and six or more on one; all checks take a hundred.
 
     Raises:
         VerificationError: names the first node that differs, its source line, and by how much.

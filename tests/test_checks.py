@@ -414,6 +414,21 @@ def test_quick_checks_find_a_wrong_weight(emit: Any) -> None:
         fxprune.verify(model, small, plan, X.float(), quick=True)
 
 
+def test_a_quick_check_compares_what_only_an_activation_reads_through_it() -> None:
+    layers = [nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)]
+    model = nn.Sequential(*layers).eval()
+    plan = fxprune.plan(model, X.float(), channels={"0": [1]})
+    small = fxprune.shrink(model, plan, X.float(), verify=False)
+    proof = fxprune.verify(model, small, plan, X.float(), quick=True)
+    assert proof.left_out == 2  # what the norm reads, and what the activation reads
+    assert proof.nodes == 3
+    assert "but 2 that others follow from" in str(proof)
+    with torch.no_grad():
+        small.get_parameter("0.bias")[0] += 1
+    with pytest.raises(VerificationError, match="node _0 differs"):  # it is named all the same
+        fxprune.verify(model, small, plan, X.float(), quick=True)
+
+
 def test_an_unknown_kind_of_verification_is_refused() -> None:
     with pytest.raises(InputError, match="verify='fast' is not known"):
         fxprune.shrink(Network(), {"first": [1]}, X.float(), verify="fast")  # type: ignore[call-overload]
