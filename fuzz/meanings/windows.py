@@ -51,9 +51,8 @@ def fold(x: Masked, output_size: Any, kernel_size: Any, **options: Any) -> Maske
 
 @written_out("local_response_norm")
 def local_response_norm(x: Masked, size: int, *_: Any, **__: Any) -> Masked:
-    """Neighbours among the kept channels count."""
-    gone = per_channel(x).expand(x.gone.shape)[0].flatten(1)[:, 0]
-    kept = torch.nonzero(~gone)[:, 0]
+    """Neighbours among the kept channels count; a channel may have lost some of its places."""
+    kept = torch.nonzero(~x.gone[0].flatten(1).all(1))[:, 0]
     data = torch.full_like(x.data, torch.nan)
     data[:, kept] = functional.local_response_norm(x.data[:, kept], size, *_, **__)
     return Masked(data, x.gone)

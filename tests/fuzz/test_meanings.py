@@ -137,3 +137,12 @@ def test_a_function_has_one_meaning() -> None:
     assert "relu" in MEANINGS
     with pytest.raises(ValueError, match="two meanings"):
         meaning("relu")(lambda *_: None)
+
+
+def test_a_local_response_norm_sees_channels_that_have_lost_some_places() -> None:
+    x = torch.randn(2, 4, 3, dtype=torch.float64)
+    gone = torch.zeros(2, 4, 3, dtype=torch.bool)
+    gone[:, 1], gone[:, :, 0] = True, True  # a channel, and a place of each
+    out = functional.local_response_norm(Masked(x.masked_fill(gone, torch.nan), gone), 3)
+    expected = functional.local_response_norm(x[:, [0, 2, 3], 1:], 3)
+    assert torch.equal(out.data[:, [0, 2, 3], 1:], expected)
