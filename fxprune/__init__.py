@@ -25,7 +25,7 @@ from fxprune.explanations import Explanation
 from fxprune.fixers import fixer
 from fxprune.groups import Group
 from fxprune.meaning import Meaning
-from fxprune.planning import Plan, plan
+from fxprune.planning import Plan, Strategy, plan
 from fxprune.report import ShrinkReport
 from fxprune.rules import rule
 from fxprune.verification import verify
@@ -46,6 +46,7 @@ __all__ = [
     "PlanError",
     "RewriteError",
     "ShrinkReport",
+    "Strategy",
     "Verification",
     "VerificationError",
     "analyze",

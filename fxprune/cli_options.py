@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -11,9 +12,10 @@ from typing import Any, TypeAlias
 import click
 
 from fxprune.errors import InputError
-from fxprune.importance import CRITERIA, REDUCTIONS
+from fxprune.importance import CRITERIA, NORMALIZATIONS, REDUCTIONS
 from fxprune.inputs import InputSpec
 from fxprune.loading import ModelName, ModelSource, parse_input
+from fxprune.planning import SCOPES
 
 Command: TypeAlias = Callable[..., None]
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -52,6 +54,21 @@ def _named_channels(text: str) -> tuple[str, list[int]]:
         return name, [int(channel) for channel in value.split(",")]
     except ValueError as error:
         raise InputError(f"the channels {value!r} in {text!r} are not like 1,5,7") from error
+
+
+def _named_strategy(text: str) -> tuple[str, dict[str, Any]]:
+    name, colon, options = text.partition(":")
+    if not (name and colon and options):
+        raise InputError(f"{text!r} is not of the form PATTERN:OPTION=VALUE,...")
+    return name, {key: _plain(value) for key, value in map(_assignment, options.split(","))}
+
+
+def _plain(text: str) -> int | float | str:
+    """A number, if it is one."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _writable(ctx: click.Context, param: click.Parameter, path: Path) -> Path:
@@ -136,7 +153,45 @@ _REMOVAL_OPTIONS = (
         type=click.Choice(REDUCTIONS),
         help="What a channel counts, of all positions that carry it.",
     ),
+    click.option(
+        "--normalize",
+        type=click.Choice(NORMALIZATIONS),
+        help="What the scores of a group are divided by, so that groups compare.",
+    ),
+    click.option(
+        "--threshold", type=float, help="Instead of a ratio: channels with scores below it go."
+    ),
+    click.option(
+        "--scope",
+        type=click.Choice(SCOPES),
+        help="Which groups are ranked together: each alone, those built alike, or all."
+        "  [default: group]",
+    ),
+    click.option(
+        "--strategy",
+        metavar="PATTERN:OPTION=VALUE,...",
+        multiple=True,
+        callback=_parsed(_named_strategy),
+        help="How channels of some modules are chosen, such as"
+        " 'layer4.*:ratio=0.3,criterion=l1,round_to=8'; can be repeated.",
+    ),
+    click.option(
+        "--keep",
+        metavar="MODULE=1,5,7",
+        multiple=True,
+        callback=_parsed(_named_channels),
+        help="Output channels of a module that stay; can be repeated.",
+    ),
     click.option("--round-to", type=click.IntRange(1), help="Round kept widths up to a multiple."),
+    click.option("--min-channels", type=click.IntRange(1), help="Least width of a group."),
+    click.option(
+        "--max-ratio", type=click.FloatRange(0, 1), help="Largest share of a group that may go."
+    ),
+    _switch(
+        "uniform",
+        "Whether groups in the same place of repeated blocks keep the same width."
+        "  [default: no-uniform]",
+    ),
     click.option("--seed", "plan_seed", type=click.IntRange(0), help="Seed of --criterion random."),
     _switch("heads", "Whether ratios take whole attention heads.  [default: heads]"),
     _switch("head-dims", "Whether ratios take dims of heads.  [default: no-head-dims]"),
@@ -145,6 +200,17 @@ _REMOVAL_OPTIONS = (
         "Whether ratios take whole groups of grouped convolutions and norms.  [default: no-groups]",
     ),
 )
+
+_REMOVAL = {
+    **{name: name for name in ("ratio", "ratios", "channels", "keep", "ignore", "criterion")},
+    **{name: name for name in ("reduction", "normalize", "threshold", "scope", "round_to")},
+    **{name: name for name in ("min_channels", "max_ratio", "uniform", "heads", "head_dims")},
+    "groups": "groups",
+    "strategy": "strategies",
+    "plan_seed": "seed",
+}
+"""The names of these options, and of the arguments of `fxprune.plan` that they give."""
+_BY_NAME = frozenset({"ratios", "channels", "keep", "strategy"})
 
 
 def output_option(what: str) -> Callable[[Command], Command]:
@@ -183,36 +249,13 @@ def removal_options(command: Command) -> Command:
     """Add the options that say what to remove; those given are handed on as `removal`."""
 
     @functools.wraps(command)
-    def run(
-        *,
-        ratio: float | None,
-        ratios: tuple[tuple[str, float], ...],
-        channels: tuple[tuple[str, list[int]], ...],
-        ignore: tuple[str, ...],
-        criterion: str | None,
-        reduction: str | None,
-        round_to: int | None,
-        plan_seed: int | None,
-        heads: bool | None,
-        head_dims: bool | None,
-        groups: bool | None,
-        **rest: Any,
-    ) -> None:
-        removal = {
-            "ratio": ratio,
-            "ratios": dict(ratios) or None,
-            "channels": dict(channels) or None,
-            "ignore": ignore or None,
-            "criterion": criterion,
-            "reduction": reduction,
-            "round_to": round_to,
-            "seed": plan_seed,
-            "heads": heads,
-            "head_dims": head_dims,
-            "groups": groups,
-        }
-        given = {name: value for name, value in removal.items() if value is not None}
-        command(removal=given, **rest)
+    def run(**options: Any) -> None:
+        removal = {}
+        for name, given in _REMOVAL.items():
+            value = options.pop(name)
+            if value is not None and value != ():
+                removal[given] = dict(value) if name in _BY_NAME else value
+        command(removal=removal, **options)
 
     return _with(run, _REMOVAL_OPTIONS)
 
@@ -246,7 +289,9 @@ def check_removal(removal: Mapping[str, Any], others: str = "") -> None:
     """Refuse options that remove nothing.
 
     Raises:
-        UsageError: none of `--ratio`, `--ratios` and `--channels` is given.
+        UsageError: none of those that remove something is given.
     """
-    if not removal.keys() & {"ratio", "ratios", "channels"}:
-        raise click.UsageError(f"say what to remove: {others}--ratio, --ratios or --channels")
+    known = ("ratio", "ratios", "channels", "threshold", "strategies")
+    if not removal.keys() & set(known):
+        names = "--ratio, --ratios, --channels, --threshold or --strategy"
+        raise click.UsageError(f"say what to remove: {others}{names}")

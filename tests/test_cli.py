@@ -429,6 +429,28 @@ def test_the_removal_options_reach_the_plan() -> None:
     assert [plan.made[kind] for kind in ("heads", "head_dims", "groups")] == [False, True, True]
 
 
+def test_the_options_that_choose_channels_reach_the_plan() -> None:
+    run(
+        *("plan", "nets:Net", "--ratio", 0.5, "--scope", "global", "--normalize", "max"),
+        *("--strategy", "body:ratio=0.25,criterion=l1,round_to=2", "--keep", "stem=0,1"),
+        *("--min-channels", 2, "--max-ratio", 0.75, "--uniform", "-o", "plan.json"),
+    )
+    made = fxprune.Plan.load("plan.json").made
+    assert made["strategies"] == {"body": {"ratio": 0.25, "criterion": "l1", "round_to": 2}}
+    assert made["keep"] == {"stem": [0, 1]}
+    assert (made["scope"], made["normalize"]) == ("global", "max")
+    assert (made["min_channels"], made["max_ratio"], made["uniform"]) == (2, 0.75, True)
+    run("plan", "nets:Net", "--threshold", 0.1, "-o", "plan.json")
+    assert fxprune.Plan.load("plan.json").made["threshold"] == 0.1
+
+
+@pytest.mark.parametrize("value", ["body", "body:", ":ratio=0.5", "body:ratio"])
+def test_a_strategy_that_says_nothing_is_refused(value: str) -> None:
+    assert "NAME=VALUE" in fail(
+        "plan", "nets:Net", "--strategy", value, "-o", "plan.json", code=2
+    ).replace("PATTERN:OPTION=VALUE", "NAME=VALUE")
+
+
 def test_plan_prints_the_widths() -> None:
     assert "wrote plan.json" in run("plan", "nets:Net", "--ratio", 0.5, "-o", "plan.json").stdout
     widths = document("plan", "nets:Net", "--ratio", 0.5, "-o", "plan.json")["groups"]

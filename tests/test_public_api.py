@@ -25,6 +25,7 @@ PUBLIC_NAMES = {
     "Group",
     "Plan",
     "ShrinkReport",
+    "Strategy",
     "Verification",
     # Errors
     "AnalysisError",

@@ -61,6 +61,7 @@ class Activation(Criterion):
     progress: bool = True
 
     needs = "an operator that sums over its channels"
+    comparable = False
 
     def __post_init__(self) -> None:
         if self.statistic not in get_args(Statistic):

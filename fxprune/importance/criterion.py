@@ -40,9 +40,12 @@ class Criterion(ABC):
     Attributes:
         needs: what a group must have to be scored. A plan that is to take channels of a group of
             which no evidence speaks is refused, and says so; with "" the group scores 0 instead.
+        comparable: whether scores of different groups compare; not if they grow with the size of a
+            layer.
     """
 
     needs: str = "something that the criterion speaks of"
+    comparable: bool = True
 
     def __str__(self) -> str:
         return type(self).__name__

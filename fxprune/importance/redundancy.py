@@ -45,6 +45,8 @@ class GeometricMedian(_Compared):
     Pruning via Geometric Median for Deep Neural Networks Acceleration, 2019, equation 5.
     """
 
+    comparable = False
+
     def rows(self, rows: torch.Tensor) -> torch.Tensor:
         """The sum of Euclidean distances to all other rows."""
         distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")

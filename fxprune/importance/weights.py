@@ -26,6 +26,7 @@ class L1(Elementwise):
     """
 
     needs = ""
+    comparable = False
 
     def saliency(self, name: str, weights: torch.Tensor) -> torch.Tensor:
         """|w|."""
@@ -37,6 +38,7 @@ class L2(Elementwise):
     """The root of the sum of the squares of all weights of a channel."""
 
     needs = ""
+    comparable = False
 
     def saliency(self, name: str, weights: torch.Tensor) -> torch.Tensor:
         """w^2; the root is taken of a channel's sum."""

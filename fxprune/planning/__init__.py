@@ -3,5 +3,6 @@
 from fxprune.planning.choice import plan
 from fxprune.planning.layout import Layout
 from fxprune.planning.plan_data import GroupPlan, Plan
+from fxprune.planning.strategies import SCOPES, Strategy
 
-__all__ = ["GroupPlan", "Layout", "Plan", "plan"]
+__all__ = ["SCOPES", "GroupPlan", "Layout", "Plan", "Strategy", "plan"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +11,19 @@ from numpy.typing import NDArray
 
 from fxprune.analysis import DependencyGraph, Model, analyze
 from fxprune.errors import InputError, PlanError, shown
-from fxprune.importance import REDUCTIONS, Criterion, Reduction, criterion_of
-from fxprune.planning.criteria import scores
-from fxprune.planning.layout import Layout, all_axes
+from fxprune.importance import REDUCTIONS, Criterion, Normalization, Reduction, criterion_of
+from fxprune.planning.layout import Layout
 from fxprune.planning.matching import ModuleMatcher
 from fxprune.planning.plan_data import GroupPlan, Plan
+from fxprune.planning.pooling import pooled
+from fxprune.planning.strategies import (
+    SCOPES,
+    Scope,
+    Strategy,
+    check_integer,
+    checked_choice,
+    checked_ratio,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,11 +40,19 @@ def plan(
     ratio: float = 0.0,
     *,
     ratios: Mapping[str, float] | None = None,
+    strategies: Mapping[str, Strategy | Mapping[str, Any]] | None = None,
     channels: Mapping[str, Sequence[int]] | None = None,
+    keep: Mapping[str, Sequence[int]] | None = None,
     ignore: Sequence[str] = (),
     criterion: str | Criterion | Callable[[str, torch.Tensor], torch.Tensor] = "l2",
     reduction: Reduction = "sum",
+    normalize: Normalization | None = None,
+    threshold: float | None = None,
+    scope: Scope = "group",
     round_to: int = 1,
+    min_channels: int = 1,
+    max_ratio: float | None = None,
+    uniform: bool = False,
     seed: int = 0,
     heads: bool = True,
     head_dims: bool = False,
@@ -47,20 +61,24 @@ def plan(
     """Choose the channels to remove from a model.
 
     Of every group of n channels, floor(n * ratio) with the lowest scores go, and at least one
-    stays. Where an axis is heads by head dims, or groups by channels of a group, `heads`,
-    `head_dims` and `groups` say which of them ratios take from. Later patterns in `ratios` win
-    over earlier ones, and all of them over `ratio`; a group that several modules produce (a
-    residual stream) follows whichever of them is named.
+    stays; with `scope="global"`, that share of all channels together. Where an axis is heads by
+    head dims, or groups by channels of a group, `heads`, `head_dims` and `groups` say which of them
+    ratios take from. Later patterns in `ratios` win over earlier ones, those in `strategies` over
+    them, and all of them over what is said for the whole plan; a group that several modules produce
+    (a residual stream) follows whichever of them is named.
 
     Args:
         model: the model, a GraphModule, or the DependencyGraph that `analyze` made of it (which
             saves analyzing it again).
         example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments; not needed
             with a DependencyGraph.
-        ratio: fraction of channels to remove from every group, in [0, 1).
+        ratio: fraction of channels to remove, in [0, 1).
         ratios: module name, pattern (`layer1.*`) or group name -> fraction, for the groups that
             the module produces. A module's name means all below it too.
+        strategies: likewise, name or pattern -> Strategy, or a dict of its options, such as
+            `{"ratio": 0.3, "criterion": "l1", "scope": "global"}`.
         channels: module name -> output channels to remove, besides those chosen by ratio.
+        keep: module name -> output channels that stay, whatever they score.
         ignore: names or patterns of modules whose output channels all stay.
         criterion: what channels count: "l2" or "l1" (size of all coupled weights), "lamp",
             "bn_scale", "fpgm", "cosine" or "random"; an object of `fxprune.importance`, such as
@@ -68,7 +86,18 @@ def plan(
             returns what each value counts.
         reduction: what a channel counts, of the positions that carry it: their "sum", "mean" or
             "max", or "first": those of the first parameter that has any.
+        normalize: what the scores of a group are divided by, so that those of different groups
+            compare: their "mean", their "max", or "none"; "rank" takes the rank in the group, in
+            (0, 1]. By default "mean" where groups are ranked together by a criterion that grows
+            with the size of a layer ("l1", "l2" ...), else "none".
+        threshold: instead of a ratio: the channels with (normalized) scores below it go.
+        scope: which groups are ranked together: "group", each alone; "isomorphic", those that are
+            built of the same kinds of layers; "global", all that have the same ratio.
         round_to: kept widths are rounded up to a multiple of this, where a group is that wide.
+        min_channels: how many channels of a group stay at least, where it has that many.
+        max_ratio: the largest fraction of a group's channels that may go, in [0, 1].
+        uniform: whether groups in the same place of repeated blocks lose the same number of
+            channels.
         seed: for the "random" criterion.
         heads: whether ratios take whole attention heads.
         head_dims: whether ratios take dims of heads, the same ones of every head that the model
@@ -76,61 +105,76 @@ def plan(
         groups: whether ratios take whole groups of grouped convolutions and norms.
 
     Raises:
-        InputError: a ratio, criterion, `round_to` or switch is out of range, or a weight is not
-            finite.
-        PlanError: an unknown module, or a channel that does not exist or must stay.
+        InputError: an option is out of range, or a weight is not finite.
+        PlanError: an unknown module, a channel that does not exist or must stay, or constraints
+            that cannot be kept; tells the closest that can.
         CaptureError, AnalysisError: see `analyze`.
     """
-    ratio = _checked_ratio(ratio, "ratio")
-    named = _checked_names(ratios, "ratios")
-    given = {name: _checked_ratio(r, f"ratios[{name!r}]") for name, r in named.items()}
-    explicit = {
-        name: _checked_channels(ids, name)
-        for name, ids in _checked_names(channels, "channels").items()
-    }
+    base = Strategy(
+        ratio=checked_ratio(ratio, "ratio"),
+        threshold=threshold,
+        criterion=criterion_of(criterion, check_integer(seed, "seed", 0)),
+        reduction=checked_choice(reduction, "reduction", REDUCTIONS),
+        normalize=normalize,
+        scope=checked_choice(scope, "scope", SCOPES),
+        round_to=check_integer(round_to, "round_to", 1),
+        min_channels=check_integer(min_channels, "min_channels", 1),
+        max_ratio=max_ratio,
+    )
+    special = [
+        *(
+            (name, Strategy(ratio=checked_ratio(value, f"ratios[{name!r}]")))
+            for name, value in _checked_names(ratios, "ratios").items()
+        ),
+        *(
+            (name, Strategy.of(value, f"strategies[{name!r}]"))
+            for name, value in _checked_names(strategies, "strategies").items()
+        ),
+    ]
+    explicit = _checked_lists(channels, "channels")
+    staying = _checked_lists(keep, "keep")
     if isinstance(ignore, str) or not all(isinstance(name, str) for name in _items(ignore)):
         raise InputError(f"ignore is {shown(ignore)}", hint="pass a list of names or patterns")
-    _check_integer(round_to, "round_to", 1)
-    _check_integer(seed, "seed", 0)
     switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
-    kinds = {"channels", *(kind for kind, chosen in switches.items() if _is_chosen(chosen, kind))}
-    measure = criterion_of(criterion, seed)
-    if reduction not in REDUCTIONS:
-        raise InputError(
-            f"unknown reduction {shown(reduction)}", hint=f"take one of {', '.join(REDUCTIONS)}"
-        )
+    kinds = {"channels", *(kind for kind, on in switches.items() if _checked_switch(on, kind))}
+    _checked_switch(uniform, "uniform")
     deps = analyze(model, example_inputs)
     matcher = ModuleMatcher(deps)
-    wanted = {g.name: ratio for g in deps.groups if g.prunable and g.kind in kinds}
-    for pattern, value in given.items():
+    wanted = {group: base for group in deps.groups if group.prunable and group.kind in kinds}
+    for pattern, strategy in special:
         for group in _prunable(matcher.groups(pattern), pattern):
-            if group.name in wanted or group.name == pattern:
-                wanted[group.name] = value
-    ignored = {group.name for pattern in ignore for group in matcher.groups(pattern)}
-    for name in ignored:
-        wanted.pop(name, None)
-    chosen = [g for g in deps.groups if g.name in wanted and _loss(g, wanted[g.name], round_to)]
-    score = scores(deps, measure, seed, reduction, chosen)
-    removed = [_lowest(group, wanted[group.name], round_to, score) for group in chosen]
-    removed = [_leave_some(deps, np.concatenate([*removed, np.zeros(0, dtype=np.int64)]), score)]
-    for name, numbers in explicit.items():
-        ids = matcher.channel_ids(name, numbers)
-        both = [g.name for g in deps.groups if g.name in ignored and np.isin(ids, g.ids).any()]
-        if both:
-            raise PlanError(f"channels of {name} are to go, but group {both[0]} is ignored")
-        removed.append(ids)
+            if group in wanted or group.name == pattern:
+                before = wanted.get(group, base)
+                wanted[group] = before.changed_by(strategy, f"what is said for {pattern!r}")
+    ignored = {group for pattern in ignore for group in matcher.groups(pattern)}
+    for group in ignored:
+        wanted.pop(group, None)
+    kept = matcher.staying(staying)
+    selection = pooled(deps, wanted, kept, seed=seed, uniform=uniform)
+    named = _explicit(matcher, explicit, kept, ignored)
     made = {
         "ratio": ratio,
-        "ratios": given,
+        "ratios": dict(ratios or {}),
         "channels": explicit,
         "ignore": list(ignore),
-        "criterion": criterion if isinstance(criterion, str) else str(measure),
+        "criterion": criterion if isinstance(criterion, str) else str(base.criterion),
         "reduction": reduction,
         "round_to": round_to,
         "seed": seed,
         **switches,
     }
-    return make_plan(deps, np.unique(np.concatenate(removed)), made)
+    further: dict[str, Any] = {
+        "threshold": threshold,
+        "normalize": normalize,
+        "scope": scope if scope != "group" else None,
+        "min_channels": min_channels if min_channels > 1 else None,
+        "max_ratio": max_ratio,
+        "uniform": uniform or None,
+        "keep": staying or None,
+        "strategies": {name: s.told() for name, s in special[len(ratios or ()) :]} or None,
+    }
+    made |= {name: value for name, value in further.items() if value is not None}
+    return make_plan(deps, selection.with_explicit(named), made)
 
 
 def make_plan(deps: DependencyGraph, removed: Ids, made: Mapping[str, Any]) -> Plan:
@@ -172,15 +216,7 @@ def _prunable(groups: Sequence[Group], pattern: str) -> list[Group]:
     return found
 
 
-def _check_integer(value: Any, name: str, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 64:
-        raise InputError(
-            f"{name} is {shown(value)}",
-            why=f"it must be an integer of at least {least}, of at most 64 bits",
-        )
-
-
-def _is_chosen(value: Any, name: str) -> bool:
+def _checked_switch(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
         raise InputError(f"{name} is {shown(value)}", hint="pass True or False")
     return value
@@ -200,6 +236,13 @@ def _items(value: Any) -> Iterable[Any]:
     return value if isinstance(value, Iterable) else [None]
 
 
+def _checked_lists(value: Any, name: str) -> dict[str, list[int]]:
+    return {
+        module: _checked_channels(numbers, f"{name}[{module!r}]")
+        for module, numbers in _checked_names(value, name).items()
+    }
+
+
 def _checked_channels(value: Any, name: str) -> list[int]:
     try:
         if any(isinstance(c, bool) or "bool" in str(getattr(c, "dtype", "")) for c in value):
@@ -207,47 +250,26 @@ def _checked_channels(value: Any, name: str) -> list[int]:
         return [operator.index(channel) for channel in value]
     except TypeError as error:
         raise InputError(
-            f"channels[{name!r}] is {shown(value)}",
+            f"{name} is {shown(value)}",
             hint="pass a list of channel numbers, such as mask.nonzero().flatten().tolist()",
         ) from error
 
 
-def _checked_ratio(ratio: Any, name: str) -> float:
-    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= ratio < 1:  # type: ignore[operator]  # mypy does not know how Real compares
-        raise InputError(
-            f"{name} is {shown(ratio)}",
-            why="a ratio is the fraction of channels to remove, in [0, 1)",
-            hint="0.5 removes half of the channels of every group",
-        )
-    return float(ratio)
-
-
-def _lowest(group: Group, ratio: float, round_to: int, score: NDArray[np.float64]) -> Ids:
-    """The ids of the channels with the lowest scores that a ratio takes from a group."""
-    order = np.argsort(score[group.ids], kind="stable")
-    return group.ids[order[: _loss(group, ratio, round_to)]]
-
-
-def _loss(group: Group, ratio: float, round_to: int) -> int:
-    """How many channels a ratio takes from a group."""
-    keep = max(1, group.size - math.floor(group.size * ratio + 1e-9))
-    return group.size - min(group.size, math.ceil(keep / round_to) * round_to)
-
-
-def _leave_some(deps: DependencyGraph, removed: Ids, score: NDArray[np.float64]) -> Ids:
-    """Give the best channel back to every axis that would lose all its positions.
-
-    A group can be split over several axes (the halves of a `chunk`), and one of them can hold only
-    channels with low scores.
-    """
-    labels = deps.trace.labels
-    gone = np.zeros(len(labels), dtype=np.bool_)
-    gone[removed] = True
-    for axis in all_axes(deps):
-        vectors = labels.leaves(axis)
-        if not vectors or not np.logical_or.reduce([gone[v] for v in vectors]).all():
-            continue
-        best = int(np.argmax(np.sum([score[v] for v in vectors], axis=0)))
-        for vector in vectors:
-            gone[vector[best]] = False
-    return np.flatnonzero(gone)
+def _explicit(
+    matcher: ModuleMatcher,
+    channels: Mapping[str, list[int]],
+    kept: NDArray[np.bool_],
+    ignored: Iterable[Group],
+) -> Ids:
+    """The ids of the channels that were named."""
+    found = [np.zeros(0, dtype=np.int64)]
+    for name, numbers in channels.items():
+        ids = matcher.channel_ids(name, numbers)
+        both = [group.name for group in ignored if np.isin(ids, group.ids).any()]
+        if both:
+            raise PlanError(f"channels of {name} are to go, but group {min(both)} is ignored")
+        if kept[ids].any():
+            number = numbers[int(np.argmax(kept[ids])) % len(numbers)]
+            raise PlanError(f"channel {number} of {name} is to go, but keep names it, too")
+        found.append(ids)
+    return np.unique(np.concatenate(found))

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fxprune.errors import InputError
-from fxprune.importance import channel_scores, criterion_of
+from fxprune.importance import channel_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fxprune.analysis import DependencyGraph
     from fxprune.groups import Group
-    from fxprune.importance import Reduction
+    from fxprune.importance import Criterion, Reduction
 
 
 def scores(
     deps: DependencyGraph,
-    criterion: Any,
-    seed: int,
+    criterion: Criterion,
     reduction: Reduction = "sum",
     wanted: Sequence[Group] | None = None,
 ) -> NDArray[np.float64]:
@@ -31,15 +30,13 @@ def scores(
     Args:
         deps: the analysis of the model.
         criterion: see `fxprune.importance`.
-        seed: for "random".
         reduction: how the positions that carry a channel are put together.
         wanted: the groups of which channels are to be chosen; without any, no score is computed.
 
     Raises:
-        InputError: the criterion is unknown, or cannot tell anything of a wanted group; or a
+        InputError: the criterion cannot tell anything of a wanted group; or a
             parameter is not finite or has no data.
     """
-    criterion = criterion_of(criterion, seed)
     _check_values(deps)
     if wanted is not None and not wanted:
         return np.zeros(len(deps.trace.labels))

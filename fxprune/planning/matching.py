@@ -15,8 +15,9 @@ from fxprune.rules.place import module_path
 from fxprune.suggestions import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
     from torch import fx
 
     from fxprune.analysis import DependencyGraph
@@ -152,6 +153,31 @@ class ModuleMatcher:
                 )
             ids.append(free)
         return np.array(ids, dtype=np.int64)
+
+    def staying(self, channels: Mapping[str, Sequence[int]]) -> NDArray[np.bool_]:
+        """Which ids must stay so that these output channels of modules, or of groups, stay.
+
+        Args:
+            channels: module name, pattern or group name -> channels. Those that stay anyway do.
+
+        Raises:
+            PlanError: no such module, or a channel is out of range.
+        """
+        kept = np.zeros(len(self.deps.trace.labels), dtype=np.bool_)
+        for name, numbers in channels.items():
+            named = [group for group in self.deps.groups if group.name == name]
+            modules = [] if named and name not in self._own else self.matching(name)
+            axes = [axis for module in modules for axis in self.output_axes(module)]
+            expand = self.deps.trace.labels.expand
+            found: list[Sequence[Ids]] = [expand(axis.vectors, keep_pinned=True) for axis in axes]
+            found += [[group.ids] for group in named if not modules]
+            for vectors in found:
+                for number in numbers:
+                    _check_channel(number, name, len(vectors[0]))
+                for vector in vectors:
+                    kept[vector[list(numbers)]] = True
+        kept[0] = False
+        return kept
 
     def _id_at(self, vectors: Sequence[Ids], position: int) -> int | None:
         """The free id to remove for one position: a channel or head rather than a whole group."""

@@ -10,6 +10,7 @@ from torch import nn
 import fxprune
 from fxprune import DependencyGraph, InputError
 from fxprune.groups import Group
+from fxprune.importance import criterion_of
 from fxprune.planning.criteria import scores
 from tests.planning.models import analyzed_chain, chain, zoo
 
@@ -34,7 +35,7 @@ def test_a_score_is_the_norm_of_all_weights_that_go_with_a_channel(
     name: str, criterion: Any, order: int
 ) -> None:
     deps = zoo(name)
-    found = scores(deps, criterion, seed=0)
+    found = scores(deps, criterion_of(criterion))
     for group in deps.groups:
         if group.prunable:
             norms = [weights_of(deps, group, c).norm(p=order) for c in range(group.size)]
@@ -94,7 +95,7 @@ def test_random_choices_leave_the_random_state_of_torch_alone() -> None:
 def test_weights_of_every_precision_can_be_ranked(dtype: torch.dtype) -> None:
     model = chain(3, 8, 2).to(dtype)
     deps = fxprune.analyze(model, torch.zeros(1, 3, dtype=dtype))
-    found = scores(deps, "l2", seed=0)
+    found = scores(deps, criterion_of("l2"))
     (group,) = (group for group in deps.groups if group.prunable)
     norms = [weights_of(deps, group, c).norm() for c in range(group.size)]
     np.testing.assert_allclose(found[group.ids], norms, rtol=1e-5)

@@ -34,6 +34,26 @@ PLAN = (
     ),
     Wrong("a ratio for a pinned group", lambda w: fxprune.plan(w.model, w.x, ratios={"4": 0.5})),
     Wrong("an unknown criterion", lambda w: fxprune.plan(w.model, w.x, 0.5, criterion="taylor")),
+    Wrong("an unknown scope", lambda w: fxprune.plan(w.model, w.x, 0.5, scope="layer")),
+    Wrong("a ratio and a threshold", lambda w: fxprune.plan(w.model, w.x, 0.5, threshold=0.1)),
+    Wrong(
+        "a strategy with a misspelt option",
+        lambda w: fxprune.plan(w.model, w.x, strategies={"0": {"ration": 0.5}}),
+    ),
+    Wrong("a strategy as a number", lambda w: fxprune.plan(w.model, w.x, strategies={"0": 0.5})),
+    Wrong("a ratio above the largest", lambda w: fxprune.plan(w.model, w.x, 0.5, max_ratio=0.25)),
+    Wrong(
+        "a global ratio that cannot be",
+        lambda w: fxprune.plan(w.model, w.x, 0.9, scope="global", min_channels=4),
+    ),
+    Wrong(
+        "channels to go and to stay",
+        lambda w: fxprune.plan(w.model, w.x, channels={"0": [1]}, keep={"0": [1]}),
+    ),
+    Wrong(
+        "channels that leave no multiple",
+        lambda w: fxprune.plan(w.model, w.x, channels={"0": [1]}, round_to=4),
+    ),
     Wrong("rounding to 0", lambda w: fxprune.plan(w.model, w.x, 0.5, round_to=0)),
     Wrong(
         "a seed of 5,000 digits",

@@ -1,0 +1,36 @@
+"""Which groups are alike: built from the same layers, or in the same place of repeated blocks."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from fxprune.analysis import DependencyGraph
+    from fxprune.groups import Group
+
+Key: TypeAlias = tuple[object, ...]
+_NUMBER = re.compile(r"(?<![^._])\d+(?![^.])")
+"""A number that is a whole part of a name, or ends one after an underscore."""
+
+
+def structure(deps: DependencyGraph, group: Group) -> Key:
+    """What a group is built of: the kinds of layers that carry it, whatever their sizes.
+
+    Fang et al., Isomorphic Pruning for Vision Models, 2024: substructures with the same topology
+    are ranked among one another.
+    """
+    modules = dict(deps.graph_module.named_modules())
+
+    def layer(parameter: str) -> tuple[str, str]:
+        owner, _, leaf = parameter.rpartition(".")
+        return type(modules.get(owner)).__name__, leaf
+
+    carried = sorted((*layer(m.parameter), m.dim) for m in group.members)
+    return (group.kind, *carried)
+
+
+def place(group: Group) -> Key:
+    """Where a group stands, whatever the number of the block; and how many channels it has."""
+    carried = sorted({(_NUMBER.sub("*", m.parameter), m.dim) for m in group.members})
+    return (group.kind, group.size, *carried)

@@ -1,0 +1,103 @@
+"""From strategies for groups to pools of channels that are ranked together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fxprune.importance import L2, NORMALIZATIONS, criterion_of, normalized
+from fxprune.planning.criteria import scores
+from fxprune.planning.families import Key, place, structure
+from fxprune.planning.selection import Bundle, Pool, Scores, Selection, count, steps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fxprune.analysis import DependencyGraph
+    from fxprune.groups import Group
+    from fxprune.importance import Criterion, Normalization
+    from fxprune.planning.strategies import Strategy
+
+
+def pooled(
+    deps: DependencyGraph,
+    wanted: Mapping[Group, Strategy],
+    kept: NDArray[np.bool_],
+    *,
+    seed: int = 0,
+    uniform: bool = False,
+) -> Selection:
+    """Score the channels of groups, and put together those that are ranked together.
+
+    Args:
+        deps: the analysis.
+        wanted: how channels of each group are chosen, everything said.
+        kept: which ids must stay.
+        seed: for criteria that are named "random".
+        uniform: whether groups in the same place of repeated blocks lose equally many channels.
+    """
+    score = _scored(deps, wanted, kept, seed)
+    alike: dict[Key, list[Group]] = defaultdict(list)
+    for group, strategy in wanted.items():
+        own = (*place(group), *_key(*vars(strategy).values())) if uniform else (group.name,)
+        alike[own].append(group)
+    bundles = [Bundle.of(groups, wanted[groups[0]], score, kept) for groups in alike.values()]
+    pools: dict[Key, list[Bundle]] = defaultdict(list)
+    for number, bundle in enumerate(bundles):
+        scope = bundle.strategy.scope
+        among: Key = (number,) if scope == "group" else ()
+        if scope == "isomorphic":
+            among = structure(deps, bundle.groups[0])
+        pools[*among, *_key(*vars(bundle.strategy).values())].append(bundle)
+    return Selection(deps, tuple(Pool(tuple(own), score) for own in pools.values()), score)
+
+
+def _scored(
+    deps: DependencyGraph,
+    wanted: Mapping[Group, Strategy],
+    kept: NDArray[np.bool_],
+    seed: int,
+) -> Scores:
+    """The score of every id: by the criterion of its group, if it has one, else by the first."""
+    by_criterion: dict[Key, list[Group]] = defaultdict(list)
+    for group, strategy in wanted.items():
+        if _loses(group, strategy, kept):
+            by_criterion[_key(strategy.criterion, strategy.reduction)].append(group)
+    total: Scores | None = None
+    for groups in by_criterion.values():
+        strategy = wanted[groups[0]]
+        criterion, reduction = criterion_of(strategy.criterion, seed), strategy.reduction or "sum"
+        found = scores(deps, criterion, reduction, groups)
+        total = found.copy() if total is None else total
+        for how in NORMALIZATIONS:
+            own = [g for g in groups if _normalization(wanted[g], criterion) == how]
+            ids = np.concatenate([np.zeros(0, dtype=np.int64), *(g.ids for g in own)])
+            total[ids] = normalized(found, own, how)[ids]
+    return scores(deps, L2(), wanted=()) if total is None else total
+
+
+def _loses(group: Group, strategy: Strategy, kept: NDArray[np.bool_]) -> bool:
+    """Whether a strategy may take channels from a group."""
+    possible = steps(group, strategy, kept)
+    if len(possible) == 1:
+        return False
+    if strategy.threshold is not None or strategy.scope != "group":
+        return strategy.threshold is not None or bool(strategy.ratio)
+    return bool(possible[1] <= count(group.size, strategy.ratio or 0.0))
+
+
+def _normalization(strategy: Strategy, criterion: Criterion) -> Normalization:
+    """What scores are divided by; by default nothing, unless they would not compare."""
+    if strategy.normalize is not None:
+        return strategy.normalize
+    alone = strategy.scope == "group" or strategy.threshold is not None
+    return "none" if alone or criterion.comparable else "mean"
+
+
+def _key(*values: Any) -> Key:
+    """What tells values apart; criteria need not be hashable, nor compare."""
+    plain = (str, int, float, type(None))
+    return tuple(v if isinstance(v, plain) else id(v) for v in values)
