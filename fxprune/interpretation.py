@@ -81,7 +81,7 @@ def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
         AnalysisError: a node failed, or asked for a value that is not known without data.
     """
     trace = Trace(LabelAlgebra())
-    shadow = clone_tree(graph_module, _shadow_state)
+    shadow = clone_tree(graph_module, shadow_state)
     label_state(trace, named_state(shadow))
     mode = LabelMode(trace)
     nodes = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
@@ -111,18 +111,24 @@ def decomposed_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fastpath)
 
 
-def replay(graph_module: fx.GraphModule, inputs: Sequence[Any], trace: Trace) -> Any:
+def replay(
+    graph_module: fx.GraphModule,
+    inputs: Sequence[Any],
+    trace: Trace,
+    mode: LabelMode | None = None,
+) -> Any:
     """Interpret a graph on meta tensors that carry axes already; notes values in `trace`.
 
     Raises:
         AnalysisError: as `interpret`.
     """
-    mode = LabelMode(trace)
+    mode = LabelMode(trace) if mode is None else mode
     with decomposed_attention(), torch.no_grad(), mode:
         return _Interpreter(graph_module, mode).run(*inputs, enable_io_processing=False)
 
 
-def _shadow_state(tensor: torch.Tensor) -> torch.Tensor:
+def shadow_state(tensor: torch.Tensor) -> torch.Tensor:
+    """A state tensor without data, which knows its value if it is integers."""
     shadow = to_meta(tensor)
     known = not tensor.is_floating_point() and tensor.device.type != "meta"
     if known and tensor.numel() <= LARGEST_KNOWN:
