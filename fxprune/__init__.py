@@ -10,6 +10,7 @@ Linear(in_features=8, out_features=3, bias=True)
 
 from fxprune.analysis import DependencyGraph, analyze
 from fxprune.api import shrink
+from fxprune.choosing import plan
 from fxprune.comparison import Verification
 from fxprune.errors import (
     AnalysisError,
@@ -25,7 +26,7 @@ from fxprune.explanations import Explanation
 from fxprune.fixers import fixer
 from fxprune.groups import Group
 from fxprune.meaning import Meaning
-from fxprune.planning import Plan, Strategy, plan
+from fxprune.planning import Plan, Strategy
 from fxprune.report import ShrinkReport
 from fxprune.rules import rule
 from fxprune.verification import verify

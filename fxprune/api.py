@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, overload
 from torch import fx, nn
 
 from fxprune.analysis import DependencyGraph, Model
+from fxprune.choosing import plan as make
 from fxprune.comparison import Claim
 from fxprune.constants import fold_constants
 from fxprune.cost import cost_of
@@ -20,7 +21,6 @@ from fxprune.inputs import bind, materialize
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.passes import shrink_pipeline
 from fxprune.planning import Plan
-from fxprune.planning import plan as make
 from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError
 from fxprune.verification import verify_claim

@@ -135,6 +135,14 @@ _REMOVAL_OPTIONS = (
         " can be repeated, and the last that matches wins.",
     ),
     click.option(
+        "--target",
+        metavar="COST=SHARE",
+        multiple=True,
+        callback=_parsed(_named_ratio),
+        help="Instead of a ratio: the share of params, macs, bytes or latency that may be left,"
+        " such as 'macs=0.5'; can be repeated.",
+    ),
+    click.option(
         "--channels",
         metavar="MODULE=1,5,7",
         multiple=True,
@@ -201,16 +209,14 @@ _REMOVAL_OPTIONS = (
     ),
 )
 
-_REMOVAL = {
-    **{name: name for name in ("ratio", "ratios", "channels", "keep", "ignore", "criterion")},
-    **{name: name for name in ("reduction", "normalize", "threshold", "scope", "round_to")},
-    **{name: name for name in ("min_channels", "max_ratio", "uniform", "heads", "head_dims")},
-    "groups": "groups",
-    "strategy": "strategies",
-    "plan_seed": "seed",
-}
-"""The names of these options, and of the arguments of `fxprune.plan` that they give."""
-_BY_NAME = frozenset({"ratios", "channels", "keep", "strategy"})
+_REMOVAL = (
+    *("ratio", "ratios", "target", "channels", "keep", "ignore", "criterion", "reduction"),
+    *("normalize", "threshold", "scope", "strategy", "round_to", "min_channels", "max_ratio"),
+    *("uniform", "plan_seed", "heads", "head_dims", "groups"),
+)
+_RENAMED = {"strategy": "strategies", "plan_seed": "seed"}
+"""Arguments of `fxprune.plan` that have other names than the options."""
+_BY_NAME = frozenset({"ratios", "target", "channels", "keep", "strategy"})
 
 
 def output_option(what: str) -> Callable[[Command], Command]:
@@ -251,10 +257,11 @@ def removal_options(command: Command) -> Command:
     @functools.wraps(command)
     def run(**options: Any) -> None:
         removal = {}
-        for name, given in _REMOVAL.items():
+        for name in _REMOVAL:
             value = options.pop(name)
             if value is not None and value != ():
-                removal[given] = dict(value) if name in _BY_NAME else value
+                given = dict(value) if name in _BY_NAME else value
+                removal[_RENAMED.get(name, name)] = given
         command(removal=removal, **options)
 
     return _with(run, _REMOVAL_OPTIONS)
@@ -291,7 +298,7 @@ def check_removal(removal: Mapping[str, Any], others: str = "") -> None:
     Raises:
         UsageError: none of those that remove something is given.
     """
-    known = ("ratio", "ratios", "channels", "threshold", "strategies")
+    known = ("ratio", "ratios", "target", "channels", "threshold", "strategies")
     if not removal.keys() & set(known):
-        names = "--ratio, --ratios, --channels, --threshold or --strategy"
+        names = "--ratio, --ratios, --target, --channels, --threshold or --strategy"
         raise click.UsageError(f"say what to remove: {others}{names}")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import statistics
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
-from fxprune.api import shrink
+from fxprune.emission import emit_module
 from fxprune.inputs import bind, call_arguments, materialize
-from fxprune.planning.choice import make_plan
+from fxprune.passes import shrink_pipeline
+from fxprune.planning import Layout
 from fxprune.planning.op_times import seconds
 from fxprune.real_calls import copies, with_own_buffers
 
@@ -41,13 +42,13 @@ def measured_latency(deps: DependencyGraph, example_inputs: Any = None) -> Calla
         values = materialize(deps.inputs, seed=0)
     else:
         values = bind(deps.graph_module, example_inputs)
-    emit: Literal["module", "graph"] = "module" if deps.captured_by == "record" else "graph"
 
     def measure(removed: Ids) -> float:
-        plan = make_plan(deps, removed, {})
-        small = shrink(deps, plan, example_inputs, emit=emit, verify=False)
-        dense = deps.graph_module if isinstance(small, fx.GraphModule) else deps.model
-        return latency_ratio(deps, dense, small, values)
+        layout = Layout(deps, removed)
+        if deps.captured_by == "record":
+            return latency_ratio(deps, deps.model, emit_module(deps, layout, values), values)
+        small = shrink_pipeline("kept")(deps.graph_module, layout).graph_module
+        return latency_ratio(deps, deps.graph_module, small, values)
 
     return measure
 

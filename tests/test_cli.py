@@ -444,6 +444,13 @@ def test_the_options_that_choose_channels_reach_the_plan() -> None:
     assert fxprune.Plan.load("plan.json").made["threshold"] == 0.1
 
 
+def test_a_target_reaches_the_plan() -> None:
+    run("plan", "nets:Net", "--target", "params=0.6", "--target", "macs=0.9", "-o", "plan.json")
+    made = fxprune.Plan.load("plan.json").made
+    assert made["target"] == {"params": 0.6, "macs": 0.9}
+    assert made["reached"]["params"] <= 0.6
+
+
 @pytest.mark.parametrize("value", ["body", "body:", ":ratio=0.5", "body:ratio"])
 def test_a_strategy_that_says_nothing_is_refused(value: str) -> None:
     assert "NAME=VALUE" in fail(

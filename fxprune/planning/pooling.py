@@ -84,9 +84,11 @@ def _loses(group: Group, strategy: Strategy, kept: NDArray[np.bool_]) -> bool:
     possible = steps(group, strategy, kept)
     if len(possible) == 1:
         return False
-    if strategy.threshold is not None or strategy.scope != "group":
-        return strategy.threshold is not None or bool(strategy.ratio)
-    return bool(possible[1] <= count(group.size, strategy.ratio or 0.0))
+    if strategy.ratio is None:
+        return True  # a threshold or a target tells
+    if strategy.scope != "group":
+        return strategy.ratio > 0
+    return bool(possible[1] <= count(group.size, strategy.ratio))
 
 
 def _normalization(strategy: Strategy, criterion: Criterion) -> Normalization:

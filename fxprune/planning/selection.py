@@ -9,7 +9,7 @@ includes what a smaller one takes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
@@ -200,10 +200,30 @@ class Pool:
         highest = np.maximum.reduceat(self.score[ids], starts)
         return ids[np.repeat(highest < threshold, ends - starts)]
 
-    def chosen(self) -> Ids:
-        """What goes, by what the strategy says."""
-        threshold = self.strategy.threshold
-        return self.taken(self.ratio) if threshold is None else self.below(threshold)
+    @property
+    def is_open(self) -> bool:
+        """Whether the strategy leaves to a target how much goes."""
+        return self.strategy.ratio is None and self.strategy.threshold is None
+
+    def chosen(self, amount: float) -> Ids:
+        """What goes, by what the strategy says, or at this amount if it is open."""
+        if self.strategy.threshold is not None:
+            return self.below(self.strategy.threshold)
+        return self.taken(amount if self.is_open else self.ratio)
+
+    def units(self, gone: NDArray[np.bool_]) -> Iterator[Ids]:
+        """The units of which all channels are gone, of which each can stay instead.
+
+        The first one of a bundle, which makes a width a multiple, can once no other is gone.
+        """
+        for bundle in self.bundles:
+            if not self.is_open or not bundle.capacity:
+                continue
+            units = np.split(bundle.ids, np.cumsum(bundle.sizes)[:-1])
+            whole = [number for number, unit in enumerate(units) if gone[unit].all()]
+            if len(whole) > 1 and whole[0] == 0 and len(units[0]) < len(units[1]):
+                whole = whole[1:]
+            yield from (units[number] for number in whole)
 
 
 @dataclass(frozen=True)
@@ -220,11 +240,28 @@ class Selection:
     pools: tuple[Pool, ...]
     score: Scores
 
-    def removed(self) -> Ids:
-        """The ids that go, by what the strategies say."""
-        return self._possible(pool.chosen() for pool in self.pools)
+    def removed(self, amount: float = 0.0) -> Ids:
+        """The ids that go, by what the strategies say.
 
-    def with_explicit(self, named: Ids) -> Ids:
+        Args:
+            amount: the share of channels that goes from pools that leave it open, in [0, 1]. At 1
+                as many go as may.
+        """
+        return self._possible(pool.chosen(amount) for pool in self.pools)
+
+    def between(self, inside: Ids, outside: Ids) -> list[Ids]:
+        """The units of a larger removal that can be given back, each by itself.
+
+        Args:
+            inside: the smaller removal.
+            outside: the larger one.
+        """
+        gone = np.zeros(len(self.score), dtype=np.bool_)
+        gone[outside] = True
+        gone[inside] = False
+        return [unit for pool in self.pools for unit in pool.units(gone)]
+
+    def with_named(self, named: Ids, amount: float = 0.0) -> Ids:
         """The ids that go, with those that were named.
 
         Where these break a width that is to be a multiple, or uniform, others stay for them.
@@ -233,7 +270,7 @@ class Selection:
             PlanError: they alone do; tells how many of a group may go.
         """
         gone = np.zeros(len(self.score), dtype=np.bool_)
-        gone[self.removed()] = gone[named] = True
+        gone[self.removed(amount)] = gone[named] = True
         first = self.score.copy()
         first[named] = -np.inf
         is_named = np.isin(np.arange(len(gone)), named)

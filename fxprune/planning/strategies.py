@@ -123,7 +123,7 @@ class Strategy:
         if other.ratio is not None:
             given["threshold"] = None
         if other.threshold is not None:
-            given["ratio"] = 0.0
+            given["ratio"] = None
         try:
             return replace(self, **given)
         except InputError as error:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fxprune import DependencyGraph
+from fxprune.importance import L2
 from fxprune.labels import Ids
 from fxprune.planning.criteria import scores
 
@@ -13,7 +14,7 @@ Scores = NDArray[np.float64]
 
 
 def l2(deps: DependencyGraph) -> Scores:
-    return scores(deps, "l2", 0)
+    return scores(deps, L2())
 
 
 def uniform(deps: DependencyGraph, score: Scores, round_to: int = 1) -> Callable[[float], Ids]:

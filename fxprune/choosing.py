@@ -1,0 +1,303 @@
+"""Choosing the channels to remove."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fxprune.analysis import Model, analyze
+from fxprune.errors import InputError, PlanError, shown
+from fxprune.importance import REDUCTIONS, Criterion, Normalization, Reduction, criterion_of
+from fxprune.latency_check import measured_latency
+from fxprune.planning.budgets import Met, checked_target, meet
+from fxprune.planning.choice import make_plan
+from fxprune.planning.latency import OpCost, PredictedLatency
+from fxprune.planning.matching import ModuleMatcher
+from fxprune.planning.plan_data import Plan
+from fxprune.planning.pooling import pooled
+from fxprune.planning.strategies import (
+    SCOPES,
+    Scope,
+    Strategy,
+    check_integer,
+    checked_choice,
+    checked_ratio,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from fxprune.groups import Group
+    from fxprune.labels import Ids
+    from fxprune.planning.selection import Selection
+
+
+def plan(
+    model: Model,
+    example_inputs: Any = None,
+    ratio: float = 0.0,
+    *,
+    target: Mapping[str, float] | None = None,
+    cost: OpCost | None = None,
+    ratios: Mapping[str, float] | None = None,
+    strategies: Mapping[str, Strategy | Mapping[str, Any]] | None = None,
+    channels: Mapping[str, Sequence[int]] | None = None,
+    keep: Mapping[str, Sequence[int]] | None = None,
+    ignore: Sequence[str] = (),
+    criterion: str | Criterion | Callable[[str, torch.Tensor], torch.Tensor] = "l2",
+    reduction: Reduction = "sum",
+    normalize: Normalization | None = None,
+    threshold: float | None = None,
+    scope: Scope = "group",
+    round_to: int = 1,
+    min_channels: int = 1,
+    max_ratio: float | None = None,
+    uniform: bool = False,
+    seed: int = 0,
+    heads: bool = True,
+    head_dims: bool = False,
+    groups: bool = False,
+) -> Plan:
+    """Choose the channels to remove from a model.
+
+    Of every group of n channels, floor(n * ratio) with the lowest scores go, and at least one
+    stays; with `scope="global"`, that share of all channels together. Where an axis is heads by
+    head dims, or groups by channels of a group, `heads`, `head_dims` and `groups` say which of them
+    ratios take from. Later patterns in `ratios` win over earlier ones, those in `strategies` over
+    them, and all of them over what is said for the whole plan; a group that several modules produce
+    (a residual stream) follows whichever of them is named.
+
+    Args:
+        model: the model, a GraphModule, or the DependencyGraph that `analyze` made of it (which
+            saves analyzing it again).
+        example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments; not needed
+            with a DependencyGraph.
+        ratio: fraction of channels to remove, in [0, 1).
+        target: instead of a ratio: the shares of the model's cost that may be left, such as
+            `{"macs": 0.5}`, of "params", "macs", "bytes" and "latency". The ratio that meets them
+            is found; what `ratios` or `strategies` say of some groups holds for these.
+        cost: for "latency": from an operator's name and the shapes of the tensors that it takes and
+            returns to what it costs; by default it is measured on this machine.
+        ratios: module name, pattern (`layer1.*`) or group name -> fraction, for the groups that
+            the module produces. A module's name means all below it too.
+        strategies: likewise, name or pattern -> Strategy, or a dict of its options, such as
+            `{"ratio": 0.3, "criterion": "l1", "scope": "global"}`.
+        channels: module name -> output channels to remove, besides those chosen by ratio.
+        keep: module name -> output channels that stay, whatever they score.
+        ignore: names or patterns of modules whose output channels all stay.
+        criterion: what channels count: "l2" or "l1" (size of all coupled weights), "lamp",
+            "bn_scale", "fpgm", "cosine" or "random"; an object of `fxprune.importance`, such as
+            `Taylor(loader, loss)`; or a function that takes a parameter's name and its values and
+            returns what each value counts.
+        reduction: what a channel counts, of the positions that carry it: their "sum", "mean" or
+            "max", or "first": those of the first parameter that has any.
+        normalize: what the scores of a group are divided by, so that those of different groups
+            compare: their "mean", their "max", or "none"; "rank" takes the rank in the group, in
+            (0, 1]. By default "mean" where groups are ranked together by a criterion that grows
+            with the size of a layer ("l1", "l2" ...), else "none".
+        threshold: instead of a ratio: the channels with (normalized) scores below it go.
+        scope: which groups are ranked together: "group", each alone; "isomorphic", those that are
+            built of the same kinds of layers; "global", all that have the same ratio.
+        round_to: kept widths are rounded up to a multiple of this, where a group is that wide.
+        min_channels: how many channels of a group stay at least, where it has that many.
+        max_ratio: the largest fraction of a group's channels that may go, in [0, 1].
+        uniform: whether groups in the same place of repeated blocks lose the same number of
+            channels.
+        seed: for the "random" criterion.
+        heads: whether ratios take whole attention heads.
+        head_dims: whether ratios take dims of heads, the same ones of every head that the model
+            couples; the scale of the attention stays the original's.
+        groups: whether ratios take whole groups of grouped convolutions and norms.
+
+    Raises:
+        InputError: an option is out of range, or a weight is not finite.
+        PlanError: an unknown module, a channel that does not exist or must stay, or constraints or
+            a target that cannot be kept; tells the closest that can.
+        CaptureError, AnalysisError: see `analyze`.
+    """
+    share = None if target is None else checked_target(target)
+    _refuse_both(ratio, threshold, share, cost)
+    base = Strategy(
+        ratio=checked_ratio(ratio, "ratio") if threshold is None and share is None else None,
+        threshold=threshold,
+        criterion=criterion_of(criterion, check_integer(seed, "seed", 0)),
+        reduction=checked_choice(reduction, "reduction", REDUCTIONS),
+        normalize=normalize,
+        scope=checked_choice(scope, "scope", SCOPES),
+        round_to=check_integer(round_to, "round_to", 1),
+        min_channels=check_integer(min_channels, "min_channels", 1),
+        max_ratio=max_ratio,
+    )
+    special = [
+        *(
+            (name, Strategy(ratio=checked_ratio(value, f"ratios[{name!r}]")))
+            for name, value in _checked_names(ratios, "ratios").items()
+        ),
+        *(
+            (name, Strategy.of(value, f"strategies[{name!r}]"))
+            for name, value in _checked_names(strategies, "strategies").items()
+        ),
+    ]
+    explicit = _checked_lists(channels, "channels")
+    staying = _checked_lists(keep, "keep")
+    if isinstance(ignore, str) or not all(isinstance(name, str) for name in _items(ignore)):
+        raise InputError(f"ignore is {shown(ignore)}", hint="pass a list of names or patterns")
+    switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
+    kinds = {"channels", *(kind for kind, on in switches.items() if _checked_switch(on, kind))}
+    _checked_switch(uniform, "uniform")
+    deps = analyze(model, example_inputs)
+    matcher = ModuleMatcher(deps)
+    wanted = {group: base for group in deps.groups if group.prunable and group.kind in kinds}
+    for pattern, strategy in special:
+        for group in _prunable(matcher.groups(pattern), pattern):
+            if group in wanted or group.name == pattern:
+                before = wanted.get(group, base)
+                wanted[group] = before.changed_by(strategy, f"what is said for {pattern!r}")
+    ignored = {group for pattern in ignore for group in matcher.groups(pattern)}
+    for group in ignored:
+        wanted.pop(group, None)
+    kept = matcher.staying(staying)
+    selection = pooled(deps, wanted, kept, seed=seed, uniform=uniform)
+    named = _explicit(matcher, explicit, kept, ignored)
+    found = None if share is None else _met(selection, named, share, cost, example_inputs)
+    removed = selection.with_named(named) if found is None else found.removed
+    made = {
+        "ratio": ratio,
+        "ratios": dict(ratios or {}),
+        "channels": explicit,
+        "ignore": list(ignore),
+        "criterion": criterion if isinstance(criterion, str) else str(base.criterion),
+        "reduction": reduction,
+        "round_to": round_to,
+        "seed": seed,
+        **switches,
+    }
+    further: dict[str, Any] = {
+        "threshold": threshold,
+        "target": share,
+        "reached": None if found is None else dict(found.shares),
+        "normalize": normalize,
+        "scope": scope if scope != "group" else None,
+        "min_channels": min_channels if min_channels > 1 else None,
+        "max_ratio": max_ratio,
+        "uniform": uniform or None,
+        "keep": staying or None,
+        "strategies": {name: s.told() for name, s in special[len(ratios or ()) :]} or None,
+    }
+    made |= {name: value for name, value in further.items() if value is not None}
+    return make_plan(deps, removed, made)
+
+
+def _prunable(groups: Sequence[Group], pattern: str) -> list[Group]:
+    """The groups that can lose channels; a name (not a pattern) that means none is an error."""
+    found = [group for group in groups if group.prunable]
+    if not found and not any(mark in pattern for mark in "*?"):
+        reasons = dict.fromkeys(str(group.pinned or "it has one channel only") for group in groups)
+        why = "; ".join(reasons) or "it produces no channels of its own"
+        raise PlanError(f"nothing of {pattern} can be removed", why=why)
+    return found
+
+
+def _checked_switch(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {shown(value)}", hint="pass True or False")
+    return value
+
+
+def _checked_names(value: Any, name: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InputError(
+            f"{name} is {shown(value)}", hint="pass a dict with names of modules as keys"
+        )
+    return value
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, Iterable) else [None]
+
+
+def _checked_lists(value: Any, name: str) -> dict[str, list[int]]:
+    return {
+        module: _checked_channels(numbers, f"{name}[{module!r}]")
+        for module, numbers in _checked_names(value, name).items()
+    }
+
+
+def _checked_channels(value: Any, name: str) -> list[int]:
+    try:
+        if any(isinstance(c, bool) or "bool" in str(getattr(c, "dtype", "")) for c in value):
+            raise TypeError("a mask")
+        return [operator.index(channel) for channel in value]
+    except TypeError as error:
+        raise InputError(
+            f"{name} is {shown(value)}",
+            hint="pass a list of channel numbers, such as mask.nonzero().flatten().tolist()",
+        ) from error
+
+
+def _refuse_both(
+    ratio: float, threshold: float | None, target: Mapping[str, float] | None, cost: Any
+) -> None:
+    """Refuse what contradicts one another."""
+    said = {"ratio": ratio or None, "threshold": threshold, "target": target}
+    given = [f"{name}={value}" for name, value in said.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(
+            f"both {given[0]} and {given[1]} are given",
+            why="each says how many channels go",
+            hint="pass one of them",
+        )
+    if cost is not None and "latency" not in (target or {}):
+        raise InputError(
+            "a cost function is given, and no latency as a target",
+            hint='pass target={"latency": 0.5}, or leave out cost=',
+        )
+
+
+def _met(
+    selection: Selection,
+    named: Ids,
+    target: Mapping[str, float],
+    cost: OpCost | None,
+    example_inputs: Any,
+) -> Met:
+    """The removal that meets a target."""
+    deps = selection.deps
+    is_timed = "latency" in target
+    return meet(
+        deps,
+        target,
+        lambda amount: selection.with_named(named, amount),
+        selection.score,
+        steps=selection.between,
+        latency=PredictedLatency(deps, cost) if is_timed else None,
+        measure=measured_latency(deps, example_inputs) if is_timed and cost is None else None,
+    )
+
+
+def _explicit(
+    matcher: ModuleMatcher,
+    channels: Mapping[str, list[int]],
+    kept: NDArray[np.bool_],
+    ignored: Iterable[Group],
+) -> Ids:
+    """The ids of the channels that were named."""
+    found = [np.zeros(0, dtype=np.int64)]
+    for name, numbers in channels.items():
+        ids = matcher.channel_ids(name, numbers)
+        both = [group.name for group in ignored if np.isin(ids, group.ids).any()]
+        if both:
+            raise PlanError(f"channels of {name} are to go, but group {min(both)} is ignored")
+        if kept[ids].any():
+            number = numbers[int(np.argmax(kept[ids])) % len(numbers)]
+            raise PlanError(f"channel {number} of {name} is to go, but keep names it, too")
+        found.append(ids)
+    return np.unique(np.concatenate(found))

@@ -1,0 +1,160 @@
+"""A plan for a budget: what it leaves of the model's cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+import fxprune
+from fxprune import DependencyGraph, InputError, PlanError
+from fxprune.importance import L1
+from tests.planning.models import analyzed_chain, chain
+
+FIELDS = {"params": "parameters", "macs": "macs", "bytes": "bytes"}
+
+
+@pytest.fixture(scope="module")
+def resnet() -> DependencyGraph:
+    return fxprune.analyze(models.resnet18(weights=None).eval(), torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("scope", ["group", "isomorphic", "global"])
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_shrunk_model_costs_at_most_the_target_and_almost_as_much(
+    resnet: DependencyGraph, name: str, scope: Any
+) -> None:
+    plan = fxprune.plan(resnet, target={name: 0.4}, scope=scope)
+    report = fxprune.shrink(resnet, plan, verify=False).meta["fxprune"]
+    share = getattr(report.after, FIELDS[name]) / getattr(report.before, FIELDS[name])
+    assert 0.39 < share <= 0.4
+    assert plan.made["target"] == {name: 0.4}
+    assert plan.made["reached"] == {name: pytest.approx(share)}
+
+
+def test_several_costs_are_met_together(resnet: DependencyGraph) -> None:
+    plan = fxprune.plan(resnet, target={"params": 0.5, "macs": 0.3})
+    reached = plan.made["reached"]
+    assert reached["params"] <= 0.5
+    assert 0.29 < reached["macs"] <= 0.3
+
+
+def test_constraints_hold_though_channels_are_given_back(resnet: DependencyGraph) -> None:
+    plan = fxprune.plan(
+        resnet, target={"macs": 0.5}, scope="global", round_to=8, min_channels=16, max_ratio=0.75
+    )
+    for group in plan.groups.values():
+        assert group.width % 8 == 0
+        assert group.width >= max(16, group.size // 4)
+    assert 0.45 < plan.made["reached"]["macs"] <= 0.5
+
+
+def test_a_first_unit_that_makes_a_multiple_is_not_given_back_alone() -> None:
+    deps = analyzed_chain(3, 21, 22, 23, 5)
+    for share in (0.9, 0.7, 0.5, 0.3):
+        plan = fxprune.plan(deps, target={"params": share}, scope="global", round_to=4)
+        assert all(g.width % 4 == 0 or g.width == g.size for g in plan.groups.values())
+
+
+def test_uniform_widths_stay_uniform_under_a_target() -> None:
+    model = models.vision_transformer.VisionTransformer(
+        image_size=32,
+        patch_size=8,
+        num_layers=3,
+        num_heads=4,
+        hidden_dim=32,
+        mlp_dim=64,
+        num_classes=10,
+    ).eval()
+    plan = fxprune.plan(
+        model, torch.zeros(1, 3, 32, 32), target={"params": 0.5}, scope="global", uniform=True
+    )
+    for part in (".mlp", "[heads]"):
+        assert len({g.width for n, g in plan.groups.items() if part in n and "encoder" in n}) == 1
+    assert 0.45 < plan.made["reached"]["params"] <= 0.5
+
+
+def test_what_is_said_of_some_groups_holds_under_a_target(resnet: DependencyGraph) -> None:
+    plan = fxprune.plan(
+        resnet,
+        target={"params": 0.5},
+        ratios={"layer1.0.conv1": 0.25},
+        strategies={"layer4.0.conv1": {"ratio": 0.0}, "layer3.*": {"max_ratio": 0.25}},
+        channels={"layer2.0.conv1": [3, 5]},
+        keep={"layer2.1.conv1": range(100)},  # type: ignore[dict-item]  # a range will do
+        ignore=["layer4.1.conv1"],
+    )
+    widths = {name: group.width for name, group in plan.groups.items()}
+    assert widths["layer1.0.conv1"] == 48
+    assert widths["layer4.0.conv1"] == widths["layer4.1.conv1"] == 512
+    assert widths["layer3.0.conv1"] >= 192
+    assert {3, 5} <= set(plan.groups["layer2.0.conv1"].removed)
+    assert min(plan.groups["layer2.1.conv1"].removed) >= 100
+    assert 0.49 < plan.made["reached"]["params"] <= 0.5
+
+
+def test_a_target_of_all_removes_nothing(resnet: DependencyGraph) -> None:
+    assert not any(g.removed for g in fxprune.plan(resnet, target={"macs": 1}).groups.values())
+
+
+def test_a_target_that_cannot_be_met_is_refused_with_what_can(resnet: DependencyGraph) -> None:
+    with pytest.raises(PlanError, match=r"the target macs 0.2 cannot be met") as caught:
+        fxprune.plan(resnet, target={"macs": 0.2}, max_ratio=0.5)
+    assert "macs can go down to 0." in caught.value.why
+
+
+def test_a_criterion_is_asked_once_under_a_target(resnet: DependencyGraph) -> None:
+    calls = []
+
+    class Counted(L1):
+        def evidence(self, deps: DependencyGraph) -> Any:
+            calls.append(1)
+            return super().evidence(deps)
+
+    fxprune.plan(resnet, target={"params": 0.5}, criterion=Counted())
+    assert calls == [1]
+
+
+def test_a_users_cost_function_is_met() -> None:
+    deps = analyzed_chain(3, 64, 64, 2)
+
+    def cost(op: str, shapes: list[tuple[int, ...]]) -> float:
+        return float(sum(map(math.prod, shapes)))
+
+    plan = fxprune.plan(deps, target={"latency": 0.5}, cost=cost)
+    assert 0.45 < plan.made["reached"]["latency"] <= 0.5
+
+
+def test_a_measured_latency_is_met_by_the_whole_model(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = nn.Sequential(
+        nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Conv2d(64, 3, 3)
+    ).eval()
+    plan = fxprune.plan(model, torch.randn(2, 3, 48, 48), target={"latency": 0.7})
+    assert plan.made["reached"]["latency"] <= 0.7
+    assert any(group.removed for group in plan.groups.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"target": {"params": 0.5}, "ratio": 0.5}, r"both ratio=0.5 and target="),
+        ({"target": {"params": 0.5}, "threshold": 0.5}, r"both threshold=0.5 and target="),
+        ({"ratio": 0.5, "threshold": 0.5}, r"both ratio=0.5 and threshold=0.5"),
+        ({"target": {}}, "target is"),
+        ({"target": 0.5}, "target is 0.5"),
+        ({"target": {"flops": 0.5}}, "target names the unknown cost 'flops'"),
+        ({"target": {"params": 1.5}}, r"target\['params'\] is 1.5"),
+        ({"target": {"params": 0}}, r"target\['params'\] is 0"),
+        ({"cost": len}, "a cost function is given, and no latency"),
+    ],
+)
+def test_a_target_that_says_nothing_or_too_much_is_refused(options: Any, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        fxprune.plan(chain(3, 8, 2), torch.zeros(1, 3), **options)
