@@ -121,10 +121,11 @@ def plan(
             a target that cannot be kept; tells the closest that can.
         CaptureError, AnalysisError: see `analyze`.
     """
+    ratio = checked_ratio(ratio, "ratio")
     share = None if target is None else checked_target(target)
     _refuse_both(ratio, threshold, share, cost)
     base = Strategy(
-        ratio=checked_ratio(ratio, "ratio") if threshold is None and share is None else None,
+        ratio=ratio if threshold is None and share is None else None,
         threshold=threshold,
         criterion=criterion_of(criterion, check_integer(seed, "seed", 0)),
         reduction=checked_choice(reduction, "reduction", REDUCTIONS),
