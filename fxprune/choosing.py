@@ -135,16 +135,7 @@ def plan(
         min_channels=check_integer(min_channels, "min_channels", 1),
         max_ratio=max_ratio,
     )
-    special = [
-        *(
-            (name, Strategy(ratio=checked_ratio(value, f"ratios[{name!r}]")))
-            for name, value in _checked_names(ratios, "ratios").items()
-        ),
-        *(
-            (name, Strategy.of(value, f"strategies[{name!r}]"))
-            for name, value in _checked_names(strategies, "strategies").items()
-        ),
-    ]
+    said = _by_name(ratios, strategies)
     explicit = _checked_lists(channels, "channels")
     staying = _checked_lists(keep, "keep")
     if isinstance(ignore, str) or not all(isinstance(name, str) for name in _items(ignore)):
@@ -155,19 +146,17 @@ def plan(
     deps = analyze(model, example_inputs)
     matcher = ModuleMatcher(deps)
     wanted = {group: base for group in deps.groups if group.prunable and group.kind in kinds}
-    for pattern, strategy in special:
+    for pattern, strategy in said:
         for group in _prunable(matcher.groups(pattern), pattern):
             if group in wanted or group.name == pattern:
                 before = wanted.get(group, base)
                 wanted[group] = before.changed_by(strategy, f"what is said for {pattern!r}")
     ignored = {group for pattern in ignore for group in matcher.groups(pattern)}
-    for group in ignored:
-        wanted.pop(group, None)
+    wanted = {group: strategy for group, strategy in wanted.items() if group not in ignored}
     kept = matcher.staying(staying)
     selection = pooled(deps, wanted, kept, seed=seed, uniform=uniform)
     named = _explicit(matcher, explicit, kept, ignored)
-    found = None if share is None else _met(selection, named, share, cost, example_inputs)
-    removed = selection.with_named(named) if found is None else found.removed
+    met = None if share is None else _met(selection, named, share, cost, example_inputs)
     made = {
         "ratio": ratio,
         "ratios": dict(ratios or {}),
@@ -179,20 +168,32 @@ def plan(
         "seed": seed,
         **switches,
     }
-    further: dict[str, Any] = {
+    told: dict[str, Any] = {
         "threshold": threshold,
         "target": share,
-        "reached": None if found is None else dict(found.shares),
+        "reached": None if met is None else dict(met.shares),
         "normalize": normalize,
         "scope": scope if scope != "group" else None,
         "min_channels": min_channels if min_channels > 1 else None,
         "max_ratio": max_ratio,
         "uniform": uniform or None,
         "keep": staying or None,
-        "strategies": {name: s.told() for name, s in special[len(ratios or ()) :]} or None,
+        "strategies": {name: strategy.told() for name, strategy in said[len(ratios or ()) :]},
     }
-    made |= {name: value for name, value in further.items() if value is not None}
-    return make_plan(deps, removed, made)
+    made |= {name: value for name, value in told.items() if value not in (None, {})}
+    return make_plan(deps, selection.with_named(named) if met is None else met.removed, made)
+
+
+def _by_name(
+    ratios: Mapping[str, float] | None,
+    strategies: Mapping[str, Strategy | Mapping[str, Any]] | None,
+) -> list[tuple[str, Strategy]]:
+    """What is said of some groups, in the order in which it counts."""
+    first, then = _checked_names(ratios, "ratios"), _checked_names(strategies, "strategies")
+    return [
+        *((n, Strategy(ratio=checked_ratio(r, f"ratios[{n!r}]"))) for n, r in first.items()),
+        *((n, Strategy.of(value, f"strategies[{n!r}]")) for n, value in then.items()),
+    ]
 
 
 def _prunable(groups: Sequence[Group], pattern: str) -> list[Group]:
