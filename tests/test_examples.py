@@ -78,3 +78,12 @@ def test_the_code_of_the_readme_runs(code: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["criteria", "plans"])
+def test_the_code_of_a_page_runs(name: str) -> None:
+    page = (CHECKOUT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    namespace: dict[str, object] = {}
+    assert blocks("python", page)
+    for code in blocks("python", page):
+        exec(code, namespace)  # noqa: S102  # the pages of this repository
