@@ -86,4 +86,4 @@ def test_the_code_of_a_page_runs(name: str) -> None:
     namespace: dict[str, object] = {}
     assert blocks("python", page)
     for code in blocks("python", page):
-        exec(code, namespace)  # noqa: S102  # the pages of this repository
+        exec(code, namespace)  # the pages of this repository

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from fxprune.analysis import DependencyGraph
+    from collections.abc import Mapping
+
     from fxprune.groups import Group
 
 Key: TypeAlias = tuple[object, ...]
@@ -14,17 +15,20 @@ _NUMBER = re.compile(r"(?<![^._])\d+(?![^.])")
 """A number that is a whole part of a name, or ends one after an underscore."""
 
 
-def structure(deps: DependencyGraph, group: Group) -> Key:
+def structure(kinds: Mapping[str, str], group: Group) -> Key:
     """What a group is built of: the kinds of layers that carry it, whatever their sizes.
 
     Fang et al., Isomorphic Pruning for Vision Models, 2024: substructures with the same topology
     are ranked among one another.
+
+    Args:
+        kinds: the class of every module, by name.
+        group: the group.
     """
-    modules = dict(deps.graph_module.named_modules())
 
     def layer(parameter: str) -> tuple[str, str]:
         owner, _, leaf = parameter.rpartition(".")
-        return type(modules.get(owner)).__name__, leaf
+        return kinds.get(owner, ""), leaf
 
     carried = sorted((*layer(m.parameter), m.dim) for m in group.members)
     return (group.kind, *carried)
