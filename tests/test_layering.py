@@ -32,6 +32,7 @@ LAYERS = (
         "meta_kernels",
         "model_checks",
         "module_trees",
+        "op_calls",
         "reasons",
         "recorded_graphs",
         "recording",
@@ -64,7 +65,7 @@ LAYERS = (
         *("module_verification", "real_calls", "report"),
         *("testing", "verification"),
     },
-    {"api"},
+    {"api", "latency_check"},
     {"__init__"},
     {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files", "state_files"},
 )

@@ -117,7 +117,8 @@ def _shares(
     deps: DependencyGraph, target: Shares, latency: Callable[[Ids], float] | None
 ) -> Callable[[Ids], Shares]:
     """What tells which share of every cost that is named a removal leaves."""
-    cost = CandidateCost(deps) if not target.keys() <= {"latency"} else None
+    module = deps.model if deps.captured_by == "record" else None  # of which a module is emitted
+    cost = CandidateCost(deps, module) if not target.keys() <= {"latency"} else None
     if "latency" in target and latency is None:
         raise InputError("a latency is to be met", hint="tell how it is predicted: latency=")
     whole = latency(np.zeros(0, dtype=np.int64)) if "latency" in target and latency else 0.0

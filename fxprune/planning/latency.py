@@ -69,7 +69,7 @@ class PredictedLatency:
         self._known: dict[tuple[int, Sizes], float] = {}
 
     def __call__(self, removed: Ids) -> float:
-        """The cost without some ids: seconds if it was measured.
+        """The cost without some ids, in the unit of the cost function, or in yardsticks.
 
         Raises:
             InputError: the cost function fails, or returns no cost.
