@@ -10,8 +10,10 @@ import torch
 from torch import fx, nn
 
 from fxprune.api import shrink
+from fxprune.errors import InputError
 from fxprune.inputs import bind, call_arguments, materialize
 from fxprune.planning.choice import make_plan
+from fxprune.planning.latency import device_of
 from fxprune.planning.op_times import seconds
 from fxprune.real_calls import copies, with_own_buffers
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 _WARM_UP = 2
 _FEWEST, _MOST = 9, 60
-_LONG = 3.0
+_LONG = 5.0
 """Runs end after this many seconds, if there were enough."""
 
 
@@ -36,7 +38,15 @@ def measured_latency(deps: DependencyGraph, example_inputs: Any = None) -> Calla
     Args:
         deps: the analysis of the dense model.
         example_inputs: what the models are called on; random ones of the same shapes by default.
+
+    Raises:
+        InputError: the model is on the meta device, or the inputs do not fit.
     """
+    if any(tensor.device.type == "meta" for tensor in deps.state.values()):
+        raise InputError(
+            "a model on the meta device has no latency",
+            hint="load its weights, or tell what operators cost: cost=",
+        )
     if example_inputs is None:
         values = materialize(deps.inputs, seed=0)
     else:
@@ -56,7 +66,7 @@ def latency_ratio(
     deps: DependencyGraph, dense: nn.Module, small: nn.Module, values: Sequence[Any]
 ) -> float:
     """The time of a forward of one model in units of one of another, called in turns."""
-    device = next((v.device for v in deps.state.values()), torch.device("cpu"))
+    device = device_of(deps)
     models = [with_own_buffers(dense), with_own_buffers(small)]
 
     def forward(model: nn.Module) -> float:

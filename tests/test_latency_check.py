@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 import fxprune
-from fxprune import latency_check
+from fxprune import InputError, latency_check
 from fxprune.latency_check import latency_ratio, measured_latency
 from fxprune.planning.budgets import meet
 from fxprune.planning.latency import PredictedLatency
@@ -70,6 +70,12 @@ def test_a_model_takes_about_as_long_as_itself() -> None:
     ratio = latency_ratio(deps, deps.graph_module, deps.graph_module, [torch.zeros(1, 4)])
     assert np.isfinite(ratio)
     assert ratio > 0
+
+
+def test_a_model_without_data_is_refused() -> None:
+    deps = fxprune.analyze(nn.Linear(3, 4, device="meta"), torch.zeros(1, 3))
+    with pytest.raises(InputError, match="meta device"):
+        measured_latency(deps)
 
 
 @pytest.mark.slow

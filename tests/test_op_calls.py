@@ -15,7 +15,14 @@ from fxprune.planning.axis_sizes import AxisSizes
 from models_zoo import ZOO
 from tests.planning.models import analyzed_chain, zoo
 
-CONVOLUTIONAL = ("classic_cnn", "residual", "inverted_residual", "channel_shuffle", "unet", "glu")
+CONVOLUTIONAL = (
+    "classic_cnn",
+    "residual",
+    "inverted_residual",
+    "channel_shuffle",
+    "unet",
+    "dense_concat",
+)
 
 
 class Counting(TorchDispatchMode):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -189,28 +189,37 @@ class _Search:
 def _measured(search: _Search, target: Shares, measure: Callable[[Ids], float]) -> Met:
     """The removal that leaves most of the latency, of those that were measured to meet it."""
     goal = aim = target["latency"]
-    tried: list[Met] = []
-    for _ in range(ROUNDS):
+    tried: list[tuple[float, Met]] = []
+    while len(tried) < ROUNDS:
         try:
             found = search.within({**target, "latency": aim})
         except PlanError:
             if not tried:
                 raise
             break
-        if any(np.array_equal(found.removed, other.removed) for other in tried):
+        if any(np.array_equal(found.removed, other.removed) for _, other in tried):
             break
         share = measure(found.removed)
         shares = {**found.shares, "latency": share}
-        tried.append(
-            replace(found, target=target, shares=shares, predicted=found.shares["latency"])
-        )
+        met = replace(found, target=target, shares=shares, predicted=found.shares["latency"])
+        tried.append((aim, met))
         if goal * NEAR <= share <= goal:
             break
-        aim = min(1.0, aim * goal / share * (_MARGIN if share > goal else 1))
-    met = [found for found in tried if found.shares["latency"] <= goal]
-    if not met:
-        raise _too_slow(goal, tried)
-    return max(met, key=lambda found: found.shares["latency"])
+        aim = _corrected(goal, tried)
+    met_by = [met for _, met in tried if met.shares["latency"] <= goal]
+    if not met_by:
+        raise _too_slow(goal, [met for _, met in tried])
+    return max(met_by, key=lambda met: met.shares["latency"])
+
+
+def _corrected(goal: float, tried: Sequence[tuple[float, Met]]) -> float:
+    """The prediction to aim at next: between those that were too fast and too slow, if any were."""
+    slow = [aim for aim, met in tried if met.shares["latency"] > goal]
+    fast = [aim for aim, met in tried if met.shares["latency"] <= goal]
+    if slow and fast:
+        return (min(slow) + max(fast)) / 2
+    aim, met = tried[-1]
+    return min(1.0, aim * goal / met.shares["latency"] * (_MARGIN if slow else 1))
 
 
 def _unreachable(target: Shares, least: Shares) -> PlanError:
