@@ -107,10 +107,11 @@ def meet(
         InputError: see `checked_target`.
         PlanError: the target cannot be met; tells what can.
     """
-    search = _Search(removed, score, steps, _shares(deps, checked_target(target), latency))
-    if measure is None or "latency" not in target:
-        return search.within(checked_target(target))
-    return _measured(search, checked_target(target), measure)
+    checked = checked_target(target)
+    search = _Search(removed, score, steps, _shares(deps, checked, latency))
+    if measure is None or "latency" not in checked:
+        return search.within(checked)
+    return _measured(search, checked, measure)
 
 
 def _shares(
@@ -119,9 +120,11 @@ def _shares(
     """What tells which share of every cost that is named a removal leaves."""
     module = deps.model if deps.captured_by == "record" else None  # of which a module is emitted
     cost = CandidateCost(deps, module) if not target.keys() <= {"latency"} else None
-    if "latency" in target and latency is None:
+    if "latency" not in target:
+        latency = None
+    elif latency is None:
         raise InputError("a latency is to be met", hint="tell how it is predicted: latency=")
-    whole = latency(np.zeros(0, dtype=np.int64)) if "latency" in target and latency else 0.0
+    whole = latency(np.zeros(0, dtype=np.int64)) if latency is not None else 0.0
 
     def shares(ids: Ids) -> Shares:
         found = {}
@@ -130,7 +133,7 @@ def _shares(
             for name in target.keys() & _FIELDS.keys():
                 dense = getattr(cost.dense, _FIELDS[name])
                 found[name] = getattr(left, _FIELDS[name]) / dense if dense else 1.0
-        if "latency" in target and latency is not None:
+        if latency is not None:
             found["latency"] = latency(ids) / whole if whole else 1.0
         return {name: found[name] for name in target}
 

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -35,10 +36,16 @@ _LONG = 0.05
 def cache_folder() -> Path:
     """The user's folder for what can be measured again: `$XDG_CACHE_HOME/fxprune`, or `~/.cache`.
 
-    A variable that names no absolute path is ignored, as the XDG specification asks.
+    A variable that names no absolute path is ignored, as the XDG specification asks. A user without
+    a home has the folder for temporary files.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "fxprune"
+    if given.is_absolute():
+        return given / "fxprune"
+    try:
+        return Path.home() / ".cache" / "fxprune"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "fxprune"
 
 
 def seconds(run: Callable[[], Any], device: torch.device) -> float:

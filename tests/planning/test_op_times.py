@@ -1,6 +1,7 @@
 """Operators are measured once; a cache is never trusted, and never fatal."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,12 @@ def test_the_cache_lies_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch)
     assert cache_folder() == Path.home() / ".cache" / "fxprune"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "fxprune"
+
+
+def test_a_user_without_a_home_has_a_folder_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    assert cache_folder() == Path(tempfile.gettempdir()) / "fxprune"
