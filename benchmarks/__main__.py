@@ -5,7 +5,8 @@ forward before and one after it, so that a machine that is now fast, now slow me
 Every figure is the median of several runs after a warm-up; the spread is told beside it.
 
 A second table tells how near analysis is to its floor, one forward on meta tensors; a third what
-the quick checks of verification take, and a fourth what exact statistics cost.
+the quick checks of verification take, a fourth what exact statistics cost, and a fifth how many
+candidates a second are priced.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import models
 
 import fxprune
 from fxprune import meta_cache
+from fxprune.planning.candidates import CandidateCost
 
 NETWORKS = ("resnet18", "mobilenet_v2", "densenet121", "densenet201")
 ANALYZED = ("swin_t", "maxvit_t", "mvit_v2_s", "vit_b_16")
 VERIFIED = ("resnet18", "resnet50", "mobilenet_v2", "vit_b_16")
+PRICED = ("resnet50", "mobilenet_v2", "densenet121", "vit_b_16")
+CANDIDATES = 1000
 EXACT = ("vit_b_16", "swin_t", "convnext_tiny")
 BATCH = 8
 BATCHES = (1, 8, 32)
@@ -170,6 +175,20 @@ def exact_row(name: str) -> str:
     return f"| {name} | {dense * 1000:.0f} ms | {shares} | **{ratio:.2f}** |"
 
 
+def candidates_row(name: str) -> str:
+    """One line of the fifth table: exact costs of random removals, a second."""
+    model = models.get_model(name, weights=None).eval()
+    deps = fxprune.analyze(model, torch.zeros(1, 3, 224, 224))
+    building, cost = seconds(lambda: CandidateCost(deps))
+    free = np.concatenate([group.ids for group in deps.groups if group.pinned is None])
+    random = np.random.default_rng(0)
+    removals = [free[random.random(len(free)) < random.random()] for _ in range(CANDIDATES)]
+    runs = [seconds(lambda: [cost(ids) for ids in removals])[0] for _ in range(RUNS + 1)][1:]
+    rates = [CANDIDATES / taken for taken in runs]
+    spread = f"{min(rates):,.0f} to {max(rates):,.0f}"
+    return f"| {name} | {building * 1000:.0f} ms | **{statistics.median(rates):,.0f}** | {spread} |"
+
+
 def table(head: str, names: Sequence[str], line: Callable[[str], str]) -> list[str]:
     """A table with a line for each model, printed while it is measured."""
     lines = ["", head, f"| --- |{' --: |' * (head.count('|') - 2)}"]
@@ -226,6 +245,15 @@ def main() -> None:
     ]
     head = "| model | dense forward | kept | exact | exact / kept |"
     lines += table(head, EXACT, exact_row)
+    lines += [
+        "",
+        "## Candidates",
+        "",
+        "Exact parameters, bytes and MACs of random removals, without building a model: what is",
+        "prepared once, and candidates a second.",
+    ]
+    head = "| model | preparation | candidates a second | spread |"
+    lines += table(head, PRICED, candidates_row)
     TARGET.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 

@@ -69,21 +69,24 @@ def _known_index(value: Any) -> Any:
         return on_meta(torch.tensor(value))
 
 
-def interpret(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> Trace:
+def interpret(
+    graph_module: fx.GraphModule, inputs: tuple[Any, ...], mode: LabelMode | None = None
+) -> Trace:
     """Interpret a graph once, without data, and find out which positions belong together.
 
     Args:
         graph_module: the captured model; it is not changed.
         inputs: one value for each placeholder; of tensors only shape and dtype matter (and the
             values of integers).
+        mode: what else is done with every operator; its trace has no labels yet.
 
     Raises:
         AnalysisError: a node failed, or asked for a value that is not known without data.
     """
-    trace = Trace(LabelAlgebra())
-    shadow = clone_tree(graph_module, shadow_state)
+    mode = LabelMode(Trace(LabelAlgebra())) if mode is None else mode
+    trace = mode.trace
+    shadow = clone_tree(graph_module, _shadow_state)
     label_state(trace, named_state(shadow))
-    mode = LabelMode(trace)
     nodes = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     values = []
     for node, value in zip(nodes, inputs, strict=True):
@@ -111,24 +114,18 @@ def decomposed_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fastpath)
 
 
-def replay(
-    graph_module: fx.GraphModule,
-    inputs: Sequence[Any],
-    trace: Trace,
-    mode: LabelMode | None = None,
-) -> Any:
+def replay(graph_module: fx.GraphModule, inputs: Sequence[Any], trace: Trace) -> Any:
     """Interpret a graph on meta tensors that carry axes already; notes values in `trace`.
 
     Raises:
         AnalysisError: as `interpret`.
     """
-    mode = LabelMode(trace) if mode is None else mode
+    mode = LabelMode(trace)
     with decomposed_attention(), torch.no_grad(), mode:
         return _Interpreter(graph_module, mode).run(*inputs, enable_io_processing=False)
 
 
-def shadow_state(tensor: torch.Tensor) -> torch.Tensor:
-    """A state tensor without data, which knows its value if it is integers."""
+def _shadow_state(tensor: torch.Tensor) -> torch.Tensor:
     shadow = to_meta(tensor)
     known = not tensor.is_floating_point() and tensor.device.type != "meta"
     if known and tensor.numel() <= LARGEST_KNOWN:

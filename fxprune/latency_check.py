@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from fxprune.emission import emit_module
+from fxprune.errors import InputError
 from fxprune.inputs import bind, call_arguments, materialize
 from fxprune.passes import shrink_pipeline
 from fxprune.planning import Layout
+from fxprune.planning.latency import device_of
 from fxprune.planning.op_times import seconds
 from fxprune.real_calls import copies, with_own_buffers
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 _WARM_UP = 2
 _FEWEST, _MOST = 9, 60
-_LONG = 3.0
+_LONG = 5.0
 """Runs end after this many seconds, if there were enough."""
 
 
@@ -37,7 +39,15 @@ def measured_latency(deps: DependencyGraph, example_inputs: Any = None) -> Calla
     Args:
         deps: the analysis of the dense model.
         example_inputs: what the models are called on; random ones of the same shapes by default.
+
+    Raises:
+        InputError: the model is on the meta device, or the inputs do not fit.
     """
+    if any(tensor.device.type == "meta" for tensor in deps.state.values()):
+        raise InputError(
+            "a model on the meta device has no latency",
+            hint="load its weights, or tell what operators cost: cost=",
+        )
     if example_inputs is None:
         values = materialize(deps.inputs, seed=0)
     else:
@@ -57,7 +67,7 @@ def latency_ratio(
     deps: DependencyGraph, dense: nn.Module, small: nn.Module, values: Sequence[Any]
 ) -> float:
     """The time of a forward of one model in units of one of another, called in turns."""
-    device = next((v.device for v in deps.state.values()), torch.device("cpu"))
+    device = device_of(deps)
     models = [with_own_buffers(dense), with_own_buffers(small)]
 
     def forward(model: nn.Module) -> float:

@@ -10,18 +10,19 @@ import torch
 from torch import fx
 from torch._ops import OpOverload
 
+from fxprune.errors import AnalysisError
 from fxprune.inputs import materialize
-from fxprune.interpretation import replay, shadow_state
+from fxprune.interpretation import interpret
 from fxprune.label_mode import LabelMode
-from fxprune.module_trees import clone_tree, named_state
-from fxprune.rules import Call, axes_of, put_axes
-from fxprune.traces import Trace, TracedTensor, label_input
+from fxprune.labels import LabelAlgebra
+from fxprune.rules import Call, axes_of
+from fxprune.traces import Trace, TracedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fxprune.analysis import DependencyGraph
-    from fxprune.labels import Axis, LabelAlgebra
+    from fxprune.labels import Axis
 
 _FREE = frozenset({torch.ops.aten._unsafe_view.default, torch.ops.aten._local_scalar_dense.default})
 """What takes no time beside those whose schema tells that they return a view."""
@@ -59,26 +60,22 @@ class OpCall:
 def op_calls(deps: DependencyGraph) -> tuple[list[OpCall], LabelAlgebra]:
     """The operators that run when a model does, but for views, which take no time.
 
-    The graph is interpreted once more under a copy of its labels, which takes about as long as
-    `analyze`; of a model that was recorded they are known.
+    The graph is interpreted once more, which takes about as long as `analyze` and gives every axis
+    the same ids; of a model that was recorded the calls are known.
 
     Returns:
-        The calls, and the labels of their axes; the ids of the analysis mean the same there.
+        The calls, and the labels of their axes.
 
     Raises:
-        AnalysisError: the graph cannot be interpreted again.
+        AnalysisError: the graph cannot be interpreted again, or turns out otherwise.
     """
+    known = deps.trace.labels
     if deps.captured.recording is not None:
-        return list(_recorded(deps)), deps.trace.labels
-    mode = _Noting(Trace(deps.trace.labels.copy()))
-    shadow = clone_tree(deps.graph_module, shadow_state)
-    for name, tensor in named_state(shadow).items():
-        put_axes(tensor, deps.trace.axes[name])
-    inputs = materialize(deps.inputs, seed=None)
-    placeholders = [node for node in shadow.graph.nodes if node.op == "placeholder"]
-    for node, value in zip(placeholders, inputs, strict=True):
-        label_input(mode.trace, node, value)
-    replay(shadow, inputs, mode.trace, mode)
+        return list(_recorded(deps)), known
+    mode = _Noting(Trace(LabelAlgebra()))
+    interpret(deps.graph_module, materialize(deps.inputs, seed=None), mode)
+    if len(mode.labels) != len(known) or not mode.labels.agrees_with(known):
+        raise AnalysisError("interpreting the model again couples other channels than before")
     return mode.calls, mode.labels
 
 

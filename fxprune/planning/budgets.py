@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -107,20 +107,24 @@ def meet(
         InputError: see `checked_target`.
         PlanError: the target cannot be met; tells what can.
     """
-    search = _Search(removed, score, steps, _shares(deps, checked_target(target), latency))
-    if measure is None or "latency" not in target:
-        return search.within(checked_target(target))
-    return _measured(search, checked_target(target), measure)
+    checked = checked_target(target)
+    search = _Search(removed, score, steps, _shares(deps, checked, latency))
+    if measure is None or "latency" not in checked:
+        return search.within(checked)
+    return _measured(search, checked, measure)
 
 
 def _shares(
     deps: DependencyGraph, target: Shares, latency: Callable[[Ids], float] | None
 ) -> Callable[[Ids], Shares]:
     """What tells which share of every cost that is named a removal leaves."""
-    cost = CandidateCost(deps) if not target.keys() <= {"latency"} else None
-    if "latency" in target and latency is None:
+    module = deps.model if deps.captured_by == "record" else None  # of which a module is emitted
+    cost = CandidateCost(deps, module) if not target.keys() <= {"latency"} else None
+    if "latency" not in target:
+        latency = None
+    elif latency is None:
         raise InputError("a latency is to be met", hint="tell how it is predicted: latency=")
-    whole = latency(np.zeros(0, dtype=np.int64)) if "latency" in target and latency else 0.0
+    whole = latency(np.zeros(0, dtype=np.int64)) if latency is not None else 0.0
 
     def shares(ids: Ids) -> Shares:
         found = {}
@@ -129,7 +133,7 @@ def _shares(
             for name in target.keys() & _FIELDS.keys():
                 dense = getattr(cost.dense, _FIELDS[name])
                 found[name] = getattr(left, _FIELDS[name]) / dense if dense else 1.0
-        if "latency" in target and latency is not None:
+        if latency is not None:
             found["latency"] = latency(ids) / whole if whole else 1.0
         return {name: found[name] for name in target}
 
@@ -188,28 +192,37 @@ class _Search:
 def _measured(search: _Search, target: Shares, measure: Callable[[Ids], float]) -> Met:
     """The removal that leaves most of the latency, of those that were measured to meet it."""
     goal = aim = target["latency"]
-    tried: list[Met] = []
-    for _ in range(ROUNDS):
+    tried: list[tuple[float, Met]] = []
+    while len(tried) < ROUNDS:
         try:
             found = search.within({**target, "latency": aim})
         except PlanError:
             if not tried:
                 raise
             break
-        if any(np.array_equal(found.removed, other.removed) for other in tried):
+        if any(np.array_equal(found.removed, other.removed) for _, other in tried):
             break
         share = measure(found.removed)
         shares = {**found.shares, "latency": share}
-        tried.append(
-            replace(found, target=target, shares=shares, predicted=found.shares["latency"])
-        )
+        met = replace(found, target=target, shares=shares, predicted=found.shares["latency"])
+        tried.append((aim, met))
         if goal * NEAR <= share <= goal:
             break
-        aim = min(1.0, aim * goal / share * (_MARGIN if share > goal else 1))
-    met = [found for found in tried if found.shares["latency"] <= goal]
-    if not met:
-        raise _too_slow(goal, tried)
-    return max(met, key=lambda found: found.shares["latency"])
+        aim = _corrected(goal, tried)
+    met_by = [met for _, met in tried if met.shares["latency"] <= goal]
+    if not met_by:
+        raise _too_slow(goal, [met for _, met in tried])
+    return max(met_by, key=lambda met: met.shares["latency"])
+
+
+def _corrected(goal: float, tried: Sequence[tuple[float, Met]]) -> float:
+    """The prediction to aim at next: between those that were too fast and too slow, if any were."""
+    slow = [aim for aim, met in tried if met.shares["latency"] > goal]
+    fast = [aim for aim, met in tried if met.shares["latency"] <= goal]
+    if slow and fast:
+        return (min(slow) + max(fast)) / 2
+    aim, met = tried[-1]
+    return min(1.0, aim * goal / met.shares["latency"] * (_MARGIN if slow else 1))
 
 
 def _unreachable(target: Shares, least: Shares) -> PlanError:

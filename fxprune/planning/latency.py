@@ -64,12 +64,12 @@ class PredictedLatency:
         axes = [axis for call in calls for operand in call.operands() for axis in operand.axes]
         self._sizes = AxisSizes(axes, self._labels)
         self._cost = _checked(cost) if cost is not None else None
-        self._times = OpTimes(_device(deps), folder) if cost is None else None
+        self._times = OpTimes(device_of(deps), folder) if cost is None else None
         self._calls = [_FreeCall.of(call, self._sizes, self._labels) for call in calls]
         self._known: dict[tuple[int, Sizes], float] = {}
 
     def __call__(self, removed: Ids) -> float:
-        """The cost without some ids: seconds if it was measured.
+        """The cost without some ids, in the unit of the cost function, or in yardsticks.
 
         Raises:
             InputError: the cost function fails, or returns no cost.
@@ -162,11 +162,9 @@ def _interpolated(call: _FreeCall, sizes: Sizes, times: OpTimes) -> float:
 
     def at(point: Sizes) -> float:
         found = times.of(call.call.op, *call.arguments(point))
-        return (
-            dense * call.elements(point) / max(1, call.elements(call.dense))
-            if found is None
-            else found
-        )
+        if found is None:
+            return dense * call.elements(point) / max(1, call.elements(call.dense))
+        return found
 
     grids = [_grid(size) for size in call.dense]
     if len(sizes) > 2:
@@ -227,7 +225,7 @@ _WIDTHS: dict[Any, Callable[..., dict[str, Any]]] = {
 """Operators that are told widths beside tensors: which numbers follow, and how."""
 
 
-def _device(deps: DependencyGraph) -> torch.device:
+def device_of(deps: DependencyGraph) -> torch.device:
     """The device of most of the model's tensors; meta tensors stand for ones of the CPU."""
     devices = Counter(tensor.device for tensor in deps.state.values())
     device = devices.most_common(1)[0][0] if devices else torch.device("cpu")

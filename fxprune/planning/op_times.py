@@ -8,11 +8,13 @@ import math
 import os
 import platform
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +28,24 @@ LARGEST_FILE = 32 << 20
 """In bytes; an entry has about 150."""
 _FORMAT = "fxprune times of operators"
 _WARM_UP = 2
-_FEWEST, _MOST = 5, 50
-_LONG = 0.02
+_FEWEST, _MOST = 5, 25
+_LONG = 0.05
 """Runs of one operator end after this many seconds, if there were enough."""
 
 
 def cache_folder() -> Path:
     """The user's folder for what can be measured again: `$XDG_CACHE_HOME/fxprune`, or `~/.cache`.
 
-    A variable that names no absolute path is ignored, as the XDG specification asks.
+    A variable that names no absolute path is ignored, as the XDG specification asks. A user without
+    a home has the folder for temporary files.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "fxprune"
-
-
-def median_time(run: Callable[[], Any], device: torch.device) -> float:
-    """The median of some runs after a warm-up, in seconds."""
-    for _ in range(_WARM_UP):
-        run()
-    taken: list[float] = []
-    while len(taken) < _FEWEST or (sum(taken) < _LONG and len(taken) < _MOST):
-        taken.append(seconds(run, device))
-    return statistics.median(taken)
+    if given.is_absolute():
+        return given / "fxprune"
+    try:
+        return Path.home() / ".cache" / "fxprune"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "fxprune"
 
 
 def seconds(run: Callable[[], Any], device: torch.device) -> float:
@@ -63,7 +61,11 @@ def seconds(run: Callable[[], Any], device: torch.device) -> float:
 
 
 class OpTimes:
-    """The time of every operator that is asked for, in seconds.
+    """The time of every operator that is asked for, in yardsticks.
+
+    A yardstick is a fixed piece of work on the same device, done before and after each run: so
+    that a machine that is now fast, now slow measures the same, and operands are not always in the
+    nearest cache. The time is the median of some runs after a warm-up.
 
     One file for each machine, device, number of threads and version of torch, which other processes
     may read and write too. A file that cannot be read is measured anew, one that cannot be written
@@ -107,9 +109,36 @@ class OpTimes:
             with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng(devices=[]):
                 warnings.simplefilter("ignore")  # of what the user runs anyway
                 given, options = replaced(args, made), replaced(dict(kwargs), made)
-                return median_time(lambda: op(*given, **options), self._device)
+                return self._median(lambda: op(*given, **options))
         except Exception:  # noqa: BLE001  # an operator may refuse sizes, each in its own way
             return None
+
+    def _median(self, run: Callable[[], Any]) -> float:
+        for _ in range(_WARM_UP):
+            run()
+            before = seconds(self._yardstick, self._device)
+        taken: list[float] = []
+        total = 0.0
+        while len(taken) < _FEWEST or (total < _LONG and len(taken) < _MOST):
+            time_taken = seconds(run, self._device)
+            after = seconds(self._yardstick, self._device)
+            taken.append(2 * time_taken / (before + after))
+            total += time_taken + after
+            before = after
+        return statistics.median(taken)
+
+    def _yardstick(self) -> None:
+        """About a millisecond of arithmetic, and of moving more than a core's cache holds."""
+        torch.mm(self._matrix, self._matrix)
+        self._memory.add_(1)
+
+    @cached_property
+    def _matrix(self) -> torch.Tensor:
+        return torch.ones(256, 256, device=self._device)
+
+    @cached_property
+    def _memory(self) -> torch.Tensor:
+        return torch.ones(1 << 21, device=self._device)
 
     def save(self) -> None:
         """Write what is new, beside what others have written meanwhile."""
