@@ -18,6 +18,7 @@ from fxprune.importance.activations import Activation
 from fxprune.importance.criterion import Criterion, Elementwise, Evidence
 from fxprune.importance.gradients import Fisher, Taylor
 from fxprune.importance.names import CRITERIA, criterion_of
+from fxprune.importance.normalization import NORMALIZATIONS, Normalization, normalized
 from fxprune.importance.reduction import REDUCTIONS, Reduction, channel_scores
 from fxprune.importance.redundancy import Cosine, GeometricMedian
 from fxprune.importance.weights import L1, L2, LAMP, BatchNormScale, ByFunction, Random
@@ -27,6 +28,7 @@ __all__ = [
     "L1",
     "L2",
     "LAMP",
+    "NORMALIZATIONS",
     "REDUCTIONS",
     "Activation",
     "BatchNormScale",
@@ -37,9 +39,11 @@ __all__ = [
     "Evidence",
     "Fisher",
     "GeometricMedian",
+    "Normalization",
     "Random",
     "Reduction",
     "Taylor",
     "channel_scores",
     "criterion_of",
+    "normalized",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from fxprune.errors import InputError
+from fxprune.errors import InputError, shown
 
 if TYPE_CHECKING:
     from fxprune.importance.criterion import Evidence, Numbers
@@ -33,8 +33,13 @@ def channel_scores(
         A float64 number for each id; NaN where no axis carries it.
 
     Raises:
-        InputError: evidence is not finite, or of another length than its axis.
+        InputError: evidence is not finite, or of another length than its axis; or the reduction is
+            unknown.
     """
+    if reduction not in REDUCTIONS:
+        raise InputError(
+            f"unknown reduction {shown(reduction)}", hint=f"take one of {', '.join(REDUCTIONS)}"
+        )
     total = np.full(len(labels), -np.inf if reduction == "max" else 0.0)
     count = np.zeros(len(labels), dtype=np.int64)
     for piece in evidence:

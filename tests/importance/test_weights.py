@@ -223,6 +223,8 @@ def test_an_unknown_criterion_or_reduction_is_refused() -> None:
         fxprune.plan(chain(3, 4, 2), X, 0.5, criterion=importance.L1)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="unknown reduction 'median'"):
         fxprune.plan(chain(3, 4, 2), X, 0.5, reduction="median")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown reduction 'median'"):
+        scored(fxprune.analyze(chain(3, 4, 2), X), importance.L1(), "median")
 
 
 @pytest.mark.parametrize("criterion", importance.CRITERIA)
