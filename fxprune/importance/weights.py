@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from fxprune.errors import InputError, shown
 from fxprune.importance.criterion import Criterion, Elementwise, Evidence, refusing, weights_of
@@ -73,20 +72,16 @@ class BatchNormScale(Criterion):
     """The absolute value of the scale of batch norms over a channel.
 
     Liu et al., Learning Efficient Convolutional Networks through Network Slimming, 2017. Batch
-    norms are found as modules; a group without one cannot be scored.
+    norms are found by their operators, so in every captured graph; a scale is a parameter that such
+    an operator takes as it is. A group without one cannot be scored.
     """
 
-    needs = "a batch norm module with a scale (there is none in what torch.export captured)"
+    needs = "a batch norm with a scale"
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """|scale| of each batch norm; a shared one counts once."""
-        norms = {
-            f"{name}.weight" if name else "weight"
-            for name, module in deps.graph_module.named_modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        }
         for name, scale in weights_of(deps):
-            if name in norms:
+            if name in deps.trace.scales:
                 yield Evidence(deps.trace.axes[name][0], scale.abs().double().cpu().numpy())
 
 

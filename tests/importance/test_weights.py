@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
 
 import fxprune
 from fxprune import DependencyGraph, InputError, importance
 from fxprune.importance import Criterion, channel_scores
+from models_zoo import randomize
 from tests.planning.models import chain, zoo
 
 X = torch.zeros(1, 3)
@@ -175,6 +177,56 @@ def test_the_scale_of_batch_norms_ranks_alone() -> None:
     assert fxprune.plan(deps, ratio=0.5, criterion="bn_scale").groups["0"].removed == (0, 2)
 
 
+class Normed(nn.Module):
+    """A batch norm as a module, one as a function, and others that are no scale of a channel."""
+
+    def __init__(self, decides: bool = False) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.second, self.scale = nn.Conv2d(4, 5, 1), nn.Parameter(torch.randn(5))
+        self.third, self.shifted = nn.Conv2d(5, 6, 1), nn.Parameter(torch.randn(6))
+        self.fourth, self.alone = nn.Conv2d(6, 4, 1), nn.InstanceNorm2d(4, affine=True)
+        self.last = nn.Conv2d(4, 2, 1)
+        for size in (5, 6):
+            self.register_buffer(f"mean{size}", torch.zeros(size))
+            self.register_buffer(f"var{size}", torch.ones(size))
+        self.decides = decides
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(torch.relu(self.norm(self.first(x))))
+        if self.decides and float(x.sum()) > 1e9:  # so that it can only be recorded
+            return x
+        x = F.batch_norm(x, self.mean5, self.var5, self.scale)
+        x = F.batch_norm(self.third(x), self.mean6, self.var6, 1 + self.shifted)
+        return self.last(self.alone(self.fourth(x)))
+
+
+def captured(kind: str) -> DependencyGraph:
+    torch.manual_seed(0)
+    model, x = randomize(Normed(kind == "record")).eval(), torch.zeros(2, 3, 4, 4)
+    if kind == "given":
+        model = fx.symbolic_trace(model)
+    elif kind == "export":
+        return fxprune.analyze(torch.export.export(model, (x,)), x)
+    elif kind == "core export":
+        return fxprune.analyze(torch.export.export(model, (x,)).run_decompositions(), x)
+    return fxprune.analyze(model, x)
+
+
+@pytest.mark.parametrize("kind", ["symbolic_trace", "given", "export", "core export", "record"])
+def test_batch_norms_are_found_in_every_captured_graph(kind: str) -> None:
+    deps = captured(kind)
+    assert kind in ("export", "core export") or deps.captured_by == kind
+    assert deps.trace.scales == {"norm.weight", "scale"}
+    found = scored(deps, importance.BatchNormScale())
+    for name in ("norm.weight", "scale"):
+        (ids,) = deps.trace.labels.leaves(deps.trace.axes[name][0])
+        np.testing.assert_array_equal(found[ids], deps.state[name].detach().abs().double())
+    for name in ("shifted", "alone.weight"):  # 1 + shifted is a scale, but shifted is none
+        for ids in deps.trace.labels.leaves(deps.trace.axes[name][0]):
+            assert np.isnan(found[ids]).all()
+
+
 def test_a_group_without_batch_norm_is_refused_unless_it_is_ignored() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)
@@ -182,7 +234,7 @@ def test_a_group_without_batch_norm_is_refused_unless_it_is_ignored() -> None:
     deps = fxprune.analyze(model.eval(), torch.zeros(1, 3, 4, 4))
     with pytest.raises(InputError, match="BatchNormScale cannot score group 2") as caught:
         fxprune.plan(deps, ratio=0.5, criterion="bn_scale")
-    assert caught.value.why.startswith("it needs a batch norm module with a scale")
+    assert caught.value.why.startswith("it needs a batch norm with a scale")
     plan = fxprune.plan(deps, ratio=0.5, criterion="bn_scale", ignore=["2"])
     assert [entry.width for entry in plan.groups.values()] == [2, 4]
 
