@@ -38,8 +38,8 @@ class L2(Elementwise):
     needs = ""
 
     def saliency(self, name: str, weights: torch.Tensor) -> torch.Tensor:
-        """w^2; the root is taken of a channel's sum."""
-        return weights.square()
+        """w^2, in float64, where none is 0 or infinite; the root is taken of a channel's sum."""
+        return weights.to(torch.float64, copy=True).square_()
 
     def finished(self, scores: Numbers) -> Numbers:
         """The root of what was added up."""
@@ -97,8 +97,11 @@ class Random(Criterion):
     needs = ""
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"the seed is {shown(self.seed)}", why="it must be 0 or more")
+        seed: Any = self.seed
+        if not isinstance(seed, int) or seed < 0:
+            raise InputError(
+                f"the seed is {shown(seed)}", why="it must be a whole number, 0 or more"
+            )
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """None: a channel counts by chance, whatever carries it."""
