@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class Random(Criterion):
 
     def __post_init__(self) -> None:
         seed: Any = self.seed
-        if not isinstance(seed, int) or seed < 0:
+        if not isinstance(seed, Integral) or seed < 0:
             raise InputError(
                 f"the seed is {shown(seed)}", why="it must be a whole number, 0 or more"
             )

@@ -231,6 +231,7 @@ def test_the_saliency_of_a_criterion_of_ones_own_has_the_shape_of_the_parameter(
 def test_a_seed_that_is_no_whole_number_is_refused(seed: Any) -> None:
     with pytest.raises(InputError, match="the seed is"):
         importance.Random(seed)
+    assert importance.Random(np.int64(1)).seed == 1  # type: ignore[arg-type]
 
 
 def test_a_criterion_that_knows_nothing_of_a_group_is_refused() -> None:
