@@ -257,7 +257,7 @@ COMPARISONS = (
         *(("resnet18",), _FIRST),
     ),
     Comparison(
-        *("L2, sum", "p=2", "L2 ** 2", magnitude(2, "sum")),
+        *("L2, sum", "p=2", "L2, squared", magnitude(2, "sum")),
         lambda case: ours(case, importance.L2()) ** 2,
     ),
     Comparison(
@@ -305,11 +305,11 @@ COMPARISONS = (
         lambda case: our_taylor(case, case.parameters_of(nn.BatchNorm2d)),
     ),
     Comparison(
-        *("Hessian, one sample", "", "2 * Fisher, without shifts of batch norms"),
+        *("Hessian, one sample", "", "twice Fisher, without shifts of batch norms"),
         *(lambda case: hessian(case, 1), lambda case: our_fisher(case, slice(1))),
     ),
     Comparison(
-        *("Hessian, three samples", "", "2 * Fisher, without shifts of batch norms"),
+        *("Hessian, three samples", "", "twice Fisher, without shifts of batch norms"),
         *(lambda case: hessian(case, 3), lambda case: our_fisher(case, slice(3))),
         *(ALL, "theirs keeps the squared gradient of the last sample only"),
     ),
@@ -317,7 +317,7 @@ COMPARISONS = (
         *(
             "Hessian, three samples",
             "",
-            "2 * Fisher of the last one, without shifts of batch norms",
+            "twice Fisher of the last one, without shifts of batch norms",
         ),
         *(lambda case: hessian(case, 3), lambda case: our_fisher(case, slice(2, 3))),
     ),

@@ -81,7 +81,8 @@ class Activation(Criterion):
 
         Raises:
             InputError: there are no batches, the model does not take them, or values are not
-                finite; or batches take different ways through the model.
+                finite; batches take different ways through the model; or it failed in another
+                process.
         """
         _, every = jointly(deps, lambda: self._measured(deps), lambda found: found)
         pieces = [found for found in every if found is not None]

@@ -60,7 +60,8 @@ class _ByGradient(Criterion):
         """What weights count, from gradients of all batches.
 
         Raises:
-            InputError: the loss is no scalar that depends on parameters, or not finite.
+            InputError: the loss is no scalar that depends on parameters, or not finite; there are
+                no batches, or their samples cannot be told; or it failed in another process.
         """
         found, counts = jointly(deps, lambda: self._gathered(deps), lambda found: found.counts)
         total = _total([count for each in counts for count in each])
