@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
@@ -12,6 +13,7 @@ from fxprune.decompositions import decomposed
 from fxprune.errors import AnalysisError
 from fxprune.meta_kernels import DispatchMode, run_on_meta
 from fxprune.rules import Call, Place, Rule, locate, lookup, put_axes, put_value, value_of
+from fxprune.rules.normalization import BATCH_NORMS
 from fxprune.traces import GROUPED, STATE_NAME, Renormalization, Trace, Work, snapshot
 from fxprune.values import tensors
 
@@ -127,18 +129,26 @@ class LabelMode(DispatchMode):
         return value.item()
 
     def account(self, call: Call, rule: Rule | None) -> None:
-        """Note MACs, state tensors that are read, and axes that are looked across."""
+        """Note MACs, state tensors that are read, scales, and axes that are looked across."""
         trace, node = self.trace, self.node.name if self.node is not None else ""
         if call.op._overloadpacket in flop_registry or call.op._schema.name in GROUPED:
             args, out = snapshot(list(call.args), self.labels), snapshot(call.out, self.labels)
             kwargs = {name: snapshot(v, self.labels) for name, v in call.kwargs.items()}
             trace.work.append(Work(node, call.op, args, kwargs, out))
         self.note_reads(call, rule)
+        if call.op._overloadpacket in BATCH_NORMS:
+            self.note_scale(call.arg("weight"))
         if rule is not None:
             for operand_name, dim in rule.normalizes(call):
                 axis = call.axes(operand_name)[dim]
                 if self.labels.leaves(axis):
                     trace.renormalized.append(Renormalization(self.labels.place, axis))
+
+    def note_scale(self, weight: torch.Tensor | None) -> None:
+        """Note a parameter that a batch norm takes as it is: what is computed of one is none."""
+        name = getattr(weight, STATE_NAME, None)
+        if isinstance(weight, nn.Parameter) and name is not None:
+            self.trace.scales.add(name)
 
     def note_reads(self, call: Call, rule: Rule | None) -> None:
         """Note which positions of state tensors meet anything else, be it by way of slices.

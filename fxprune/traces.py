@@ -83,7 +83,7 @@ class Trace:
 
     `values` holds, for each node, its value with every tensor replaced by a TracedTensor; `axes`
     the axes of every state tensor; `tied` the first name of every state tensor; `touched` the
-    first names of those that some op read.
+    first names of those that some op read; `scales` of the parameters that batch norms scale by.
     """
 
     labels: LabelAlgebra
@@ -92,6 +92,7 @@ class Trace:
     values: dict[str, Any] = field(default_factory=dict)
     work: list[Work] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
+    scales: set[str] = field(default_factory=set)
     unknown: dict[OpOverload, Place] = field(default_factory=dict)
     renormalized: list[Renormalization] = field(default_factory=list)
 

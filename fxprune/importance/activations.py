@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 
 from fxprune.errors import InputError, shown
 from fxprune.importance.criterion import Criterion, Evidence, parameters_of, refusing
-from fxprune.importance.running import finite, summed, tracked
+from fxprune.importance.processes import jointly
+from fxprune.importance.running import finite, nothing, tracked
 from fxprune.inputs import bind
 from fxprune.labels import Axis
 from fxprune.module_trees import as_parameter, eval_clone, named_state
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 _INPUTS = "pass inputs=, a function from a batch to what the model takes"
 Statistic = Literal["mean", "apoz", "variance"]
+Moments: TypeAlias = "list[tuple[Axis, Tensor]]"
+"""The axis of an operand, and the moments of each position along it."""
 
 
 def _first(batch: Any) -> Any:
@@ -52,7 +56,7 @@ class Activation(Criterion):
             samples and places; what does not vary is a constant, which a bias can take up.
         inputs: from a batch to what the model takes (a tensor, a tuple or a dict); by default the
             first item of a tuple or list, or the batch itself.
-        progress: whether a bar is shown on the standard error stream.
+        progress: whether a bar is shown on the standard error stream (of the first process).
     """
 
     batches: Iterable[Any]
@@ -78,12 +82,17 @@ class Activation(Criterion):
 
         Raises:
             InputError: there are no batches, the model does not take them, or values are not
-                finite; or batches take different ways through the model.
+                finite; batches take different ways through the model; or it failed in another
+                process.
         """
-        found = self._measured(deps)
-        summed([moments for _, moments in found])
-        for axis, moments in found:
+        _, every = jointly(deps, lambda: self._measured(deps), lambda found: found)
+        pieces = [found for found in every if found is not None]
+        if not pieces:
+            raise nothing("activations")
+        for axis, moments in reduce(_added, pieces):
             count, size, square, zeros, total = finite("what the model computes", moments).numpy()
+            if not count.any():
+                continue  # no batch came by
             if self.statistic == "mean":
                 values = size / count
             elif self.statistic == "apoz":
@@ -92,12 +101,12 @@ class Activation(Criterion):
                 values = np.maximum(square / count - (total / count) ** 2, 0.0)
             yield Evidence(axis, values)
 
-    def _measured(self, deps: DependencyGraph) -> list[tuple[Axis, Tensor]]:
+    def _measured(self, deps: DependencyGraph) -> Moments | None:
         """The moments of all batches: of each operand in turn, for each of its positions."""
-        found: list[tuple[Axis, Tensor]] = []
         parameters_of(deps)  # refuses those without data
         module = eval_clone(deps.graph_module, lambda t: as_parameter(t.detach().clone(), t))
         put_state(named_state(module), deps.trace)
+        found: Moments | None = None
         for batch in tracked(self.batches, "activations", shown=self.progress):
             with refusing("the inputs of a batch cannot be told", _INPUTS):
                 inputs = self.inputs(batch)
@@ -107,14 +116,26 @@ class Activation(Criterion):
                 for node, value in Stepper("the model", module, values, mode):
                     relabel(value, deps.trace.values.get(node.name), mode.labels)
             more = mode.found(len(deps.trace.labels))
-            if found and [len(m[0]) for _, m in found] != [len(m[0]) for _, m in more]:
-                raise InputError(
-                    "batches take different ways through the model",
-                    hint="pass batches of inputs like those that the model was analyzed with",
-                )
-            pairs = zip(found, more, strict=True)
-            found = [(axis, a + b) for (axis, a), (_, b) in pairs] if found else more
+            found = more if found is None else _added(found, more)
         return found
+
+
+def _added(some: Moments, others: Moments) -> Moments:
+    """What was measured of two batches.
+
+    Raises:
+        InputError: it was not at the same operands, or at other channels of them.
+    """
+    if [_channels(axis) for axis, _ in some] != [_channels(axis) for axis, _ in others]:
+        raise InputError(
+            "batches take different ways through the model",
+            hint="pass batches of inputs like those that the model was analyzed with",
+        )
+    return [(axis, a + b) for (axis, a), (_, b) in zip(some, others, strict=True)]
+
+
+def _channels(axis: Axis) -> tuple[int, bytes]:
+    return axis.size, b"".join(vector.tobytes() for vector in axis.vectors)
 
 
 class _Measuring(StateMode):
@@ -122,7 +143,7 @@ class _Measuring(StateMode):
 
     def __init__(self, labels: LabelAlgebra) -> None:
         super().__init__(labels, lambda axis: np.zeros(axis.size, dtype=np.bool_))
-        self._found: list[tuple[Axis, Tensor]] = []
+        self._found: Moments = []
 
     def run(self, call: Call, rule: Rule) -> Any:
         for name, dim in rule.sums(call):
@@ -136,7 +157,7 @@ class _Measuring(StateMode):
                 self._found.append((axes[along], _moments(tensor, along)))
         return super().run(call, rule)
 
-    def found(self, count: int) -> list[tuple[Axis, Tensor]]:
+    def found(self, count: int) -> Moments:
         """What was measured, with the channels that there were before the run, `count` of them."""
         return [(self._before(axis, count), moments) for axis, moments in self._found]
 
@@ -149,6 +170,6 @@ def _moments(tensor: Tensor, dim: int) -> Tensor:
     """For each position along a dim: how many numbers, and the sums of |a|, a^2, zeros and a."""
     rows = tensor.movedim(dim, 0)
     rows = (rows.abs() if rows.is_complex() else rows).double().reshape(len(rows), -1)
-    count = torch.full_like(rows[:, 0], rows.shape[1])
+    count = rows.new_full((len(rows),), rows.shape[1])
     zeros = (rows == 0).double().sum(1)
     return torch.stack([count, rows.abs().sum(1), rows.square().sum(1), zeros, rows.sum(1)]).cpu()

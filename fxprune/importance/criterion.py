@@ -70,16 +70,30 @@ class Elementwise(Criterion):
         """How much every element of a parameter counts: a tensor of its shape, or None for not."""
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
-        """The sums over all other dims of each parameter."""
+        """The sums over all other dims of each parameter, in float64.
+
+        Raises:
+            InputError: `saliency` returns another shape than the parameter's.
+        """
         for name, weights in weights_of(deps):
             saliency = self.saliency(name, weights)
             if saliency is None:
                 continue
+            if saliency.shape != weights.shape:
+                raise InputError(
+                    f"{self}.saliency returns shape {tuple(saliency.shape)} for parameter {name}",
+                    why=f"it must return a tensor of the parameter's, {tuple(weights.shape)}",
+                )
+            saliency = saliency.double()
             for dim, axis in enumerate(deps.trace.axes[name]):
                 if deps.trace.labels.leaves(axis):
-                    others = [d for d in range(saliency.dim()) if d != dim]
-                    total = saliency.sum(others) if others else saliency
-                    yield Evidence(axis, total.double().cpu().numpy())
+                    yield Evidence(axis, _along(saliency, dim).cpu().numpy())
+
+
+def _along(saliency: torch.Tensor, dim: int) -> torch.Tensor:
+    """The sums over all other dims: first those before, which takes half of the time."""
+    rows = saliency.flatten(0, dim - 1).sum(0) if dim else saliency
+    return rows.flatten(1).sum(1) if rows.dim() > 1 else rows
 
 
 def weights_of(deps: DependencyGraph) -> Iterator[tuple[str, torch.Tensor]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,9 +12,10 @@ from torch import nn
 
 from fxprune.errors import InputError
 from fxprune.importance.criterion import Criterion, Elementwise, Evidence, parameters_of, refusing
-from fxprune.importance.running import finite, lengths_of, samples, summed, tracked
+from fxprune.importance.processes import jointly, summed
+from fxprune.importance.running import finite, nothing, tracked
+from fxprune.importance.samples import sample_count, samples_of
 from fxprune.module_trees import clone_tree
-from fxprune.values import mapped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,7 @@ _LOSS = (
     "loss(model, batch) is called with a model in the modes of yours, and with batches as they are"
     " (for Fisher: with one sample)"
 )
+_SAMPLES = "samples(batch) is called with batches as they are, and returns a list"
 Loss = Callable[[nn.Module, Any], "Tensor"]
 """Takes a model and a batch, and returns a scalar: the mean of the loss over the samples."""
 
@@ -43,25 +44,33 @@ class _ByGradient(Criterion):
         batches: a data loader, or any other iterable.
         loss: `loss(model, batch)`, a scalar: the mean over the samples of the batch. For
             classification `lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])`.
-        progress: whether a bar is shown on the standard error stream.
+        progress: whether a bar is shown on the standard error stream (of the first process).
+        samples: from a batch to its samples, each of them a batch of one for the loss. By default a
+            batch is taken apart by itself: tensors along dim 0, lists and tuples inside it either
+            with one entry for each sample or of such tensors.
     """
 
     batches: Iterable[Any]
     loss: Loss
     progress: bool = True
+    samples: Callable[[Any], Iterable[Any]] | None = None
     needs = ""
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """What weights count, from gradients of all batches.
 
         Raises:
-            InputError: the loss is no scalar that depends on parameters, or not finite.
+            InputError: the loss is no scalar that depends on parameters, or not finite; there are
+                no batches, or their samples cannot be told; or it failed in another process.
         """
-        own = parameters_of(deps)
-        model, parameters = _copy(deps, list(own))
-        with torch.random.fork_rng(devices=[]):
-            gathered = self._gathered(model, parameters)
-        yield from _Weighed(self.weighed, own, gathered).evidence(deps)
+        found, counts = jointly(deps, lambda: self._gathered(deps), lambda found: found.counts)
+        total = _total([count for each in counts for count in each])
+        if not total:
+            raise nothing("gradients")
+        summed([*found.gradients.values()])
+        for gradient in found.gradients.values():
+            gradient.div_(total)
+        yield from _Weighed(self.weighed, found).evidence(deps)
 
     @abstractmethod
     def weighed(self, weights: Tensor, gathered: Tensor) -> Tensor:
@@ -70,20 +79,33 @@ class _ByGradient(Criterion):
     @abstractmethod
     def gather(
         self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
-    ) -> tuple[dict[str, Tensor], int]:
-        """What a batch adds, and how many times it counts."""
+    ) -> tuple[dict[str, Tensor], int | None]:
+        """What a batch adds, and how many samples it has, if that can be told."""
 
-    def _gathered(self, model: nn.Module, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _gathered(self, deps: DependencyGraph) -> _Gathered:
+        own = parameters_of(deps)
+        model, parameters = _copy(deps, list(own))
         total = {name: _zeros(parameter) for name, parameter in parameters.items()}
-        count = torch.zeros((), dtype=torch.float64)
-        with torch.enable_grad():
+        counts: list[int | None] = []
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             for batch in tracked(self.batches, "gradients", shown=self.progress):
-                added, weight = self.gather(model, parameters, batch)
+                added, count = self.gather(model, parameters, batch)
+                counts.append(count)
+                _total([counts[0], count])  # refuses at once
                 for name, value in added.items():
                     total[name] += finite(f"the gradient of {name}", value)
-                count += weight
-        summed([*total.values(), count])
-        return {name: value / float(count) for name, value in total.items()}
+        return _Gathered(own, total, counts)
+
+    def split(self, batch: Any) -> list[Any]:
+        """The samples of a batch.
+
+        Raises:
+            InputError: it cannot be taken apart.
+        """
+        if self.samples is None:
+            return samples_of(batch)
+        with refusing("the samples of a batch cannot be told", _SAMPLES):
+            return list(self.samples(batch))
 
     def gradients(
         self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
@@ -98,14 +120,32 @@ class _ByGradient(Criterion):
                 hint="return what F.cross_entropy(model(inputs), targets) does, from the model that"
                 " is passed",
             )
-        found: Any = torch.autograd.grad(loss.sum(), list(parameters.values()), allow_unused=True)
+        with refusing("the gradient of the loss cannot be computed", _LOSS):
+            found: Any = torch.autograd.grad(
+                loss.sum(), list(parameters.values()), allow_unused=True
+            )
         if all(gradient is None for gradient in found):
             raise InputError(
                 "the loss does not depend on the parameters of the model that it is called with",
                 hint="use the model that is passed to it, a copy of yours",
             )
         pairs = zip(parameters.items(), found, strict=True)
-        return {n: _zeros(p) if g is None else g.to(_wide(p)) for (n, p), g in pairs}
+        return {n: _zeros(p) if g is None else g.to_dense().to(_wide(p)) for (n, p), g in pairs}
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """What was gathered of the batches of a process.
+
+    Attributes:
+        own: the parameters of the user's model.
+        gradients: for each of them, the sum of what each sample adds.
+        counts: how many samples each batch has; None where that cannot be told.
+    """
+
+    own: Mapping[str, Tensor]
+    gradients: dict[str, Tensor]
+    counts: list[int | None]
 
 
 @dataclass(frozen=True)
@@ -113,22 +153,21 @@ class _Weighed(Elementwise):
     """Weights and what was gathered for each of them."""
 
     weighed: Callable[[Tensor, Tensor], Tensor]
-    own: Mapping[str, Tensor]
-    gathered: dict[str, Tensor]
+    found: _Gathered
 
     def saliency(self, name: str, weights: Tensor) -> Tensor:
         """What the weights count together with it."""
-        own = self.own[name]
-        return self.weighed(own.to(_wide(own)), self.gathered[name])
+        own = self.found.own[name]
+        return self.weighed(own.to(_wide(own)), self.found.gradients[name])
 
 
 @dataclass(frozen=True)
 class Taylor(_ByGradient):
     """How much the loss changes without a weight, to first order: |w dL/dw|, summed.
 
-    The gradient is that of the mean loss of all samples; batches of which the tensors differ in
-    length along dim 0 count alike. Of complex numbers it is |Re(w conj(g))|. Molchanov et
-    al., Importance Estimation for Neural Network Pruning, 2019, equation 6 without the square.
+    The gradient is that of the mean loss of all samples; where batches cannot be taken apart, they
+    count alike. Of complex numbers it is |Re(w conj(g))|. Molchanov et al., Importance Estimation
+    for Neural Network Pruning, 2019, equation 6 without the square.
     """
 
     def weighed(self, weights: Tensor, gathered: Tensor) -> Tensor:
@@ -138,12 +177,12 @@ class Taylor(_ByGradient):
 
     def gather(
         self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
-    ) -> tuple[dict[str, Tensor], int]:
+    ) -> tuple[dict[str, Tensor], int | None]:
         """The gradient of a batch, once for each sample."""
-        lengths = lengths_of(batch)
-        count = lengths.pop() if len(lengths) == 1 else 1
+        count = sample_count(batch) if self.samples is None else len(self.split(batch))
         found = self.gradients(model, parameters, batch)
-        return {name: gradient * count for name, gradient in found.items()}, count
+        weight = 1 if count is None else count
+        return {name: gradient * weight for name, gradient in found.items()}, count
 
 
 @dataclass(frozen=True)
@@ -153,7 +192,7 @@ class Fisher(_ByGradient):
     The expectation of squared gradients of single samples, the diagonal of the empirical Fisher
     information, stands for the diagonal of the Hessian. LeCun et al., Optimal Brain Damage, 1990,
     equation 5; Theis et al., Faster gaze prediction with dense networks and Fisher pruning, 2018,
-    equation 7. Batches are taken apart into samples along dim 0 of all their tensors.
+    equation 7. Batches are taken apart into samples.
     """
 
     def weighed(self, weights: Tensor, gathered: Tensor) -> Tensor:
@@ -164,17 +203,24 @@ class Fisher(_ByGradient):
         self, model: nn.Module, parameters: dict[str, Tensor], batch: Any
     ) -> tuple[dict[str, Tensor], int]:
         """The sum of the squared gradients of its samples."""
-        count = samples(batch)
+        split = self.split(batch)
         total = {name: _zeros(parameter) for name, parameter in parameters.items()}
-        for number in range(count):
-            sample = mapped(partial(_sample, number=number), batch)
+        for sample in split:
             for name, gradient in self.gradients(model, parameters, sample).items():
                 total[name] += gradient.abs().square()
-        return total, count
+        return total, len(split)
 
 
-def _sample(tensor: Tensor, number: int) -> Tensor:
-    return tensor[number : number + 1] if tensor.dim() else tensor
+def _total(counts: Sequence[int | None]) -> int:
+    """How many samples batches have; how many batches there are, if no samples can be told."""
+    known = [count for count in counts if count is not None]
+    if 0 < len(known) < len(counts):
+        raise InputError(
+            "some batches can be taken apart into samples and others cannot",
+            why="so it is not known how much each of them counts",
+            hint="pass samples=, a function from a batch to the list of its samples",
+        )
+    return sum(known) if known else len(counts)
 
 
 def _copy(deps: DependencyGraph, names: list[str]) -> tuple[nn.Module, dict[str, Tensor]]:

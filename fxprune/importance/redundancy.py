@@ -63,7 +63,7 @@ class Cosine(_Compared):
 
     def rows(self, rows: torch.Tensor) -> torch.Tensor:
         """1 - max |cos|."""
-        directions = F.normalize(rows, dim=1)
+        directions = F.normalize(rows, dim=1, eps=torch.finfo(rows.dtype).tiny)
         cosines = (directions @ directions.T).abs().fill_diagonal_(0.0)
         found = 1 - cosines.max(1).values.clamp(max=1.0)
         return torch.where(rows.any(1), found, 0.0)  # zero is a multiple of any other

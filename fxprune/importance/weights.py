@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from fxprune.errors import InputError, shown
 from fxprune.importance.criterion import Criterion, Elementwise, Evidence, refusing, weights_of
@@ -41,8 +41,8 @@ class L2(Elementwise):
     comparable = False
 
     def saliency(self, name: str, weights: torch.Tensor) -> torch.Tensor:
-        """w^2; the root is taken of a channel's sum."""
-        return weights.square()
+        """w^2, in float64, where none is 0 or infinite; the root is taken of a channel's sum."""
+        return weights.to(torch.float64, copy=True).square_()
 
     def finished(self, scores: Numbers) -> Numbers:
         """The root of what was added up."""
@@ -75,20 +75,16 @@ class BatchNormScale(Criterion):
     """The absolute value of the scale of batch norms over a channel.
 
     Liu et al., Learning Efficient Convolutional Networks through Network Slimming, 2017. Batch
-    norms are found as modules; a group without one cannot be scored.
+    norms are found by their operators, so in every captured graph; a scale is a parameter that such
+    an operator takes as it is. A group without one cannot be scored.
     """
 
-    needs = "a batch norm module with a scale (there is none in what torch.export captured)"
+    needs = "a batch norm with a scale"
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """|scale| of each batch norm; a shared one counts once."""
-        norms = {
-            f"{name}.weight" if name else "weight"
-            for name, module in deps.graph_module.named_modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        }
         for name, scale in weights_of(deps):
-            if name in norms:
+            if name in deps.trace.scales:
                 yield Evidence(deps.trace.axes[name][0], scale.abs().double().cpu().numpy())
 
 
@@ -104,8 +100,11 @@ class Random(Criterion):
     needs = ""
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"the seed is {shown(self.seed)}", why="it must be 0 or more")
+        seed: Any = self.seed
+        if not isinstance(seed, Integral) or seed < 0:
+            raise InputError(
+                f"the seed is {shown(seed)}", why="it must be a whole number, 0 or more"
+            )
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """None: a channel counts by chance, whatever carries it."""

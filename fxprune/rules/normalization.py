@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from fxprune.labels import Axis
 
 aten = torch.ops.aten
+BATCH_NORMS = (
+    aten.native_batch_norm,
+    aten._native_batch_norm_legit,
+    aten._native_batch_norm_legit_no_training,
+    aten._batch_norm_no_update,
+    aten._batch_norm_with_update,
+    aten.cudnn_batch_norm,
+    aten.miopen_batch_norm,
+)
 
 
 def _couple(call: Call, axis: Axis, *names: str) -> None:
@@ -49,17 +58,7 @@ def _spread_first(call: Call, kept: Kept) -> object:
     return spread(call.arg("input"), kept["input"], out), *statistics
 
 
-@rule(
-    aten.native_batch_norm,
-    aten._native_batch_norm_legit,
-    aten._native_batch_norm_legit_no_training,
-    aten._batch_norm_no_update,
-    aten._batch_norm_with_update,
-    aten.cudnn_batch_norm,
-    aten.miopen_batch_norm,
-    normalizes=_batch_norm_dims,
-    on_kept=_spread_first,
-)
+@rule(*BATCH_NORMS, normalizes=_batch_norm_dims, on_kept=_spread_first)
 def batch_norm(call: Call) -> None:
     """Dim 1 is the channel axis; weight, bias and running statistics have one entry for each."""
     x = call.axes(call.args[0])

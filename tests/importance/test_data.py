@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import fxprune
 from fxprune import InputError, importance
 from fxprune.importance import Criterion
+from fxprune.values import tensors
+from models_zoo import ZOO, randomize
 from tests.importance.test_weights import positions, scored
 
 
@@ -294,6 +296,100 @@ def test_batches_are_what_inputs_makes_of_them() -> None:
     np.testing.assert_array_equal(scored(deps, criterion), scored(deps, plain))
 
 
+class Unlearnable(torch.autograd.Function):
+    """Has no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise ValueError("no gradient here")
+
+
+class Turning(nn.Module):
+    """Reads its two hidden layers in an order that depends on the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.gate = nn.Linear(3, 6), nn.Linear(3, 6)
+        self.down, self.side = nn.Linear(6, 2), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        up, gate = torch.relu(self.up(x)), torch.relu(self.gate(x))
+        if len(x) > 2:
+            return self.down(up) + self.side(gate)
+        return self.side(gate) + self.down(up)
+
+
+class Leaves(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, name: str) -> bool:
+        return True
+
+
+def test_batches_that_take_different_ways_are_refused() -> None:
+    model = nn.Sequential(Turning())
+    model = fx.GraphModule(model, Leaves().trace(model)).eval()
+    deps = fxprune.analyze(model, torch.zeros(4, 3))
+    sizes = [torch.randn(size, 3) for size in (4, 3, 2)]
+    fxprune.plan(deps, ratio=0.5, criterion=importance.Activation(sizes[:2], progress=False))
+    criterion = importance.Activation(sizes, progress=False)
+    with pytest.raises(InputError, match="batches take different ways through the model"):
+        fxprune.plan(deps, ratio=0.5, criterion=criterion)
+
+
+@pytest.mark.parametrize("name", ["residual", "dense_concat", "qkv_fused", "grouped_conv"])
+def test_activations_of_batches_of_any_size_add_up(name: str) -> None:
+    model = randomize(ZOO[name].build()).double().eval()
+    (x,) = tensors(ZOO[name].example_inputs())
+    x = torch.randn(7, *x.shape[1:], dtype=torch.float64)
+    deps = fxprune.analyze(model, x)
+    whole = scored(deps, importance.Activation([x], progress=False))
+    pieces = scored(deps, importance.Activation([x[:1], x[1:3], x[3:]], progress=False))
+    np.testing.assert_allclose(pieces, whole, rtol=1e-12)
+
+
+def test_what_no_batch_comes_by_is_not_scored() -> None:
+    class Rest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.relu(self.first(x))[4:])
+
+    deps = fxprune.analyze(Rest().eval(), torch.zeros(6, 3))
+    for rows in (6, 4):
+        criterion = importance.Activation([torch.randn(rows, 3)], progress=False)
+        found = scored(deps, criterion)[deps.group("first").ids]
+        assert np.isnan(found).all() == (rows == 4)
+
+
+def test_sparse_gradients_count_as_dense_ones() -> None:
+    def of(sparse: bool) -> Any:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(9, 6, sparse=sparse), nn.Linear(6, 2))
+        x = torch.tensor([1, 1, 4, 8])
+        criterion = importance.Fisher([x], lambda m, b: m(b).square().mean(), progress=False)
+        return scored(fxprune.analyze(model, x), criterion)
+
+    np.testing.assert_allclose(of(sparse=True), of(sparse=False), rtol=1e-12)
+
+
+def test_there_is_a_bar_on_the_standard_error_stream_unless_it_is_not_wanted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    deps = fxprune.analyze(network(), X)
+    scored(deps, importance.Taylor(batches(), loss, progress=False))
+    assert capsys.readouterr() == ("", "")
+    scored(deps, importance.Taylor(batches(), loss))
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "gradients" in error
+
+
 def endless() -> Iterator[Any]:
     yield from ()
 
@@ -319,12 +415,29 @@ def endless() -> Iterator[Any]:
             r"the loss is no scalar that depends on the parameters, but shape \(\)",
         ),
         (
+            importance.Taylor(batches(), lambda m, b: Unlearnable.apply(loss(m, b))),
+            "the gradient of the loss cannot be computed: no gradient here",
+        ),
+        (
+            importance.Taylor([(torch.randn(3, 1), [torch.randn(2, 1), torch.randn(2, 1)])], loss),
+            "the loss cannot be computed",
+        ),
+        (
+            importance.Taylor([*batches(), (*batches()[0], torch.zeros(3))], loss, progress=False),
+            "some batches can be taken apart into samples and others cannot",
+        ),
+        (
+            importance.Fisher(batches(), loss, samples=lambda batch: batch[2]),
+            "the samples of a batch cannot be told: tuple index out of range",
+        ),
+        (importance.Fisher(batches(), loss, samples=lambda batch: []), "there are no batches"),
+        (
             importance.Taylor(batches(), lambda m, b: loss(m, b) * torch.inf),
             "the gradient of .* has NaN or infinite values",
         ),
         (
             importance.Fisher([(batches()[0][0], torch.zeros(2))], loss),
-            r"a batch of tuple has tensors of lengths \[2, 4\] along dim 0",
+            r"a batch of tuple cannot be taken apart into samples\n.*lengths \[2, 4\] along dim 0",
         ),
     ],
 )

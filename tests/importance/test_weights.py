@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
 
 import fxprune
 from fxprune import DependencyGraph, InputError, importance
 from fxprune.importance import Criterion, channel_scores
+from models_zoo import randomize
 from tests.planning.models import chain, zoo
 
 X = torch.zeros(1, 3)
@@ -143,6 +145,95 @@ def test_a_dead_filter_is_redundant() -> None:
     assert fxprune.plan(model, X, 0.25, criterion="cosine").groups["0"].removed == (2,)
 
 
+def test_a_filter_that_is_tiny_is_compared_as_any_other() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(4)[:3])
+        model[0].weight[1] = 1e-20 * model[0].weight[0]
+    deps = fxprune.analyze(model, torch.zeros(1, 4))
+    found = scored(deps, importance.Cosine(), "first")[deps.group("0").ids]
+    np.testing.assert_allclose(found, [0, 0, 1], atol=1e-12)
+
+
+class Outer(nn.Module):
+    """The products of all pairs of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        return self.last((x[:, :, None] * x[:, None, :]).flatten(1))
+
+
+@pytest.mark.parametrize("reduction", REDUCED)
+def test_a_position_that_carries_a_channel_twice_counts_once(reduction: str) -> None:
+    torch.manual_seed(0)
+    deps = fxprune.analyze(Outer().double().eval(), torch.zeros(5, 3, dtype=torch.float64))
+    found = scored(deps, importance.L1(), reduction)[deps.group("first").ids]
+    first, bias, last = (
+        deps.state[name].detach().abs() for name in ("first.weight", "first.bias", "last.weight")
+    )
+    for channel in range(4):
+        pairs = [(i, j) for i in range(4) for j in range(4) if channel in (i, j)]
+        counted = [float(first[channel].sum()), float(bias[channel])]
+        counted += [float(last[:, 4 * i + j].sum()) for i, j in pairs]
+        assert found[channel] == pytest.approx(REDUCED[reduction](counted), rel=1e-12)
+
+
+def test_sums_are_made_in_double_precision() -> None:
+    model = nn.Sequential(nn.Linear(1 << 14, 2), nn.ReLU(), nn.Linear(2, 2))
+    with torch.no_grad():
+        model[0].weight.fill_(0.1)
+        model[0].weight[:, 0] = 1e6
+    deps = fxprune.analyze(model, torch.zeros(1, 1 << 14))
+    found = scored(deps, importance.L1(), "first")[deps.group("0").ids]
+    expected = math.fsum(model[0].weight[0].tolist())
+    np.testing.assert_allclose(found, [expected] * 2, rtol=1e-14)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_squares_neither_vanish_nor_overflow(scale: float) -> None:
+    model = chain(3, 4, 2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(scale)
+    deps = fxprune.analyze(model, X)
+    found = scored(deps, importance.L2())
+    group = deps.group("0")
+    parameters = {name: p.detach().double() for name, p in model.named_parameters()}
+    for channel in range(group.size):
+        places = positions(deps, group, channel)
+        expected = math.hypot(*(float(parameters[n].select(d, p).norm()) for n, d, p in places))
+        assert found[group.ids[channel]] == pytest.approx(expected, rel=1e-12)
+
+
+def test_no_criterion_changes_the_weights_whatever_their_precision() -> None:
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        deps = fxprune.analyze(chain(3, 4, 2).to(dtype), X.to(dtype))
+        before = {name: tensor.detach().clone() for name, tensor in deps.state.items()}
+        for name in importance.CRITERIA:
+            scored(deps, importance.criterion_of(name))
+        assert all(torch.equal(tensor, before[name]) for name, tensor in deps.state.items())
+
+
+def test_the_saliency_of_a_criterion_of_ones_own_has_the_shape_of_the_parameter() -> None:
+    class Wrong(importance.Elementwise):
+        def saliency(self, name: str, weights: Tensor) -> Tensor:
+            return weights.abs().T
+
+    with pytest.raises(InputError, match=r"Wrong.saliency returns shape \(3, 4\) for parameter 0"):
+        fxprune.plan(chain(3, 4, 2), X, 0.5, criterion=Wrong())
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "1"])
+def test_a_seed_that_is_no_whole_number_is_refused(seed: Any) -> None:
+    with pytest.raises(InputError, match="the seed is"):
+        importance.Random(seed)
+    assert importance.Random(np.int64(1)).seed == 1  # type: ignore[arg-type]
+
+
 def test_a_criterion_that_knows_nothing_of_a_group_is_refused() -> None:
     class Silent(importance.Elementwise):
         def saliency(self, name: str, weights: Tensor) -> None:
@@ -175,6 +266,57 @@ def test_the_scale_of_batch_norms_ranks_alone() -> None:
     assert fxprune.plan(deps, ratio=0.5, criterion="bn_scale").groups["0"].removed == (0, 2)
 
 
+class Normed(nn.Module):
+    """A batch norm as a module, one as a function, and others that are no scale of a channel."""
+
+    def __init__(self, decides: bool = False) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.second, self.scale = nn.Conv2d(4, 5, 1), nn.Parameter(torch.randn(5))
+        self.third, self.shifted = nn.Conv2d(5, 6, 1), nn.Parameter(torch.randn(6))
+        self.fourth, self.alone = nn.Conv2d(6, 4, 1), nn.InstanceNorm2d(4, affine=True)
+        self.last = nn.Conv2d(4, 2, 1)
+        for size in (5, 6):
+            self.register_buffer(f"mean{size}", torch.zeros(size))
+            self.register_buffer(f"var{size}", torch.ones(size))
+        self.decides = decides
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(torch.relu(self.norm(self.first(x))))
+        if self.decides and float(x.sum()) > 1e9:  # so that it can only be recorded
+            return x
+        x = F.batch_norm(x, self.mean5, self.var5, self.scale)
+        x = F.batch_norm(self.third(x), self.mean6, self.var6, 1 + self.shifted)
+        return self.last(self.alone(self.fourth(x)))
+
+
+def captured(kind: str) -> DependencyGraph:
+    torch.manual_seed(0)
+    model, x = randomize(Normed(kind == "record")).eval(), torch.zeros(2, 3, 4, 4)
+    if kind == "given":
+        model = fx.symbolic_trace(model)
+    elif kind == "export":
+        return fxprune.analyze(torch.export.export(model, (x,)), x)
+    elif kind == "core export":
+        return fxprune.analyze(torch.export.export(model, (x,)).run_decompositions(), x)
+    return fxprune.analyze(model, x)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch 2.13 warns of itself
+@pytest.mark.parametrize("kind", ["symbolic_trace", "given", "export", "core export", "record"])
+def test_batch_norms_are_found_in_every_captured_graph(kind: str) -> None:
+    deps = captured(kind)
+    assert kind in ("export", "core export") or deps.captured_by == kind
+    assert deps.trace.scales == {"norm.weight", "scale"}
+    found = scored(deps, importance.BatchNormScale())
+    for name in ("norm.weight", "scale"):
+        (ids,) = deps.trace.labels.leaves(deps.trace.axes[name][0])
+        np.testing.assert_array_equal(found[ids], deps.state[name].detach().abs().double())
+    for name in ("shifted", "alone.weight"):  # 1 + shifted is a scale, but shifted is none
+        for ids in deps.trace.labels.leaves(deps.trace.axes[name][0]):
+            assert np.isnan(found[ids]).all()
+
+
 def test_a_group_without_batch_norm_is_refused_unless_it_is_ignored() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)
@@ -182,7 +324,7 @@ def test_a_group_without_batch_norm_is_refused_unless_it_is_ignored() -> None:
     deps = fxprune.analyze(model.eval(), torch.zeros(1, 3, 4, 4))
     with pytest.raises(InputError, match="BatchNormScale cannot score group 2") as caught:
         fxprune.plan(deps, ratio=0.5, criterion="bn_scale")
-    assert caught.value.why.startswith("it needs a batch norm module with a scale")
+    assert caught.value.why.startswith("it needs a batch norm with a scale")
     plan = fxprune.plan(deps, ratio=0.5, criterion="bn_scale", ignore=["2"])
     assert [entry.width for entry in plan.groups.values()] == [2, 4]
 
@@ -223,6 +365,8 @@ def test_an_unknown_criterion_or_reduction_is_refused() -> None:
         fxprune.plan(chain(3, 4, 2), X, 0.5, criterion=importance.L1)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="unknown reduction 'median'"):
         fxprune.plan(chain(3, 4, 2), X, 0.5, reduction="median")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown reduction 'median'"):
+        scored(fxprune.analyze(chain(3, 4, 2), X), importance.L1(), "median")
 
 
 @pytest.mark.parametrize("criterion", importance.CRITERIA)
