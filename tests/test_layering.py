@@ -43,7 +43,7 @@ LAYERS = (
         "size_decisions",
     },
     {"differences", "precision", "reference", "rounding", "stepping"},
-    {"cost", "importance", "planning"},
+    {"cost", "importance", "planning", "sparsifying"},
     {"fixers", "passes"},
     {
         *(

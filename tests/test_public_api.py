@@ -14,9 +14,12 @@ PUBLIC_NAMES = {
     # Functions
     "analyze",
     "fixer",
+    "make_permanent",
     "plan",
     "rule",
     "shrink",
+    "sparsify",
+    "sparsity",
     "verify",
     # Data
     "DependencyGraph",
@@ -25,6 +28,7 @@ PUBLIC_NAMES = {
     "Group",
     "Plan",
     "ShrinkReport",
+    "SparsityReport",
     "Verification",
     # Errors
     "AnalysisError",
