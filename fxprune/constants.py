@@ -8,6 +8,7 @@ everywhere.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +20,7 @@ from torch import nn
 from fxprune.errors import Location, RewriteError
 from fxprune.folding import Product
 from fxprune.input_sets import other_sizes
+from fxprune.reads import columns_read
 from fxprune.reference import PARTNERS, is_state
 from fxprune.rules import axes_of, locate
 from fxprune.stepping import OriginalFailsError
@@ -106,7 +108,8 @@ class ConstantMode(UnknownMode):
             reader.shares.append(x.new_zeros(out_axis.size))
             return
         index = torch.from_numpy(np.flatnonzero(gone))
-        unknown = index[_flat(x, dim, index).isnan().any(1)]
+        read = index[columns_read(call, kept.nonzero().flatten())[index]]
+        unknown = read[_flat(x, dim, read).isnan().any(1)]
         if len(unknown):
             blind = torch.zeros_like(x).index_fill(dim, unknown, 1.0)
             reach = run_with(call, {product.x: blind, product.weight: weight.abs()}, product.bias)
@@ -117,7 +120,7 @@ class ConstantMode(UnknownMode):
         taken = _Taken(call, product, weight, x, dim)
         amounts = taken.shares(index)
         reader.shares.append(torch.where(kept, amounts[:, 0], 0))
-        nonzero = index[(_flat(x, dim, index) != 0).any(1)]
+        nonzero = read[(_flat(x, dim, read) != 0).any(1)]
         reader.ids |= self.ids(call, product.x, dim, nonzero)
         limit = _SAME * taken.largest(index)
         if bool((_spread(amounts[kept]) > limit).any()):
@@ -185,7 +188,8 @@ class ConstantMode(UnknownMode):
 
 def _flat(tensor: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
     """What a tensor holds at positions along a dim, a row for each."""
-    return tensor.index_select(dim, index).movedim(dim, 0).reshape(len(index), -1)
+    rows = tensor.index_select(dim, index).movedim(dim, 0)
+    return rows.reshape(len(index), math.prod(rows.shape[1:]))
 
 
 def _spread(rows: torch.Tensor) -> torch.Tensor:

@@ -76,14 +76,14 @@ def spread(reads: Sequence[Read], stays: Mask) -> Mask:
 
 
 @dataclass(frozen=True)
-class _Operand:
+class Operand:
     """A tensor, or which of its places are of interest, with its dims as letters."""
 
     tensor: torch.Tensor
     dims: str
     axes: Sequence[Axis]
 
-    def where(self, there: Callable[[torch.Tensor], torch.Tensor]) -> _Operand:
+    def where(self, there: Callable[[torch.Tensor], torch.Tensor]) -> Operand:
         """The places of which something is true."""
         return replace(self, tensor=there(self.tensor))
 
@@ -105,13 +105,13 @@ class ReadsMode(UnknownMode):
     def read(self, call: Call, rule: Rule, product: Product, weight: torch.Tensor) -> None:
         """Zeros of a weight hide what they are multiplied with; biases take up constants."""
         if product.mixes:
-            x, other = _operands(call)
+            x, other = operands(call)
             self.note(self.varying, x.where(torch.isnan), other.where(_is_nonzero))
 
     def read_otherwise(self, call: Call, rule: Rule) -> None:
         """The other operand of a product hides as well; all else shows whatever is not zero."""
         if call.op in _PRODUCTS:
-            x, other = _operands(call)
+            x, other = operands(call)
             self.note(self.varying, x.where(torch.isnan), other.where(_is_nonzero))
             self.note(self.varying, x.where(_is_nonzero), other.where(torch.isnan))
             self.note(self.constants, x.where(_is_constant), other.where(_is_constant))
@@ -121,7 +121,7 @@ class ReadsMode(UnknownMode):
             self.note(self.varying, x.where(torch.isnan))
             self.note(self.constants, x.where(_is_constant))
 
-    def note(self, reads: list[Read], *operands: _Operand) -> None:
+    def note(self, reads: list[Read], *operands: Operand) -> None:
         """Note a read of what all operands are true of, if there are labels and it is anything."""
         axes: dict[str, Vectors] = {}
         for operand in operands:
@@ -152,31 +152,39 @@ def _is_constant(tensor: torch.Tensor) -> torch.Tensor:
     return (tensor != 0) & ~tensor.isnan()
 
 
-def _summed(call: Call, name: str, dim: int) -> _Operand:
+def _summed(call: Call, name: str, dim: int) -> Operand:
     """An operand of which one dim is summed over."""
     tensor = call.arg(name)
     dims = [chr(ord("A") + k) for k in range(tensor.dim())]
     dims[dim] = "p"
-    return _Operand(tensor, "".join(dims), call.axes(name))
+    return Operand(tensor, "".join(dims), call.axes(name))
 
 
-def _operands(call: Call) -> tuple[_Operand, _Operand]:
+def columns_read(call: Call, rows: torch.Tensor) -> torch.Tensor:
+    """The channels of a value that a product with a weight reads for some rows of the weight."""
+    _, weight = operands(call)
+    row, column = weight.dims.index("r"), weight.dims.index("p")
+    read = weight.tensor.index_select(row, rows) != 0
+    return read.movedim(column, 0).flatten(1).any(1)
+
+
+def operands(call: Call) -> tuple[Operand, Operand]:
     """The operands of a product, the one whose positions are read first."""
     if call.op is aten.convolution.default:
         return _of_convolution(call)
     name, dims, other, others = _PRODUCTS[call.op]
-    x = _Operand(call.arg(name), dims, call.axes(name)) if dims else _summed(call, name, -1)
-    return x, _Operand(call.arg(other), others, call.axes(other))
+    x = Operand(call.arg(name), dims, call.axes(name)) if dims else _summed(call, name, -1)
+    return x, Operand(call.arg(other), others, call.axes(other))
 
 
-def _of_convolution(call: Call) -> tuple[_Operand, _Operand]:
+def _of_convolution(call: Call) -> tuple[Operand, Operand]:
     """Input and weight, the latter as a matrix of all outputs by all inputs."""
     x, axes = _summed(call, "input", 1), call.axes("weight")
     taps = (call.arg("weight") != 0).flatten(2).any(2)
     if call.arg("transposed"):
-        return x, _Operand(taps, "pr", (x.axes[1], axes[1]))
+        return x, Operand(taps, "pr", (x.axes[1], axes[1]))
     groups = torch.arange(call.arg("groups"))
     rows = taps.reshape(len(groups), -1, taps.shape[1])
     matrix = taps.new_zeros(len(groups), rows.shape[1], len(groups), rows.shape[2])
     matrix[groups, :, groups] = rows
-    return x, _Operand(matrix.reshape(len(taps), -1), "rp", (axes[0], x.axes[1]))
+    return x, Operand(matrix.reshape(len(taps), -1), "rp", (axes[0], x.axes[1]))

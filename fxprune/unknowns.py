@@ -68,6 +68,7 @@ _HANDS_ON = frozenset(
         *("hardswish", "hardsigmoid", "hardtanh", "softplus", "log_sigmoid_forward", "leaky_relu"),
         *("elu", "silu", "mish", "gelu", "relu", "rrelu_with_noise", "celu", "selu", "im2col"),
         *("channel_shuffle", "native_channel_shuffle", "pixel_unshuffle", "unfold", "_unsafe_view"),
+        *("unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk"),
     }
 )
 """Operators that are no views and not pointwise, whose outcome is NaN where an operand is."""
