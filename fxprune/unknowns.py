@@ -144,7 +144,8 @@ class UnknownMode(FoldedMode):
         """Put zeros, and the bias of a norm, where what is unknown is multiplied with zero."""
         if call.op in _FACTORS:
             a, b = (call.arg(name) for name in _FACTORS[call.op])
-            if isinstance(b, torch.Tensor) and (_has_nan(a) or _has_nan(b)):
+            has_nan = isinstance(b, torch.Tensor) and (_has_nan(a) or _has_nan(b))
+            if has_nan and not out.is_complex():
                 there = call.op((a != 0).to(out.dtype), (b != 0).to(out.dtype))
                 known = (((t != 0) & ~t.isnan()).to(out.dtype) for t in (a, b))
                 sums = call.op(*(t.nan_to_num(nan=0.0) for t in (a, b)))

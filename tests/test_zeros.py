@@ -382,6 +382,16 @@ def test_channels_of_an_instance_norm_go_alone() -> None:
     assert lossless(model, IMAGE) == {"first": [2, 5]}
 
 
+def test_zeros_in_a_normalized_weight_go() -> None:
+    model = made(
+        lambda self, x: self.last(torch.sigmoid(self.first(x))),
+        first=nn.Linear(6, 8),
+        last=nn.utils.parametrizations.weight_norm(nn.Linear(8, 3)),
+    )
+    zero((model.last.parametrizations.weight.original1, np.s_[:, [2, 5]]))
+    assert lossless(model, ROWS) == {"first": [2, 5]}
+
+
 # -- what stays because it is not exact ---------------------------------------------------------
 
 
