@@ -171,7 +171,7 @@ class ConstantMode(UnknownMode):
             gone = self.gone(call, name, other) if other != dim % tensor.dim() else None
             if gone is not None:
                 tensor = tensor.index_select(other, torch.from_numpy(np.flatnonzero(~gone)))
-        return (_flat(tensor, dim, index) != 0).any(1)
+        return (_flat(tensor, dim, index) != 0).any(1) | self.is_unknown(call.arg(name))
 
     def refuse(self, call: Call, name: str, dim: int, index: torch.Tensor, why: str) -> None:
         """Note that constants at positions of an operand cannot be folded."""

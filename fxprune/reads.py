@@ -7,7 +7,7 @@ zero itself. Of a value that does not depend on the inputs it is enough that it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -83,10 +83,6 @@ class Operand:
     dims: str
     axes: Sequence[Axis]
 
-    def where(self, there: Callable[[torch.Tensor], torch.Tensor]) -> Operand:
-        """The places of which something is true."""
-        return replace(self, tensor=there(self.tensor))
-
 
 class ReadsMode(UnknownMode):
     """Notes what the operators of the original read.
@@ -106,20 +102,35 @@ class ReadsMode(UnknownMode):
         """Zeros of a weight hide what they are multiplied with; biases take up constants."""
         if product.mixes:
             x, other = operands(call)
-            self.note(self.varying, x.where(torch.isnan), other.where(_is_nonzero))
+            self.note(self.varying, self.varies(x), self.is_nonzero(other))
 
     def read_otherwise(self, call: Call, rule: Rule) -> None:
         """The other operand of a product hides as well; all else shows whatever is not zero."""
         if call.op in _PRODUCTS:
             x, other = operands(call)
-            self.note(self.varying, x.where(torch.isnan), other.where(_is_nonzero))
-            self.note(self.varying, x.where(_is_nonzero), other.where(torch.isnan))
-            self.note(self.constants, x.where(_is_constant), other.where(_is_constant))
+            self.note(self.varying, self.varies(x), self.is_nonzero(other))
+            self.note(self.varying, self.is_nonzero(x), self.varies(other))
+            self.note(self.constants, self.is_constant(x), self.is_constant(other))
             return
         for name, dim in (*rule.sums(call), *rule.normalizes(call)):
             x = _summed(call, name, dim)
-            self.note(self.varying, x.where(torch.isnan))
-            self.note(self.constants, x.where(_is_constant))
+            self.note(self.varying, self.varies(x))
+            self.note(self.constants, self.is_constant(x))
+
+    def varies(self, operand: Operand) -> Operand:
+        """The places that depend on the inputs; all of integers that do, for these have no NaN."""
+        tensor = operand.tensor
+        return replace(operand, tensor=tensor.isnan() | self.is_unknown(tensor))
+
+    def is_nonzero(self, operand: Operand) -> Operand:
+        """The places that are not known to be zero."""
+        tensor = operand.tensor
+        return replace(operand, tensor=(tensor != 0) | self.is_unknown(tensor))
+
+    def is_constant(self, operand: Operand) -> Operand:
+        """The places that are known, and not zero."""
+        known = ~self.varies(operand).tensor
+        return replace(operand, tensor=known & (operand.tensor != 0))
 
     def note(self, reads: list[Read], *operands: Operand) -> None:
         """Note a read of what all operands are true of, if there are labels and it is anything."""
@@ -133,7 +144,8 @@ class ReadsMode(UnknownMode):
         factors = []
         for operand in operands:
             others = [k for k, letter in enumerate(operand.dims) if letter not in axes]
-            factors.append((operand.tensor.any(others) if others else operand.tensor).numpy())
+            factor = operand.tensor.any(others) if others else operand.tensor
+            factors.append(factor.cpu().numpy())
         spec = tuple("".join(c for c in operand.dims if c in axes) for operand in operands)
         if all(factor.any() for factor in factors):
             reads.append(Read(spec, tuple(factors), axes))
@@ -141,15 +153,6 @@ class ReadsMode(UnknownMode):
 
 def _nothing(axis: Axis) -> Mask:
     return np.zeros(axis.size, dtype=np.bool_)
-
-
-def _is_nonzero(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor != 0
-
-
-def _is_constant(tensor: torch.Tensor) -> torch.Tensor:
-    """Where a tensor is known, and not zero."""
-    return (tensor != 0) & ~tensor.isnan()
 
 
 def _summed(call: Call, name: str, dim: int) -> Operand:

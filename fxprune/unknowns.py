@@ -136,7 +136,7 @@ class UnknownMode(FoldedMode):
         if reach is None:
             found = np.ones(call.arg(product.weight).shape[product.rows], dtype=np.bool_)
         else:
-            found = ~by_channel(reach, call).any(1).numpy()
+            found = ~by_channel(reach, call).any(1).cpu().numpy()
         self.constant_rows[use] = found
         return found
 

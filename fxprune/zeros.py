@@ -26,7 +26,6 @@ from fxprune.planning import Layout
 from fxprune.planning.choice import make_plan
 from fxprune.planning.layout import all_axes
 from fxprune.planning.matching import ModuleMatcher
-from fxprune.precision import Precision
 from fxprune.reads import ReadsMode, spread
 from fxprune.reference import QuietMode, put_state
 from fxprune.stepping import Stepper
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
     from fxprune.labels import Ids
     from fxprune.planning import Plan
+    from fxprune.precision import Precision
     from fxprune.reads import Mask
 
 LOSSLESS = Meaning(norm="exact", constants="fold")
@@ -57,8 +57,10 @@ def plan_of_zeros(model: Model, example_inputs: Any = None, *, ignore: Sequence[
     values = bind(deps.graph_module, example_inputs) if given else materialize(deps.inputs, seed=0)
     if why := unknowable(deps, values):
         raise PlanError("it cannot be told which channels are dead", why=why)
-    ids = _dead(deps, values, _candidates(deps, ignore))
-    _check(Claim(deps, Layout(deps, ids), LOSSLESS))
+    reads = run_on_unknown(deps, values, ReadsMode)
+    ids = _dead(deps, values, reads, _candidates(deps, ignore))
+    if ids.size:
+        _check(Claim(deps, Layout(deps, ids), LOSSLESS), reads.precision)
     return make_plan(deps, ids, {"from": "masks", "ignore": list(ignore)})
 
 
@@ -73,7 +75,7 @@ def _candidates(deps: DependencyGraph, ignore: Sequence[str]) -> Mask:
     return found
 
 
-def _dead(deps: DependencyGraph, values: Sequence[Any], candidates: Mask) -> Ids:
+def _dead(deps: DependencyGraph, values: Sequence[Any], reads: ReadsMode, candidates: Mask) -> Ids:
     """The ids that can go without a trace.
 
     1. What varies with the inputs stays if anything that stays reads it, beginning with what is no
@@ -82,7 +84,6 @@ def _dead(deps: DependencyGraph, values: Sequence[Any], candidates: Mask) -> Ids
     3. A constant that is refused by what folds constants stays, and so does one channel of each
        group. These do not vary with the inputs, wherever they count, so they keep no other.
     """
-    reads = run_on_unknown(deps, values, ReadsMode)
     stays = spread(reads.varying, ~candidates)
     while True:
         stays = spread(reads.constants, stays)
@@ -116,10 +117,9 @@ def _refused(deps: DependencyGraph, values: Sequence[Any], gone: Mask) -> Ids:
     return np.flatnonzero(gone) if refusals and not ids.size else ids
 
 
-def _check(claim: Claim) -> None:
+def _check(claim: Claim, precision: Precision) -> None:
     """Run the original with and without what is to go; both return the same."""
     deps, values = claim.deps, materialize(claim.deps.inputs, seed=0)
-    precision = Precision.candidates(deps.state.values(), tensors(list(values)))[0]
     labels = deps.trace.labels.copy()
     masked = mode_of(
         claim.meaning,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import fxprune
-from fxprune import InputError, Plan, PlanError
+from fxprune import InputError, Plan, PlanError, VerificationError, zeros
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGE = torch.randn(2, 3, 9, 9, generator=GENERATOR, dtype=torch.float64)
@@ -425,6 +425,16 @@ def test_a_constant_that_a_sum_reads_stays() -> None:
     assert lossless(model, ROWS) == {}
 
 
+def test_what_is_counted_stays_though_nothing_else_reads_it() -> None:
+    model = made(
+        lambda self, x: self.last(h := self.first(x)) + (h > 0).sum(1, keepdim=True),
+        first=nn.Linear(6, 8),
+        last=nn.Linear(8, 3),
+    )
+    zero((model.last.weight, np.s_[:, 5]))
+    assert lossless(model, ROWS) == {}
+
+
 def test_a_constant_that_depends_on_the_size_stays() -> None:
     model = made(
         lambda self, x: self.last(torch.sigmoid(self.first(x)).sum(1)),
@@ -540,6 +550,15 @@ def test_another_size_of_input_still_works() -> None:
     small = fxprune.shrink(model, plan, IMAGE, norm="exact", constants="fold")
     other = torch.randn(3, 3, 14, 11, dtype=torch.float64)
     torch.testing.assert_close(small(other), model(other), rtol=1e-12, atol=1e-12)
+
+
+def test_a_channel_that_is_not_dead_after_all_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = chain()
+    zero((model.first.weight, np.s_[1]))
+    monkeypatch.setattr(zeros, "spread", lambda reads, stays: stays)  # nothing reads anything
+    monkeypatch.setattr(zeros, "_refused", lambda deps, values, gone: np.flatnonzero(gone)[:0])
+    with pytest.raises(VerificationError, match="channels that were taken for dead are not"):
+        Plan.from_masks(model, ROWS)
 
 
 # -- refusals -----------------------------------------------------------------------------------
