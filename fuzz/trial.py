@@ -49,7 +49,7 @@ class Outcome:
 def attempt(program: Program, pruning: Pruning) -> Outcome:
     """Shrink a program by a plan, which verifies the result, and ask the oracle."""
     model = program.build()
-    if not _is_finite(model, program.draw_inputs()):
+    if not is_finite(model, program.draw_inputs()):
         return Outcome("unusable")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -89,7 +89,7 @@ def judged(
     """`equal`, if that is what the results are on all inputs that the original takes."""
     oracle, done = Oracle(model, plan.slices), []
     for name, inputs in input_sets(program).items():
-        if not _is_finite(model, inputs):
+        if not is_finite(model, inputs):
             continue
         try:
             expected = oracle.outputs(inputs)
@@ -120,7 +120,7 @@ def input_sets(program: Program) -> dict[str, tuple[Tensor, ...]]:
     }
 
 
-def _is_finite(model: nn.Module, inputs: Sequence[Tensor]) -> bool:
+def is_finite(model: nn.Module, inputs: Sequence[Tensor]) -> bool:
     """Whether the original takes inputs, and returns numbers."""
     try:
         with torch.no_grad(), warnings.catch_warnings():

@@ -29,6 +29,7 @@ from fxprune.meaning import Meaning
 from fxprune.planning import Plan, Strategy
 from fxprune.report import ShrinkReport
 from fxprune.rules import rule
+from fxprune.sparsifying import SparsityReport, make_permanent, sparsify, sparsity
 from fxprune.verification import verify
 
 __version__ = "0.1.0"
@@ -47,13 +48,17 @@ __all__ = [
     "PlanError",
     "RewriteError",
     "ShrinkReport",
+    "SparsityReport",
     "Strategy",
     "Verification",
     "VerificationError",
     "analyze",
     "fixer",
+    "make_permanent",
     "plan",
     "rule",
     "shrink",
+    "sparsify",
+    "sparsity",
     "verify",
 ]

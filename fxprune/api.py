@@ -21,10 +21,13 @@ from fxprune.inputs import bind, materialize
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.passes import shrink_pipeline
 from fxprune.planning import Plan
+from fxprune.planning.plan_data import MAKERS
 from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError
 from fxprune.verification import verify_claim
+from fxprune.zeros import plan_of_zeros
 
+MAKERS["masks"] = plan_of_zeros
 Removal = Mapping[str, "float | Sequence[int]"]
 Emit: TypeAlias = Literal["graph", "module", "auto"]
 

@@ -108,18 +108,31 @@ def analyze(source: ModelSource, full: bool, patterns: tuple[str, ...], as_json:
     epilog=_examples(
         "plan torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o plan.json",
         "plan zoo:net --ratio 0.5 --ratios 'stem.*=0.2' --ignore head --round-to 8 -o plan.json",
+        "plan zoo:masked --from-masks -o plan.json",
     ),
 )
 @model_options
 @removal_options
+@click.option(
+    "--from-masks",
+    is_flag=True,
+    help="Remove instead what masks or zero weights have made useless; `shrink --norm exact"
+    " --constants fold` then changes nothing that the model computes.",
+)
 @output_option("The plan's file.")
-def plan(source: ModelSource, removal: dict[str, Any], path: Path, as_json: bool) -> None:
+def plan(
+    source: ModelSource, removal: dict[str, Any], from_masks: bool, path: Path, as_json: bool
+) -> None:
     """Choose the channels of MODEL to remove, and write them to a JSON file."""
-    check_removal(removal)
+    if not from_masks:
+        check_removal(removal, "--from-masks, ")
+    elif removal.keys() - {"ignore"}:
+        raise click.UsageError("--from-masks says what to remove: only --ignore goes with it")
     with stage("Building the model"):
         model, inputs = source.model(), source.required_inputs()
+    make = Plan.from_masks if from_masks else fxprune.plan
     with stage("Planning"):
-        made = fxprune.plan(model, inputs, **removal)
+        made = make(model, inputs, **removal)
     made.save(path)
     if as_json:
         output.show_json({"output": str(path), "groups": output.widths_document(made.groups)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,12 +16,14 @@ from fxprune.errors import FxPruneError, Location, VerificationError
 from fxprune.meaning import Meaning
 from fxprune.rounding import CAP, CHAOS, Key, Rounding
 from fxprune.stepping import OriginalFailsError, RefusedInputsError, ResultFailsError
+from fxprune.unknowns import constant_rows
 from fxprune.values import Scratch, mapped, taken
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fxprune.analysis import DependencyGraph
+    from fxprune.folding import Rows
     from fxprune.input_sets import Inputs
     from fxprune.labels import Axis, LabelAlgebra
     from fxprune.planning import Layout
@@ -142,6 +144,13 @@ class Claim:
     deps: DependencyGraph
     layout: Layout
     meaning: Meaning
+
+    @cached_property
+    def constant_rows(self) -> Rows:
+        """Which removed channels are constants already, where constants are folded."""
+        if self.meaning.constants == "drop":
+            return {}
+        return constant_rows(self.deps, self.layout, self.meaning.norm)
 
     def told_groups(self, axes: Iterable[Axis]) -> str:
         """The groups that lose channels on some axes, in words; nothing if there are none."""

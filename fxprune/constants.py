@@ -1,7 +1,6 @@
 """Constants of removed channels: what goes into which bias, for `constants="fold"`.
 
-The original runs once in eval mode with its inputs unknown. NaN stands for "not known", for every
-operator that is let through hands NaN on; what any other makes of it is not known either. A removed
+The original runs once in eval mode with its inputs unknown (`fxprune/unknowns.py`). A removed
 channel without inputs (see `FoldedMode`) emits its bias, and what is still a number where a product
 reads it is a constant: its share of the outcome goes into the product's bias, if it is the same
 everywhere.
@@ -9,76 +8,50 @@ everywhere.
 
 from __future__ import annotations
 
-import operator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import nn
 
 from fxprune.errors import Location, RewriteError
-from fxprune.folding import FoldedMode, Product
+from fxprune.folding import Product
 from fxprune.input_sets import other_sizes
-from fxprune.module_trees import eval_clone, named_state
-from fxprune.precision import Precision
-from fxprune.reference import PARTNERS, is_state, put_state, relabel
-from fxprune.rules import axes_of, locate, put_value, value_of, written
-from fxprune.stepping import OriginalFailsError, Stepper
+from fxprune.reads import columns_read
+from fxprune.reference import PARTNERS, is_state
+from fxprune.rules import axes_of, locate
+from fxprune.stepping import OriginalFailsError
 from fxprune.traces import STATE_NAME
-from fxprune.values import mapped, memory, tensors
+from fxprune.unknowns import (
+    UnknownMode,
+    by_channel,
+    run_in,
+    run_on_unknown,
+    run_with,
+    unknowable,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from fxprune.comparison import Claim
-    from fxprune.labels import Axis
+    from fxprune.labels import Axis, LabelAlgebra
+    from fxprune.precision import Precision
     from fxprune.rules import Call, Rule
 
 aten = torch.ops.aten
 _SAME = 1e-10
 """How far a constant may differ from place to place, relative to the largest terms of its sum."""
-_SWALLOWS = frozenset(
-    {
-        *("sign", "sgn", "nan_to_num", "fmax", "fmin", "heaviside", "where", "masked_fill"),
-        *("bernoulli", "normal", "uniform", "exponential", "geometric", "cauchy", "log_normal"),
-        *("random", "isnan", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like"),
-        *("randn_like", "zero", "fill", "threshold", "hardshrink", "softshrink", "copysign"),
-    }
-)
-"""Operators that may make a number of NaN (some of them rightly)."""
-_RIGHTLY = frozenset({"zeros_like", "ones_like", "full_like", "zero", "fill", "where"})
-"""Those whose number does not depend on what the NaN stands for."""
-_HANDS_ON = frozenset(
-    {
-        *("cat", "stack", "constant_pad_nd", "index", "index_select", "roll", "flip", "repeat"),
-        *("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"),
-        *("_native_batch_norm_legit", "_batch_norm_no_update", "pixel_shuffle", "clone", "copy"),
-        *(f"{kind}_pad{rank}d" for kind in ("replication", "reflection") for rank in (1, 2, 3)),
-        *("mean", "sum", "max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool1d"),
-        *("avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
-        *("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "native_dropout"),
-        *("upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "native_layer_norm"),
-        *(
-            "native_group_norm",
-            "_softmax",
-            "_log_softmax",
-            "_prelu_kernel",
-            "_to_copy",
-            "glu",
-            "im2col",
-        ),
-        *("hardswish", "hardsigmoid", "hardtanh", "softplus", "log_sigmoid_forward", "leaky_relu"),
-        *("elu", "silu", "mish", "gelu", "relu", "rrelu_with_noise", "celu", "selu"),
-        *("channel_shuffle", "native_channel_shuffle", "pixel_unshuffle", "unfold", "_unsafe_view"),
-    }
-)
-"""Operators that are no views and not pointwise, whose outcome is NaN where an operand is."""
-
-
+_CHUNK = 16
+"""How many channels of a convolution are looked at one by one at a time."""
 _UNKNOWN = "the channel carries what depends on the inputs"
 _VARIED = "the constant differs from place to place, as zero padding makes it"
 _PADDED = "the operator pads with zeros, where the constant is missing"
+_SIZED = "the constant is another one for inputs of another size"
+_NO_IDS = np.zeros(0, dtype=np.int64)
 
 
 @dataclass
@@ -87,140 +60,73 @@ class _Reader:
 
     name: str
     shares: list[torch.Tensor] = field(default_factory=list)
-    channels: tuple[str, ...] = ()
+    ids: frozenset[int] = frozenset()
     where: Location | str = ""
     uses: int = 0
 
-    def refusal(self, why: str) -> RewriteError:
+    def refusal(self, why: str) -> Refusal:
         """That the bias cannot take it up."""
-        return _Refusal(self.channels, self.where, why).error(0)
+        return Refusal(self.ids, self.where, why)
 
 
 @dataclass(frozen=True)
-class _Refusal:
-    """Why constants cannot be folded at a place."""
+class Refusal:
+    """Why constants cannot be folded at a place, and those of which ids."""
 
-    channels: tuple[str, ...]
+    ids: frozenset[int]
     where: Location | str
     why: str
 
-    def error(self, more: int) -> RewriteError:
-        """As an error; `more` tells how many others there are."""
-        others = f" (and {more} more)" if more else ""
-        return RewriteError(
-            f"constants of removed channels cannot be folded: {', '.join(self.channels)}{others}",
-            where=self.where,
-            why=self.why,
-            hint='take these channels from the plan, or pass constants="drop"',
-        )
+
+class Addition(NamedTuple):
+    """What a bias takes up, or a new bias is, of a module."""
+
+    owner: nn.Module
+    attribute: str
+    share: torch.Tensor
 
 
-class ConstantMode(FoldedMode):
-    """Runs the original with unknown inputs, and finds what its products take of constants."""
+class ConstantMode(UnknownMode):
+    """Finds what the products of the original take of constants."""
 
-    def __init__(self, claim: Claim, labels: Any, precision: Precision) -> None:
-        def removed(axis: Axis) -> Any:
-            return claim.layout.removed_positions(axis, labels)
-
-        super().__init__(labels, removed, precision.widening(), claim.meaning.norm)
+    def __init__(self, labels: LabelAlgebra, precision: Precision, claim: Claim) -> None:
+        removed = partial(claim.layout.removed_positions, labels=labels)
+        super().__init__(labels, removed, precision, claim.meaning.norm)
         self.claim = claim
-        self.precision = precision
-        self.node: fx.Node | None = None
         self.readers: dict[str, _Reader] = {}
-        self.refusals: list[_Refusal] = []
-        self.touched: dict[str, int] = {}
-        self.unknown: list[torch.Tensor] = []
+        self.refusals: list[Refusal] = []
 
-    def run(self, call: Call, rule: Rule) -> Any:
-        """Run an operator on what is known."""
-        for tensor in call.tensors():
-            name = getattr(tensor, STATE_NAME, None)
-            if name is not None:
-                self.touched[name] = self.touched.get(name, 0) + 1
-        product = Product.of(call)
-        if product is not None:
-            out = self.product(call, rule, product)
-        else:
-            self.refuse_others(call, rule)
-            out = super().run(call, rule)
-        return self.forget(call, rule, out)
-
-    def forget(self, call: Call, rule: Rule, out: Any) -> Any:
-        """Make NaN of all that may depend on what is not known."""
-        operands = call.tensors()
-        changed = any(is_state(t) for t in written(call.op, call.args, call.kwargs))
-        blind = changed or any(self.is_unknown(t) for t in operands)
-        has_nan = any(_is_float(t) and bool(t.isnan().any()) for t in operands)
-        if not (blind or has_nan):
-            return out
-        hides = blind or (Product.of(call) is None and not _hands_on(call))
-        for tensor in tensors(out):
-            if not _is_float(tensor):
-                self.unknown.append(tensor)
-                put_value(tensor, None)
-            elif hides:
-                tensor.fill_(torch.nan)
-        return out
-
-    def is_unknown(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor of integers depends on the inputs, be it by what was written into it."""
-        if _is_float(tensor):
-            return False
-        return value_of(tensor) is None or any(memory(tensor) == memory(t) for t in self.unknown)
-
-    # -- products ---------------------------------------------------------------------------
-
-    def product(self, call: Call, rule: Rule, product: Product) -> Any:
-        """A product is known where all that counts of the value is; zeros of a weight do not."""
-        masked = self.masked(call, rule)
-        x, weight = masked.arg(product.x), masked.arg(product.weight)
-        unknown = x.isnan()
-        self.read(call, rule, product, x, weight)
-        out = _run(masked, {product.x: x.nan_to_num(nan=0.0)})
-        if bool(unknown.any()):
-            counts = {product.x: unknown.to(x.dtype), product.weight: (weight != 0).to(x.dtype)}
-            out.masked_fill_(_run(masked, counts, product.bias) > 0.5, torch.nan)
-        return out
-
-    def read(self, call: Call, rule: Rule, product: Product, x: Any, weight: Any) -> None:
+    def read(self, call: Call, rule: Rule, product: Product, weight: torch.Tensor) -> None:
         """Note what a product takes of removed channels."""
-        reader = self.reader(call, product)
+        reader, x = self.reader(call, product), call.arg(product.x)
         reader.uses += 1
-        gone = next(
-            (
-                (dim, g)
-                for name, dim in rule.sums(call)
-                if name == product.x and (g := self.gone(call, name, dim)) is not None
-            ),
-            None,
-        )
         out_axis = axes_of(call.arg(product.weight), self.labels)[product.rows]
+        kept = torch.from_numpy(~self.removed(out_axis))
+        found = ((d, self.gone(call, n, d)) for n, d in rule.sums(call) if n == product.x)
+        dim, gone = next(((d, g) for d, g in found if g is not None), (0, None))
         if gone is None or not product.mixes:
             reader.shares.append(x.new_zeros(out_axis.size))
             return
-        dim, index = gone[0], torch.from_numpy(np.flatnonzero(gone[1]))
-        taken = x.index_select(dim, index).nan_to_num(nan=0.0)
-        unknown = index[_flat(x, dim, index).isnan().any(1)]
-        alone = torch.zeros_like(x).index_copy(dim, index, taken)
+        index = torch.from_numpy(np.flatnonzero(gone))
+        read = index[columns_read(call, kept.nonzero().flatten())[index]]
+        unknown = read[_flat(x, dim, read).isnan().any(1)]
         if len(unknown):
             blind = torch.zeros_like(x).index_fill(dim, unknown, 1.0)
-            reach = _run(call, {product.x: blind, product.weight: weight.abs()}, product.bias)
-            if bool(_by_channel(reach, call)[torch.from_numpy(~self.removed(out_axis))].any()):
+            reach = run_with(call, {product.x: blind, product.weight: weight.abs()}, product.bias)
+            if bool(by_channel(reach, call)[kept].any()):
                 self.refuse(call, product.x, dim, unknown, _UNKNOWN)
                 return
-        added = _run(call, {product.x: alone, product.weight: weight}, product.bias)
-        amounts = _by_channel(added, call)  # of each channel of the outcome, position by position
-        reader.shares.append(amounts[:, 0].clone())
-        values = _flat(alone, dim, index)
-        nonzero = index[(values != 0).any(1)]
-        told = self.channels(call, product.x, dim, nonzero)
-        reader.channels = tuple(dict.fromkeys((*reader.channels, *told)))
-        terms = {product.x: alone.abs(), product.weight: weight.abs()}
-        largest = _run(call, terms, product.bias).max()
-        kept = amounts[torch.from_numpy(~self.removed(out_axis))]
-        if bool((kept.max(1).values - kept.min(1).values > _SAME * largest).any()):
-            varied = bool((values.max(1).values != values.min(1).values).any())
-            self.refuse(call, product.x, dim, nonzero, _VARIED if varied else _PADDED)
+        x = x.nan_to_num(nan=0.0)
+        taken = _Taken(call, product, weight, x, dim)
+        amounts = taken.shares(index)
+        reader.shares.append(torch.where(kept, amounts[:, 0], 0))
+        nonzero = read[(_flat(x, dim, read) != 0).any(1)]
+        reader.ids |= self.ids(call, product.x, dim, nonzero)
+        limit = _SAME * taken.largest(index)
+        if bool((_spread(amounts[kept]) > limit).any()):
+            uneven = taken.uneven(nonzero, kept, limit)
+            varied = bool((_spread(_flat(x, dim, nonzero)) != 0).any())
+            self.refuse(call, product.x, dim, uneven, _VARIED if varied else _PADDED)
 
     def reader(self, call: Call, product: Product) -> _Reader:
         """The bias that a product adds, or would add if it had one."""
@@ -239,101 +145,100 @@ class ConstantMode(FoldedMode):
 
     # -- what has no bias -------------------------------------------------------------------
 
-    def refuse_others(self, call: Call, rule: Rule) -> None:
+    def read_otherwise(self, call: Call, rule: Rule) -> None:
         """A sum over removed channels that is no product with a weight has no bias."""
         across = [
             (name, dim)
             for name, dim in rule.normalizes(call)
             if self.norm == "exact" or is_state(call.arg(name))
         ]
-        zero: list[bool] = []
-        refused = []
         for name, dim in (*rule.sums(call), *across):
             gone = self.gone(call, name, dim)
             if gone is None:
                 continue
-            index, nonzero = _nonzero(call.arg(name), dim, gone)
-            zero.append(not bool(nonzero.any()))
-            refused.append((name, dim, index[nonzero]))
-        partner = _partner_is_zero(call, self.gone) if not all(zero) else True
-        if all(zero) or partner:
-            return
-        for name, dim, index in refused:
-            if len(index):
+            index = torch.from_numpy(np.flatnonzero(gone))
+            counts = self.is_nonzero(call, name, dim, index)
+            if call.op in PARTNERS:
+                counts &= self.is_nonzero(call, *PARTNERS[call.op], index)
+            if bool(counts.any()):
                 what = f"{call.name} reads the channel, and adds no bias that could take it up"
-                self.refuse(call, name, dim, index, what)
+                self.refuse(call, name, dim, index[counts], what)
+
+    def is_nonzero(self, call: Call, name: str, dim: int, index: torch.Tensor) -> torch.Tensor:
+        """Which positions along a dim are anything but zero, where the other dims stay."""
+        tensor = call.arg(name)
+        for other in range(tensor.dim()):
+            gone = self.gone(call, name, other) if other != dim % tensor.dim() else None
+            if gone is not None:
+                tensor = tensor.index_select(other, torch.from_numpy(np.flatnonzero(~gone)))
+        return (_flat(tensor, dim, index) != 0).any(1) | self.is_unknown(call.arg(name))
 
     def refuse(self, call: Call, name: str, dim: int, index: torch.Tensor, why: str) -> None:
         """Note that constants at positions of an operand cannot be folded."""
         assert self.node is not None
-        channels = self.channels(call, name, dim, index)
-        self.refusals.append(_Refusal(channels, locate(self.node, call.op), why))
+        ids = self.ids(call, name, dim, index)
+        self.refusals.append(Refusal(ids, locate(self.node, call.op), why))
 
-    def channels(self, call: Call, name: str, dim: int, index: torch.Tensor) -> tuple[str, ...]:
-        """Positions of an operand as channels of groups."""
-        axis = call.axes(name)[dim]
-        return _channels(self.claim, self.labels.leaves(axis), index.tolist())
-
-
-def _is_float(tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point() or tensor.is_complex()
-
-
-def _hands_on(call: Call) -> bool:
-    """Whether an operator's outcome is NaN wherever it depends on a NaN."""
-    name = call.name
-    if name in _SWALLOWS:
-        return name in _RIGHTLY
-    is_view = any(
-        r.alias_info is not None and not r.alias_info.is_write for r in call.op._schema.returns
-    )
-    return is_view or name in _HANDS_ON or torch.Tag.pointwise in call.op.tags
-
-
-def _run(call: Call, changes: dict[str, Any], bias: str | None = None) -> Any:
-    """A product of other operands; without the bias, if its name is given."""
-    if bias is not None and call.arg(bias) is not None:
-        old = call.arg(bias)
-        changes = {**changes, bias: torch.zeros_like(old) if bias == "self" else None}
-    args, kwargs = call.replaced(**changes)
-    return call.op(*args, **kwargs)
-
-
-def _by_channel(out: Any, call: Call) -> torch.Tensor:
-    """The outcome of a product, a row for each channel."""
-    moved = out.movedim(1 if call.op is aten.convolution.default else -1, 0)
-    return torch.as_tensor(moved.reshape(len(moved), -1))
-
-
-def _partner_is_zero(call: Call, gone: Any) -> bool:
-    """Whether the other operand of a product is zero at the removed positions."""
-    if call.op not in PARTNERS:
-        return False
-    name, dim = PARTNERS[call.op]
-    mask = gone(call, name, dim)
-    return mask is not None and not bool(_nonzero(call.arg(name), dim, mask)[1].any())
-
-
-def _nonzero(tensor: torch.Tensor, dim: int, mask: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """The positions of a mask along a dim, and which of them are anything but zero there."""
-    index = torch.from_numpy(np.flatnonzero(mask))
-    return index, (_flat(tensor, dim, index) != 0).any(1)
+    def ids(self, call: Call, name: str, dim: int, index: torch.Tensor) -> frozenset[int]:
+        """The removed ids at positions of an operand."""
+        vectors = self.labels.leaves(call.axes(name)[dim])
+        found = np.concatenate([*(vector[index.numpy()] for vector in vectors), _NO_IDS])
+        return frozenset(found[self.claim.layout.is_removed(found)].tolist())
 
 
 def _flat(tensor: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
     """What a tensor holds at positions along a dim, a row for each."""
-    return tensor.index_select(dim, index).movedim(dim, 0).reshape(len(index), -1)
+    rows = tensor.index_select(dim, index).movedim(dim, 0)
+    return rows.reshape(len(index), math.prod(rows.shape[1:]))
 
 
-def _channels(claim: Claim, vectors: Iterable[Any], positions: Sequence[int]) -> tuple[str, ...]:
-    """Removed positions of an axis as channels of groups: `conv1 [3, 5]`."""
-    found: dict[str, set[int]] = {}
-    ids = np.unique([int(vector[p]) for vector in vectors for p in positions]).astype(np.int64)
-    for group in claim.deps.groups:
-        channels = np.flatnonzero(np.isin(group.ids, ids[claim.layout.is_removed(ids)]))
-        if channels.size and group.pinned is None:
-            found.setdefault(group.name, set()).update(channels.tolist())
-    return tuple(f"{name} {sorted(channels)}" for name, channels in found.items())
+def _spread(rows: torch.Tensor) -> torch.Tensor:
+    """How far the numbers of each row are apart."""
+    return rows.max(1).values - rows.min(1).values if rows.numel() else rows.new_zeros(len(rows))
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What a product takes of a value whose channels lie along a dim."""
+
+    call: Call
+    product: Product
+    weight: torch.Tensor
+    x: torch.Tensor
+    dim: int
+
+    def shares(self, index: torch.Tensor) -> torch.Tensor:
+        """What some channels add to each channel of the outcome, place by place."""
+        taken = self.x.index_select(self.dim, index)
+        alone = torch.zeros_like(self.x).index_copy(self.dim, index, taken)
+        changes = {self.product.x: alone, self.product.weight: self.weight}
+        return by_channel(run_with(self.call, changes, self.product.bias), self.call)
+
+    def largest(self, index: torch.Tensor) -> torch.Tensor:
+        """The largest sum of what they add without signs."""
+        return replace(self, weight=self.weight.abs(), x=self.x.abs()).shares(index).max()
+
+    def uneven(self, index: torch.Tensor, kept: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
+        """Those that alone add what differs from place to place; all if none does.
+
+        A plain convolution tells that as a depthwise one, with a group for each channel.
+        """
+        is_plain = self.call.op is aten.convolution.default and not self.call.arg("transposed")
+        found = []
+        for part in index.split(_CHUNK if is_plain and self.call.arg("groups") == 1 else 1):
+            if is_plain and self.call.arg("groups") == 1:
+                rows = self.weight[kept].index_select(1, part).transpose(0, 1)
+                changes = {
+                    self.product.x: self.x.index_select(1, part),
+                    self.product.weight: rows.reshape(-1, 1, *rows.shape[2:]),
+                    "groups": len(part),
+                }
+                shares = by_channel(run_with(self.call, changes, self.product.bias), self.call)
+            else:
+                shares = self.shares(part)[kept]
+            found.append((_spread(shares) > limit).reshape(len(part), -1).any(1))
+        uneven = index[torch.cat(found)]
+        return uneven if len(uneven) else index
 
 
 # -- from what was found to a model that has it ---------------------------------------------
@@ -351,129 +256,126 @@ def fold_constants(claim: Claim, small: nn.Module, values: Sequence[Any]) -> Non
     Raises:
         RewriteError: constants of some channels cannot be folded; names the first ones, and why.
     """
-    _refuse_what_is_not_known(claim, values)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        mode = _run_on_unknown(claim, values)
-        if mode.refusals:
-            raise mode.refusals[0].error(len(mode.refusals) - 1)
-        _refuse_sizes(claim, values, mode)
-        for reader in mode.readers.values():
-            _take_up(claim, small, reader, mode.touched.get(reader.name, 0))
-
-
-def _refuse_what_is_not_known(claim: Claim, values: Sequence[Any]) -> None:
-    """Numbers have no NaN, complex ones no order, and a recording knows one path only."""
-    why = ""
-    if any(tensor.device.type == "meta" for tensor in claim.deps.state.values()):
-        why = "the model has no data (it is on the meta device): load the weights first"
-    if claim.deps.decisions:
-        why = "forward decides by values, so that what is constant on one path may not be on all"
-    elif any(t.is_complex() for t in (*claim.deps.state.values(), *tensors(list(values)))):
-        why = "the model computes with complex numbers"
-    nodes = [n for n in claim.deps.graph_module.graph.nodes if n.op == "placeholder"]
-    for node, value in zip(nodes, values, strict=True):
-        is_used = any(user.target is not operator.eq for user in node.users)
-        if isinstance(value, (bool, int, float)) and is_used:
-            why = f"the graph computes with the number {node.target}, which may be another one"
-    if why:
+    if why := unknowable(claim.deps, values):
         raise RewriteError("constants cannot be folded", why=why, hint='pass constants="drop"')
+    refusals, additions = constants_of(claim, small, values)
+    if refusals:
+        raise _error(claim, refusals)
+    for owner, attribute, share in additions:
+        bias = getattr(owner, attribute, None)
+        if bias is None:
+            like: Any = getattr(owner, "weight_orig", owner.weight)
+            new = nn.Parameter(share.to(like), requires_grad=like.requires_grad)
+            owner.register_parameter(attribute, new)
+        else:
+            bias.data.add_(share.to(bias))
 
 
-def _refuse_sizes(claim: Claim, values: Sequence[Any], mode: ConstantMode) -> None:
-    """A constant that is another one for inputs of another size is none."""
+def constants_of(
+    claim: Claim, model: nn.Module, values: Sequence[Any]
+) -> tuple[Sequence[Refusal], Sequence[Addition]]:
+    """What the biases of a model, the shrunk one or the original, are to take up; or why not.
+
+    Args:
+        claim: the original, of which constants can be told (`unknowable`), and what stays.
+        model: what has the biases.
+        values: one for each placeholder; of tensors only shape and dtype matter.
+    """
+
+    def mode_of(labels: LabelAlgebra, precision: Precision) -> ConstantMode:
+        return ConstantMode(labels, precision, claim)
+
+    mode = run_on_unknown(claim.deps, values, mode_of)
+    if mode.refusals:
+        return mode.refusals, ()
+    refusals: list[Refusal] = []
     for others in other_sizes(tuple(values)):
         try:
-            again = _run_in(claim, others, mode.precision)
+            again = run_in(claim.deps, others, mode_of, mode.precision)
         except OriginalFailsError:
             continue
-        for key, reader in mode.readers.items():
-            shares = again.readers[key].shares if key in again.readers else []
-            same = len(shares) == len(reader.shares) and not again.refusals
-            pairs = zip(shares, reader.shares, strict=False)
-            if not same or not all(torch.allclose(a, b, rtol=_SAME, atol=_SAME) for a, b in pairs):
-                why = "the constant is another one for inputs of another size"
-                raise reader.refusal(why)
+        refusals += again.refusals
+        refusals += [
+            r.refusal(_SIZED) for key, r in mode.readers.items() if _differs(again, key, r)
+        ]
+    if refusals:
+        return refusals, ()
+    found = [
+        _addition(claim, model, reader, mode.touched[reader.name])
+        for reader in mode.readers.values()
+        if any(bool(share.any()) for share in reader.shares)
+    ]
+    refused = [entry for entry in found if isinstance(entry, Refusal)]
+    return refused, [entry for entry in found if isinstance(entry, Addition)]
 
 
-def _run_on_unknown(claim: Claim, values: Sequence[Any]) -> ConstantMode:
-    deps = claim.deps
-    *others, last = Precision.candidates(deps.state.values(), tensors(list(values)))
-    for precision in others:
-        try:
-            return _run_in(claim, values, precision)
-        except OriginalFailsError:
-            continue
-    return _run_in(claim, values, last)
+def _differs(other: ConstantMode, key: str, reader: _Reader) -> bool:
+    """Whether a run at another size found other constants."""
+    shares = other.readers[key].shares if key in other.readers else []
+    return not all(
+        any(torch.allclose(share, known, rtol=_SAME, atol=_SAME) for known in reader.shares)
+        for share in shares
+    )
 
 
-def _run_in(claim: Claim, values: Sequence[Any], precision: Precision) -> ConstantMode:
-    deps = claim.deps
-    original = eval_clone(deps.graph_module, precision.cast)
-    put_state(named_state(original), deps.trace)
-    mode = ConstantMode(claim, deps.trace.labels.copy(), precision)
-    inputs = [mapped(_unknown, value) for value in mapped(precision.cast, tuple(values))]
-    stepper = Stepper("the original", original, inputs, mode)
-    for node in original.graph.nodes:
-        mode.node = node
-        value = stepper.step(node)
-        relabel(value, deps.trace.values.get(node.name), mode.labels)
-    return mode
+def _error(claim: Claim, refusals: Sequence[Refusal]) -> RewriteError:
+    first, more = refusals[0], len(refusals) - 1
+    others = f" (and {more} more)" if more else ""
+    ids = np.array(sorted(first.ids), dtype=np.int64)
+    channels = [
+        f"{group.name} {np.flatnonzero(np.isin(group.ids, ids)).tolist()}"
+        for group in claim.deps.groups
+        if group.pinned is None and np.isin(group.ids, ids).any()
+    ]
+    return RewriteError(
+        f"constants of removed channels cannot be folded: {', '.join(channels)}{others}",
+        where=first.where,
+        why=first.why,
+        hint='take these channels from the plan, or pass constants="drop"',
+    )
 
 
-def _unknown(value: torch.Tensor) -> torch.Tensor:
-    if _is_float(value):
-        return torch.full_like(value, torch.nan)
-    value = value.clone()
-    put_value(value, None)
-    return value
-
-
-def _take_up(claim: Claim, small: nn.Module, reader: _Reader, touched: int) -> None:
-    """Put the share of constants into a bias."""
-    if not any(bool(other.any()) for other in reader.shares):
-        return
+def _addition(claim: Claim, model: nn.Module, reader: _Reader, touched: int) -> Addition | Refusal:
+    """The share of constants that a bias takes up."""
     share = reader.shares[0]
     if not reader.name:
-        raise reader.refusal(
+        return reader.refusal(
             "the product that reads them adds no parameter that could take them up"
         )
     if any(not torch.equal(share, other) for other in reader.shares):
-        raise reader.refusal(f"{reader.name} is added at several places, where constants differ")
+        return reader.refusal(f"{reader.name} is added at several places, where constants differ")
     path, _, attribute = reader.name.rpartition(".")
-    owner: Any = small.get_submodule(path)
+    owner: Any = model.get_submodule(path)
     bias = getattr(owner, attribute, None)
-    axis = _axis_of_new(claim, owner, path, reader) if bias is None else None
-    if axis is None:
-        axis = _axis_of(claim, reader, touched)
+    axis = _axis_of_new(claim, owner, path) if bias is None else None
+    axis = axis or _axis_of(claim, reader, touched)
+    if isinstance(axis, str):
+        return reader.refusal(axis)
     if axis.size != len(share):
-        raise reader.refusal(f"{reader.name} is not one number for each channel")
-    kept = claim.layout.kept(axis)
-    share = share if kept is None else share[torch.from_numpy(kept)]
+        return reader.refusal(f"{reader.name} is not one number for each channel")
     like = owner.weight if bias is None else bias
     if like.dtype not in (torch.float32, torch.float64):
-        raise reader.refusal(
+        return reader.refusal(
             f"a bias of type {like.dtype} would round too much: fold in float32 first"
         )
-    if bias is not None:
-        bias.data.add_(share.to(bias))
-    else:
-        new = nn.Parameter(share.to(like), requires_grad=like.requires_grad)
-        owner.register_parameter(attribute, new)
+    kept = claim.layout.kept(axis)
+    return Addition(owner, attribute, share if kept is None else share[torch.from_numpy(kept)])
 
 
-def _axis_of_new(claim: Claim, owner: nn.Module, path: str, reader: _Reader) -> Axis:
-    """The channels of a bias that a layer gets."""
-    axes, weight = claim.deps.trace.axes, f"{path}.weight"
-    if weight not in axes or not isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
-        raise reader.refusal(f"{path} has no bias, and its weight is computed or was rewritten")
+def _axis_of_new(claim: Claim, owner: nn.Module, path: str) -> Axis | str:
+    """The channels of a bias that a layer gets, or why it can have none."""
+    axes = claim.deps.trace.axes
+    weight = next((w for w in (f"{path}.weight", f"{path}.weight_orig") if w in axes), None)
+    if weight is None or not isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
+        return f"{path} has no bias, and its weight is computed or was rewritten"
     return axes[weight][1 if getattr(owner, "transposed", False) else 0]
 
 
-def _axis_of(claim: Claim, reader: _Reader, touched: int) -> Axis:
-    """The channels of a bias that there is, if nothing else reads it."""
+def _axis_of(claim: Claim, reader: _Reader, touched: int) -> Axis | str:
+    """The channels of a bias that there is, or why it takes nothing up: something else reads it."""
     axes = claim.deps.trace.axes
     if reader.name not in axes:
-        raise reader.refusal(f"{reader.name} is computed")
+        return f"{reader.name} is computed"
     if touched != reader.uses:
-        raise reader.refusal(f"{reader.name} is read by other operators, too")
+        return f"{reader.name} is read by other operators, too"
     return axes[reader.name][0]

@@ -192,7 +192,14 @@ class GraphComparison(Comparison):
 
     def _mode(self) -> MaskedMode:
         widening, meaning = self.precision.widening(), self.claim.meaning
-        return mode_of(meaning, self.labels, self.removed, widening, poisoned=self._is_poisoned)
+        return mode_of(
+            meaning,
+            self.labels,
+            self.removed,
+            widening,
+            poisoned=self._is_poisoned,
+            constant_rows=self.claim.constant_rows,
+        )
 
     def expected(self, values: tuple[Any, ...]) -> Iterator[tuple[Key, torch.Tensor]]:
         """The kept positions of every node of the original."""

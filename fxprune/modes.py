@@ -9,6 +9,7 @@ from fxprune.interference import PoisonMode
 from fxprune.reference import MaskedMode
 
 if TYPE_CHECKING:
+    from fxprune.folding import Rows
     from fxprune.labels import LabelAlgebra
     from fxprune.meaning import Meaning
     from fxprune.precision import Widening
@@ -22,12 +23,15 @@ def mode_of(
     widening: Widening | None = None,
     *,
     poisoned: bool = False,
+    constant_rows: Rows | None = None,
 ) -> MaskedMode:
     """The mode for a meaning, with NaN at removed positions if `poisoned`.
 
     Constants that are folded reach what is kept by right, so that poison takes them for dropped.
+    Where they are folded, `constant_rows` of the claim tells which channels are constant already.
     """
     if poisoned:
         return PoisonMode(labels, removed, widening, meaning.norm)
-    kind = MaskedMode if meaning.constants == "drop" else FoldedMode
-    return kind(labels, removed, widening, meaning.norm)
+    if meaning.constants == "drop":
+        return MaskedMode(labels, removed, widening, meaning.norm)
+    return FoldedMode(labels, removed, widening, meaning.norm, constant_rows)

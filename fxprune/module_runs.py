@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fxprune.analysis import DependencyGraph
+    from fxprune.folding import Rows
     from fxprune.labels import Axis, LabelAlgebra
     from fxprune.planning import Layout
     from fxprune.precision import Widening
@@ -78,6 +79,7 @@ class MaskedModel:
     widening: Widening | None = None
     meaning: Meaning = field(default_factory=Meaning)
     poisoned: bool = False
+    constant_rows: Rows | None = None
 
     def __call__(
         self, model: nn.Module, arguments: Mapping[str, Any], *, values: bool = False
@@ -96,7 +98,14 @@ class MaskedModel:
         def removed(axis: Axis) -> Any:
             return self.layout.removed_positions(axis, self.labels)
 
-        mode = mode_of(self.meaning, self.labels, removed, self.widening, poisoned=self.poisoned)
+        mode = mode_of(
+            self.meaning,
+            self.labels,
+            removed,
+            self.widening,
+            poisoned=self.poisoned,
+            constant_rows=self.constant_rows,
+        )
         if isinstance(mode, PoisonMode):
             mode.poison_all(state.values())
 

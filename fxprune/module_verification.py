@@ -116,8 +116,8 @@ class ModuleComparison(Comparison):
     def _masked(self, values: tuple[Any, ...]) -> Run:
         """A run of the original without the removed positions."""
         widening, meaning = self.precision.widening(), self.claim.meaning
-        poisoned, layout = self._is_poisoned, self.layout
-        masked = MaskedModel(self.deps, layout, self.labels, widening, meaning, poisoned)
+        poisoned, layout, rows = self._is_poisoned, self.layout, self.claim.constant_rows
+        masked = MaskedModel(self.deps, layout, self.labels, widening, meaning, poisoned, rows)
         original = eval_clone(self.deps.model, self.precision.cast)
         inputs = named_values(self.deps.graph_module, values)
         return masked(original, inputs, values=self._every_module)

@@ -41,6 +41,13 @@ class Net(nn.Module):
         return self.head(self.body(self.norm(self.stem(x)).relu()).mean((2, 3)))
 
 
+class Masked(Net):
+    def __init__(self):
+        super().__init__()
+        self.stem.weight.data[[1, 4]] = 0
+        self.body.weight.data[:, 2] = 0
+
+
 class Other(Net):
     def __init__(self):
         super().__init__()
@@ -462,6 +469,21 @@ def test_plan_prints_the_widths() -> None:
     assert "wrote plan.json" in run("plan", "nets:Net", "--ratio", 0.5, "-o", "plan.json").stdout
     widths = document("plan", "nets:Net", "--ratio", 0.5, "-o", "plan.json")["groups"]
     assert widths["body"] == {"kind": "channels", "before": 6, "after": 3}
+
+
+def test_plan_takes_what_is_zero() -> None:
+    command = ("plan", "nets:Masked", "--from-masks", "-o", "plan.json")
+    assert document(*command)["groups"]["stem"] == {"kind": "channels", "before": 8, "after": 5}
+    assert fxprune.Plan.load("plan.json").groups["stem"].removed == (1, 2, 4)
+    run(*command, "--ignore", "stem")
+    assert fxprune.Plan.load("plan.json").groups["stem"].removed == ()
+    exact = ("--norm", "exact", "--constants", "fold")
+    run("shrink", "nets:Masked", "--plan", "plan.json", "-o", "small.pt", *exact)
+
+
+def test_other_options_do_not_go_with_masks() -> None:
+    message = fail("plan", "nets:Net", "--from-masks", "--ratio", 0.5, "-o", "out", code=2)
+    assert "--from-masks says what to remove" in message
 
 
 def test_a_model_is_in_eval_mode_unless_train_is_given() -> None:

@@ -87,3 +87,18 @@ def test_the_code_of_a_page_runs(name: str) -> None:
     assert blocks("python", page)
     for code in blocks("python", page):
         exec(code, namespace)  # the pages of this repository
+
+
+def test_the_page_on_masks_runs_and_shows_what_it_prints(tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs" / "masks.md").read_text(encoding="utf-8")
+    (tmp_path / "code.py").write_text("\n".join(blocks("python", page)), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "code.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(text in done.stdout for text in blocks("text", page))

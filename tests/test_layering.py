@@ -44,13 +44,16 @@ LAYERS = (
         "size_decisions",
     },
     {"differences", "precision", "reference", "rounding", "stepping"},
-    {"cost", "importance", "planning"},
+    {"cost", "importance", "planning", "sparsifying"},
     {"fixers", "passes"},
     {
         *(
             "accumulation",
             "comparison",
             "constants",
+            "unknowns",
+            "reads",
+            "zeros",
             "folding",
             "gradient_verification",
             "input_sets",

@@ -14,9 +14,12 @@ PUBLIC_NAMES = {
     # Functions
     "analyze",
     "fixer",
+    "make_permanent",
     "plan",
     "rule",
     "shrink",
+    "sparsify",
+    "sparsity",
     "verify",
     # Data
     "DependencyGraph",
@@ -26,6 +29,7 @@ PUBLIC_NAMES = {
     "Plan",
     "ShrinkReport",
     "Strategy",
+    "SparsityReport",
     "Verification",
     # Errors
     "AnalysisError",

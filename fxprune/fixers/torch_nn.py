@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from fxprune.errors import RewriteError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 @fixer(nn.modules.conv._ConvNd)
 def conv(module: Any, widths: Widths) -> dict[str, Any]:
     """A depthwise convolution loses groups with its channels."""
-    first, second = module.weight.shape[:2]
+    first, second = _weight(module).shape[:2]
     groups = widths.kept_groups("weight", -len(module.kernel_size) - 1, module.groups)
     is_transposed = module.transposed
     return {
@@ -29,7 +30,13 @@ def conv(module: Any, widths: Widths) -> dict[str, Any]:
 @fixer(nn.Linear)
 def linear(module: Any, widths: Widths) -> dict[str, Any]:
     """Rows are outputs, columns inputs."""
-    return {"in_features": module.weight.shape[1], "out_features": module.weight.shape[0]}
+    rows, columns = _weight(module).shape
+    return {"in_features": columns, "out_features": rows}
+
+
+def _weight(module: Any) -> torch.Tensor:
+    """The weight, or what `torch.nn.utils.prune` makes it of in the next call."""
+    return torch.as_tensor(getattr(module, "weight_orig", module.weight))
 
 
 @fixer(nn.modules.batchnorm._NormBase)

@@ -380,6 +380,7 @@ _EXACT: dict[str, Exact] = {
     **dict.fromkeys(("norm", "linalg_vector_norm", "vector_norm", "linalg_norm"), _norm(2)),
     **dict.fromkeys(("any", "normalize", "cosine_similarity", "CosineSimilarity"), _indifferent),
     **dict.fromkeys(("pairwise_distance", "PairwiseDistance"), _indifferent),
+    **dict.fromkeys(("_weight_norm", "_weight_norm_interface"), _indifferent),
     **dict.fromkeys(("softmax", "log_softmax", "_softmax", "_log_softmax"), _softmax()),
     **dict.fromkeys(("_safe_softmax", "softmin"), _softmax()),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Softmin"), _softmax()),

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from fxprune.labels import Axis, Ids
 
 
+def is_meant(name: str, pattern: str) -> bool:
+    """Whether a pattern means a module of that name: `layer1` means all below it, too."""
+    return fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") or name == pattern
+
+
 class ModuleMatcher:
     """Knows what each module produces: the channels on its own parameters and on its output."""
 
@@ -50,11 +55,7 @@ class ModuleMatcher:
         Raises:
             PlanError: no module matches; the message tells the nearest names.
         """
-        names = [
-            name
-            for name in self._own
-            if fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") or name == pattern
-        ]
+        names = [name for name in self._own if is_meant(name, pattern)]
         if not names:
             prefixes = {n[:i] for n in self._own for i in range(len(n) + 1) if n[i : i + 1] in ".["}
             known = [*self._own, *prefixes, *(group.name for group in self.deps.groups)]

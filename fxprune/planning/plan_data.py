@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ from fxprune.planning.plan_text import (
     text_in,
     with_keys,
 )
+
+MAKERS: dict[str, Callable[..., Plan]] = {}
+"""Ways to make a plan that take more than this layer knows; later ones enter them."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,33 @@ class Plan:
             digest=text_in(document["digest"]),
             made=mapping(document["made"]),
         )
+
+    @classmethod
+    def from_masks(
+        cls, model: Model, example_inputs: Any = None, *, ignore: Sequence[str] = ()
+    ) -> Plan:
+        """The plan that removes every channel which masks or zero weights have made useless.
+
+        These are the channels that are the same whatever the input is (a filter of zeros, a batch
+        norm whose scale is zero, and all that is made of nothing but such), and those that nothing
+        reads but what goes as well. Masks of `torch.nn.utils.prune` may be in place or permanent.
+        `fxprune.shrink(model, plan, norm="exact", constants="fold")` then computes what the model
+        computes, in eval mode. What would not be exact stays: a constant that a convolution with
+        zero padding reads, for one, and one channel of every group.
+
+        Args:
+            model: the model with its masks, or the DependencyGraph that `analyze` made of it.
+            example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments; not
+                needed with a DependencyGraph.
+            ignore: names or patterns of modules whose output channels all stay.
+
+        Raises:
+            PlanError: an unknown module; or constants cannot be told, because forward decides by
+                values, or the model has no data or computes with complex numbers.
+            InputError: the inputs do not fit, or the model does not run on them.
+            CaptureError, AnalysisError: see `analyze`.
+        """
+        return MAKERS["masks"](model, example_inputs, ignore=ignore)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as a JSON file; the file appears whole or not at all."""
