@@ -440,7 +440,10 @@ def _take_up(claim: Claim, small: nn.Module, reader: _Reader, touched: int) -> N
     if any(not torch.equal(share, other) for other in reader.shares):
         raise reader.refusal(f"{reader.name} is added at several places, where constants differ")
     path, _, attribute = reader.name.rpartition(".")
-    owner: Any = small.get_submodule(path)
+    try:
+        owner: Any = small.get_submodule(path)
+    except AttributeError:
+        raise reader.refusal(f"{path} goes with the branch that has no channels left") from None
     bias = getattr(owner, attribute, None)
     axis = _axis_of_new(claim, owner, path, reader) if bias is None else None
     if axis is None:

@@ -42,7 +42,7 @@ LAYERS = (
         "signatures",
         "size_decisions",
     },
-    {"differences", "precision", "reference", "rounding", "stepping"},
+    {"differences", "input_sets", "precision", "reference", "rounding", "stepping"},
     {"cost", "importance", "planning"},
     {"fixers", "passes"},
     {
@@ -52,7 +52,6 @@ LAYERS = (
             "constants",
             "folding",
             "gradient_verification",
-            "input_sets",
             "interference",
             "modes",
             "shape_verification",

@@ -60,7 +60,8 @@ def plan(
         ratio: fraction of channels to remove from every group, in [0, 1).
         ratios: module name, pattern (`layer1.*`) or group name -> fraction, for the groups that
             the module produces. A module's name means all below it too.
-        channels: module name -> output channels to remove, besides those chosen by ratio.
+        channels: module name -> output channels to remove, besides those chosen by ratio. All of
+            a group may go, and its branch with it, where a model is left without the branch.
         ignore: names or patterns of modules whose output channels all stay.
         criterion: what channels count: "l2" or "l1" (size of all coupled weights), "lamp",
             "bn_scale", "fpgm", "cosine" or "random"; an object of `fxprune.importance`, such as
@@ -130,14 +131,16 @@ def plan(
         "seed": seed,
         **switches,
     }
-    return make_plan(deps, np.unique(np.concatenate(removed)), made)
+    ids = np.unique(np.concatenate(removed))
+    _check_some_left(deps, ids, np.concatenate([np.zeros(0, dtype=np.int64), *removed[1:]]))
+    return make_plan(deps, ids, made)
 
 
 def make_plan(deps: DependencyGraph, removed: Ids, made: Mapping[str, Any]) -> Plan:
     """The plan that removes the given ids.
 
     Raises:
-        PlanError: nothing would be left of some group or axis.
+        PlanError: nothing would be left of some axis, and it cannot go.
     """
     groups = {}
     is_removed = np.zeros(len(deps.trace.labels), dtype=np.bool_)
@@ -146,11 +149,6 @@ def make_plan(deps: DependencyGraph, removed: Ids, made: Mapping[str, Any]) -> P
         if group.pinned is not None:
             continue
         gone = tuple(np.flatnonzero(is_removed[group.ids]).tolist())
-        if len(gone) == group.size:
-            raise PlanError(
-                f"all {group.size} channels of group {group.name} would be removed",
-                hint="keep at least one",
-            )
         groups[group.name] = GroupPlan(group.size, group.kind, gone)
     return Plan(
         groups=groups,
@@ -232,6 +230,26 @@ def _loss(group: Group, ratio: float, round_to: int) -> int:
     """How many channels a ratio takes from a group."""
     keep = max(1, group.size - math.floor(group.size * ratio + 1e-9))
     return group.size - min(group.size, math.ceil(keep / round_to) * round_to)
+
+
+def _check_some_left(deps: DependencyGraph, removed: Ids, named: Ids) -> None:
+    """Only what was named by its numbers may go as a whole: ratios never take the last channel."""
+    if not len(named):
+        return
+    labels = deps.trace.labels
+    gone, said = (np.zeros(len(labels), dtype=np.bool_) for _ in range(2))
+    gone[removed], said[named] = True, True
+    for axis in all_axes(deps):
+        vectors = labels.leaves(axis)
+        if not vectors or not np.logical_or.reduce([gone[v] for v in vectors]).all():
+            continue
+        if not np.logical_or.reduce([said[v] for v in vectors]).all():
+            names = [g.name for g in deps.groups if np.isin(g.ids, vectors).any()]
+            raise PlanError(
+                f"all {axis.size} positions of an axis of {', '.join(names)} would be removed",
+                why="ratios take those that `channels` leaves",
+                hint="leave at least one, or name all of them in `channels`",
+            )
 
 
 def _leave_some(deps: DependencyGraph, removed: Ids, score: NDArray[np.float64]) -> Ids:
