@@ -28,6 +28,7 @@ from fxprune.interpretation import decomposed_attention
 from fxprune.modes import mode_of
 from fxprune.module_runs import tensor_at
 from fxprune.module_trees import clone_tree, named_state
+from fxprune.planning.branches import frozen_state
 from fxprune.real_calls import copies, set_mode
 from fxprune.reference import QuietMode, put_state, run_quietly
 from fxprune.rounding import CAP, FACTOR, RUNS
@@ -120,8 +121,8 @@ def check_gradients(
         tolerance: the difference that is rounding, relative to the largest gradient of all: one
             that is zero but for rounding is no measure for itself.
         known_parts: whether all parameters have the names of the original's; if not, those that
-            have are compared. Where branches lose all their channels, their parameters are not in
-            the result, and are not compared either.
+            have are compared. Where branches lose all their channels, no parameter of theirs is
+            compared: what they still add is a constant, which follows none.
 
     Returns:
         How many parameters were compared, and the largest difference.
@@ -167,9 +168,12 @@ class _GradientCheck:
         scale = _largest_of(expected)
         if not math.isfinite(scale):
             raise UnprovableError("gradients of the original are not finite")
+        deps, layout = self.claim.deps, self.claim.layout
+        frozen = frozen_state(deps.graph_module.graph, layout) if layout.emptied else ()
         count, worst = 0, 0.0
         for name, gradient in expected.items():
-            if name not in got and (self.claim.layout.emptied or not self.known_parts):
+            is_lost = name not in got and (layout.emptied or not self.known_parts)
+            if is_lost or deps.trace.tied.get(name) in frozen:
                 continue
             count += 1
             off = _distance(gradient, got.get(name, torch.zeros_like(gradient)), scale)

@@ -78,7 +78,7 @@ class ShrinkReport:
         elif not self.changed:
             notes.append("nothing was removed: the plan removes no channels")
         notes += [
-            f"{name} has no channels left: what its branch still added in eval mode is constant"
+            f"{name} has no channels left: what its branch still adds is a constant of eval mode"
             for name, group in self.groups.items()
             if group.size and not group.width
         ]

@@ -82,6 +82,7 @@ class Branches:
         self.meetings = {node.name for node in meetings}
         self.norm = norm
         self.needed = _needed(graph_module, kinds)
+        _refuse_written_state(graph_module, self.needed)
 
     def run(self) -> Iterator[dict[str, Meeting]]:
         """What meets at each node: on inputs as the example, and of other sizes.
@@ -262,6 +263,14 @@ def _needed(graph_module: fx.GraphModule, kinds: dict[str, Kind]) -> dict[str, f
         if kinds[node.name] == "constant" or (kinds[node.name] == "state" and is_read):
             needed[node.name] = node
     return needed
+
+
+def _refuse_written_state(graph_module: fx.GraphModule, needed: dict[str, fx.Node]) -> None:
+    """State that forward changes is no constant."""
+    for source in (node for node in needed.values() if node.op == "get_attr"):
+        for user in source.users:
+            if user.name not in needed and writes(user, source, graph_module):
+                raise refusal(user, f"it changes {source.target}, which a constant is made of")
 
 
 def _reads(needed: dict[str, fx.Node], name: str) -> bool:

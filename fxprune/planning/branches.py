@@ -54,6 +54,19 @@ def _kind(node: fx.Node, layout: Layout, kinds: dict[str, Kind]) -> Kind:
     return "constant" if data & {"gone", "constant"} and "live" not in data else "live"
 
 
+def frozen_state(graph: fx.Graph, layout: Layout) -> set[str]:
+    """The first names of parameters and buffers that constants are made of."""
+    kinds = kinds_of(graph, layout)
+    needed: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        is_read = kinds[node.name] == "state" and not needed.isdisjoint(node.users)
+        if kinds[node.name] == "constant" or is_read:
+            needed.add(node)
+    targets = tuple(f"{n.target}." for n in needed if n.op in ("call_module", "get_attr"))
+    tied = layout.deps.trace.tied
+    return {first for name, first in tied.items() if f"{name}.".startswith(targets)}
+
+
 def why_not(graph: fx.Graph, layout: Layout) -> str:
     """Why what is left without positions cannot go; an empty text if nothing says so.
 
