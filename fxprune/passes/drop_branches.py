@@ -152,6 +152,9 @@ class _Removal:
                     each.meta[PREDICTED] = values[each.name]
                 each.meta[ACROSS] = across.get(each.name, ())
             self.kinds = kinds_of(self.graph, self.layout)
+        output = next(iter(reversed(self.graph.nodes)))
+        if problem := self.problem(output):
+            raise refusal(output, problem)
 
     def is_hiding(self, node: fx.Node) -> bool:
         """Whether a node has to be lowered to go on without what has gone."""

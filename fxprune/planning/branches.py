@@ -16,8 +16,8 @@ Kind: TypeAlias = Literal["live", "state", "gone", "constant", "number"]
 """What a node is when some axes are left without positions.
 
 - gone: all tensors of its value have such an axis;
-- constant: it reads what has gone and nothing else but constants and state, so that it does not
-  depend on the inputs any more;
+- constant: it reads what has gone, or sizes of it, and nothing else but constants and state, so
+  that it does not depend on the inputs any more;
 - number: it is no tensor, and is computed of sizes of what has gone or is constant;
 - state: it is computed of parameters and buffers alone;
 - live: anything else.
@@ -51,7 +51,7 @@ def _kind(node: fx.Node, layout: Layout, kinds: dict[str, Kind]) -> Kind:
     data = {kinds[n.name] for n in node.all_input_nodes if layout.tensors(n.name)}
     if not tensors and layout.value(node.name) is not None:
         return "number"
-    return "constant" if data & {"gone", "constant"} and "live" not in data else "live"
+    return "live" if "live" in data else "constant"
 
 
 def frozen_state(graph: fx.Graph, layout: Layout) -> set[str]:
