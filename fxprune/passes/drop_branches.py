@@ -311,7 +311,7 @@ class _Removal:
 
     def out_of_place(self, node: fx.Node, constants: Iterable[fx.Node]) -> None:
         """Let an operator that would write into a constant return a new tensor."""
-        if not any(writes(node, source, self.graph_module) for source in constants):
+        if not any(self.writes(node, source) for source in constants):
             return
         target: Any = node.target
         if target in _OUT_OF_PLACE:
@@ -349,32 +349,24 @@ class _Removal:
 
     def leave_out(self, node: fx.Node, other: fx.Node) -> None:
         """Take an operator out that returns one of its operands; where that may show, copy it."""
-        in_place = writes(node, other, self.graph_module)
-        if in_place or self.shares_memory_safely(node, other):
+        if self.writes(node, other) or not self.is_written_later(node, other):
             node.replace_all_uses_with(other)
             self.graph.erase_node(node)
             return
         node.op, node.target, node.args, node.kwargs = "call_function", torch.clone, (other,), {}
 
-    def shares_memory_safely(self, node: fx.Node, other: fx.Node) -> bool:
-        """Whether no write shows that a node's value and an operand have become one tensor."""
+    def is_written_later(self, node: fx.Node, other: fx.Node) -> bool:
+        """Whether it would show that a node's value and an operand have become one tensor."""
         order = {each: number for number, each in enumerate(self.graph.nodes)}
-        theirs, ours = self.family(other, node), self.family(node, other)
-        written = any(
-            writes(user, each, self.graph_module) and order[user] > order[node]
-            for each in theirs | ours
-            for user in each.users
-        )
-        is_own = all(each.op not in ("placeholder", "get_attr") for each in theirs)
-        if not written:
-            return is_own
-        readers = {user for each in theirs for user in each.users} - theirs
-        return is_own and all(
-            order[user] <= order[node] or self.kinds[user.name] != "live" for user in readers
+        shared = self.family(other, node) | self.family(node, other)
+        return any(
+            each.op in ("placeholder", "get_attr")
+            or any(order[u] > order[node] and self.writes(u, each) for u in each.users)
+            for each in shared
         )
 
-    def family(self, node: fx.Node, without: fx.Node) -> set[fx.Node]:
-        """The nodes whose values may share memory with a node's."""
+    def family(self, node: fx.Node, without: fx.Node | None = None) -> set[fx.Node]:
+        """The nodes whose values may share memory with a node's, but for what another one adds."""
         found, pending = {node}, [node]
         while pending:
             each = pending.pop()
@@ -387,8 +379,11 @@ class _Removal:
 
     def may_alias(self, user: fx.Node, source: fx.Node) -> bool:
         """Whether a node's value may be memory of an operand."""
-        is_view = operation(user, self.graph_module) in VIEWS
-        return is_view or writes(user, source, self.graph_module)
+        return operation(user, self.graph_module) in VIEWS or self.writes(user, source)
+
+    def writes(self, user: fx.Node, source: fx.Node) -> bool:
+        """Whether a node writes into an operand."""
+        return writes(user, source, self.graph_module)
 
     # -- what is left over ---------------------------------------------------------------------
 
@@ -418,10 +413,15 @@ class _Removal:
             )
 
     def is_pure(self, node: fx.Node) -> bool:
-        """Whether a node does nothing but return a value."""
+        """Whether a node does nothing but return a value, or write where nobody reads."""
         if node.op in ("placeholder", "output") or node.is_impure():
             return False
-        return not any(writes(node, source, self.graph_module) for source in node.all_input_nodes)
+        written = [source for source in node.all_input_nodes if self.writes(node, source)]
+        shared = {each for source in written for each in self.family(source)}
+        return all(
+            each.op not in ("placeholder", "get_attr") and shared.issuperset(each.users)
+            for each in shared
+        )
 
     def erase_state(self, targets: set[str]) -> None:
         """Erase modules that are not called and tensors that are not read any more."""
@@ -429,12 +429,9 @@ class _Removal:
         reads = {str(n.target) for n in self.graph.nodes if n.op == "get_attr"}
         for target in self.emptied - calls:
             hold_state_only(self.graph_module, target)
-        used = calls | reads
+        used = {f"{target}." for target in calls | reads}
         for target in sorted(targets | (self.emptied - calls)):
-            if any(u == target or u.startswith(f"{target}.") for u in used):
-                continue
-            if not any(target.startswith(f"{u}.") for u in calls):
-                _delete(self.graph_module, target)
+            _delete(self.graph_module, target, used)
 
 
 def _parts(node: fx.Node) -> Any:
@@ -447,14 +444,13 @@ def _numel(state: Mapping[str, torch.Tensor]) -> int:
     return sum(tensor.numel() for tensor in {id(t): t for t in state.values()}.values())
 
 
-def _delete(root: nn.Module, target: str) -> None:
-    """Delete a module or tensor, and the modules above it that hold nothing any more."""
+def _delete(root: nn.Module, target: str, used: Iterable[str]) -> None:
+    """Delete a module or tensor, and the modules above it, as far as nothing in them is used."""
+    if not target or any(f"{target}.".startswith(u) or u.startswith(f"{target}.") for u in used):
+        return
     path, _, name = target.rpartition(".")
     try:
-        owner = root.get_submodule(path)
-        delattr(owner, name)
-    except AttributeError:  # it has gone with a module that held it
-        return
-    is_holder = type(owner) is nn.Module and not (owner._modules or owner._parameters)
-    if path and is_holder and not owner._buffers:
-        _delete(root, path)
+        delattr(root.get_submodule(path), name)
+    except AttributeError:
+        pass  # it has gone with a module that held it
+    _delete(root, path, used)
