@@ -179,6 +179,14 @@ def union(shape: torch.Size, parts: list[Masked]) -> Tensor:
     return gone
 
 
+def sums_nothing(*factors: Masked) -> bool:
+    """Whether nothing is left of what a product sums over, so that it is zero.
+
+    It could be that its rows have gone instead; then the bias, or whatever else it meets, tells.
+    """
+    return all(bool(factor.gone.all()) for factor in factors)
+
+
 def must_be_whole(x: Masked, dim: int, name: str) -> None:
     """Positions along this dim are told apart by their numbers, so all must be there."""
     some, every = x.gone.any(dim), x.gone.all(dim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ class Pruning:
         own_ratios: how many groups get a ratio of their own.
         explicit: whether channels go by their numbers instead, from half of all groups, of any
             kind but copies (both together could leave nothing).
+        whole: whether, then, one of these groups loses all its channels.
     """
 
     ratio: float = 0.5
@@ -39,6 +41,7 @@ class Pruning:
     ignored: int = 0
     own_ratios: int = 0
     explicit: bool = False
+    whole: bool = False
 
     def plan(self, deps: fxprune.DependencyGraph) -> fxprune.Plan:
         """The plan for a model."""
@@ -54,7 +57,7 @@ class Pruning:
             deps,
             ratio=0.0 if self.explicit else self.ratio,
             ratios=_ratios(deps, own, chance),
-            channels=_channels(deps, rest, chance) if self.explicit else None,
+            channels=_channels(deps, rest, chance, self.whole) if self.explicit else None,
             ignore=[] if self.explicit else ignored,
             criterion=self.criterion,
             round_to=self.round_to,
@@ -74,9 +77,9 @@ def _ratios(
 
 
 def _channels(
-    deps: fxprune.DependencyGraph, groups: list[fxprune.Group], chance: random.Random
+    deps: fxprune.DependencyGraph, groups: list[fxprune.Group], chance: random.Random, whole: bool
 ) -> dict[str, list[int]]:
-    """Some channels of some groups, as far as each can go.
+    """Some channels of some groups, as far as each can go; all of one of them if `whole`.
 
     The name of a group may mean a module instead, whose channels can be more than the group's.
     """
@@ -85,11 +88,23 @@ def _channels(
         for group in groups
         if chance.random() < 0.5
     }
+    if whole:
+        chosen |= next(_whole(deps, chance.sample(groups, len(groups))), {})
     return {
         name: channels
         for name, channels in chosen.items()
         if _is_plan(deps, channels={name: channels})
     }
+
+
+def _whole(
+    deps: fxprune.DependencyGraph, groups: list[fxprune.Group]
+) -> Iterator[dict[str, list[int]]]:
+    """Groups that can lose all their channels."""
+    for group in groups:
+        channels = {group.name: list(range(group.size))}
+        if _is_plan(deps, channels=channels):
+            yield channels
 
 
 def _is_plan(deps: fxprune.DependencyGraph, **options: Any) -> bool:
@@ -115,4 +130,5 @@ def prunings() -> st.SearchStrategy[Pruning]:
         ignored=st.sampled_from([0, 0, 1, 2]),
         own_ratios=st.sampled_from([0, 0, 1, 2]),
         explicit=st.sampled_from([False, False, True]),
+        whole=st.sampled_from([False, False, False, True]),
     )

@@ -30,7 +30,9 @@ class Outcome:
     Attributes:
         kind: "equal" to the oracle; "refused" with a reason; "false alarm", if fxprune's own
             verification refutes what the oracle finds equal; "refuted" by both; "wrong", if only
-            the oracle finds it out; "crashed"; "unusable", if the original gives no finite numbers.
+            the oracle finds it out; "crashed"; "unusable", if the original gives no finite
+            numbers, or if nothing is left along an axis and the oracle cannot tell a sum over
+            nothing from what has gone.
         reason: what was refused or found, in one line.
         before: parameters of the original.
         after: parameters of the result.
@@ -95,6 +97,8 @@ def judged(
             expected = oracle.outputs(inputs)
             found = difference(small, inputs, expected)
         except ContradictionError as error:
+            if _removes_whole_axes(plan):
+                return replace(equal, kind="unusable", reason=f"{name}: {error}")
             found = f"contradiction: {error}"
         except AssertionError as error:
             if "recorded for" not in str(error):
@@ -107,6 +111,15 @@ def judged(
             return replace(equal, kind="wrong", reason=f"{name}: {found}")
         done.append(name)
     return replace(equal, sets=tuple(done))
+
+
+def _removes_whole_axes(plan: fxprune.Plan) -> bool:
+    """Whether nothing is left along an axis of a parameter."""
+    return any(
+        len(positions) == plan.shapes[name][dim]
+        for name, dims in plan.slices.items()
+        for dim, positions in dims.items()
+    )
 
 
 def input_sets(program: Program) -> dict[str, tuple[Tensor, ...]]:

@@ -88,7 +88,8 @@ def plan(
             the module produces. A module's name means all below it too.
         strategies: likewise, name or pattern -> Strategy, or a dict of its options, such as
             `{"ratio": 0.3, "criterion": "l1", "scope": "global"}`.
-        channels: module name -> output channels to remove, besides those chosen by ratio.
+        channels: module name -> output channels to remove, besides those chosen by ratio. All of
+            a group may go, and its branch with it, where a model is left without the branch.
         keep: module name -> output channels that stay, whatever they score.
         ignore: names or patterns of modules whose output channels all stay.
         criterion: what channels count: "l2" or "l1" (size of all coupled weights), "lamp",

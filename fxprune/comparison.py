@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 Compared: TypeAlias = Literal["every node", "every module", "outputs"]
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
 _STORED = 100
-"""How often the rounding of a bias to float32 counts, where constants are folded into it."""
+"""How often the rounding to float32 counts, of constants that are folded into a bias, or that take
+the place of a branch."""
 _DEFECT = (
     "if this model was shrunk from exactly this original (the same weights), it is a defect of"
     " fxprune or of a custom rule: please report it"
@@ -187,7 +188,8 @@ class Comparison:
         self.precision = precision
         tolerance = _TOLERANCE.get(narrowest, 1e-3)
         stored = {tensor.dtype for tensor in claim.deps.state.values()}
-        if claim.meaning.constants == "fold" and torch.float32 in stored:
+        has_constants = claim.meaning.constants == "fold" or claim.layout.emptied
+        if has_constants and torch.float32 in stored:
             tolerance = max(tolerance, _STORED * torch.finfo(torch.float32).eps)
         self.result = Verification(
             compared=compared,

@@ -345,7 +345,10 @@ def _addition(claim: Claim, model: nn.Module, reader: _Reader, touched: int) -> 
     if any(not torch.equal(share, other) for other in reader.shares):
         return reader.refusal(f"{reader.name} is added at several places, where constants differ")
     path, _, attribute = reader.name.rpartition(".")
-    owner: Any = model.get_submodule(path)
+    try:
+        owner: Any = model.get_submodule(path)
+    except AttributeError:
+        return reader.refusal(f"{path} goes with the branch that has no channels left")
     bias = getattr(owner, attribute, None)
     axis = _axis_of_new(claim, owner, path) if bias is None else None
     axis = axis or _axis_of(claim, reader, touched)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch import fx
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -34,14 +36,20 @@ def cost_of(
 ) -> Cost:
     """The cost of a module, with MACs from the operators that the analysis saw.
 
+    Nodes that a graph has lost, with a branch without channels, do no work.
+
     Args:
         module: the model, dense or shrunk.
         trace: the analysis of the dense model.
         shape: the shape of each tensor of the analysis in `module`.
     """
+    work = trace.work
+    if isinstance(module, fx.GraphModule):
+        there = {node.name for node in module.graph.nodes}
+        work = [each for each in work if each.node in there]
     state = [*module.parameters(), *module.buffers()]
     return Cost(
         parameters=sum(p.numel() for p in module.parameters()),
         bytes=sum(t.numel() * t.element_size() for t in state),
-        macs=sum(work.macs(shape) for work in trace.work),
+        macs=sum(each.macs(shape) for each in work),
     )

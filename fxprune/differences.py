@@ -59,7 +59,9 @@ def difference(
 
 
 def largest(tensor: torch.Tensor) -> float:
-    """The largest absolute value of a tensor, in one pass; NaN if it has one."""
+    """The largest absolute value of a tensor, in one pass; NaN if it has one, 0 of nothing."""
+    if not tensor.numel():
+        return 0.0
     low, high = tensor.aminmax()
     return max(-low.item(), high.item())
 

@@ -60,6 +60,12 @@ def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | N
             hint='pass emit="graph"',
         )
     report_of(model)
+    if layout.emptied:
+        raise RewriteError(
+            f"a module cannot be emitted without {layout.emptied}",
+            why="nothing would be left there, and its own forward cannot leave a branch out",
+            hint='pass emit="graph", or keep at least one channel',
+        )
     _check_names(deps, layout)
     if values is None:
         is_meta = any(t.device.type == "meta" for t in deps.state.values())

@@ -28,6 +28,7 @@ from fxprune.interpretation import decomposed_attention
 from fxprune.modes import mode_of
 from fxprune.module_runs import tensor_at
 from fxprune.module_trees import clone_tree, named_state
+from fxprune.planning.branches import frozen_state
 from fxprune.real_calls import copies, set_mode
 from fxprune.reference import QuietMode, put_state, run_quietly
 from fxprune.rounding import CAP, FACTOR, RUNS
@@ -110,6 +111,7 @@ def check_gradients(
     """Compare the gradients of kept positions, in training mode where that is possible.
 
     Graphs that torch.export made, or that were recorded, have the mode that they were made in.
+    Where branches lose all their channels, what they still add is a constant of eval mode.
 
     Args:
         claim: the original, what stays, and what that means.
@@ -119,7 +121,8 @@ def check_gradients(
         tolerance: the difference that is rounding, relative to the largest gradient of all: one
             that is zero but for rounding is no measure for itself.
         known_parts: whether all parameters have the names of the original's; if not, those that
-            have are compared.
+            have are compared. Where branches lose all their channels, no parameter of theirs is
+            compared: what they still add is a constant, which follows none.
 
     Returns:
         How many parameters were compared, and the largest difference.
@@ -131,7 +134,7 @@ def check_gradients(
     """
     check = _GradientCheck(claim, small, precision, tolerance, known_parts)
     given = claim.deps.captured_by in ("export", "record") or claim.meaning.constants == "fold"
-    if not given:
+    if not (given or claim.layout.emptied):
         try:
             return check(values, training=True)
         except OriginalFailsError:  # batch norm wants more than one value for each channel
@@ -165,9 +168,12 @@ class _GradientCheck:
         scale = _largest_of(expected)
         if not math.isfinite(scale):
             raise UnprovableError("gradients of the original are not finite")
+        deps, layout = self.claim.deps, self.claim.layout
+        frozen = frozen_state(deps.graph_module.graph, layout) if layout.emptied else ()
         count, worst = 0, 0.0
         for name, gradient in expected.items():
-            if name not in got and not self.known_parts:
+            is_lost = name not in got and (layout.emptied or not self.known_parts)
+            if is_lost or deps.trace.tied.get(name) in frozen:
                 continue
             count += 1
             off = _distance(gradient, got.get(name, torch.zeros_like(gradient)), scale)

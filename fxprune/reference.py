@@ -20,7 +20,7 @@ from fxprune.meta_kernels import DispatchMode
 from fxprune.precision import INSTEAD, CastMode
 from fxprune.rules import Call, Rule, axes_of, lookup, put_axes
 from fxprune.traces import STATE_NAME, TracedTensor
-from fxprune.values import Scratch, plain, tensors
+from fxprune.values import Scratch, mapped, plain, tensors
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fxprune.labels import Axis, LabelAlgebra
     from fxprune.meaning import Norm
     from fxprune.precision import Widening
+    from fxprune.rules.kept import Kept
     from fxprune.traces import Trace
 
 Removed = Callable[["Axis"], np.ndarray[Any, np.dtype[np.bool_]]]
@@ -168,9 +169,22 @@ class MaskedMode(RunMode):
             if gone is not None:
                 index = torch.from_numpy(np.flatnonzero(~gone)).to(call.arg(name).device)
                 kept.setdefault(name, {})[dim] = index
+        if any(not len(index) for dims in kept.values() for index in dims.values()):
+            return self.of_nothing(call, kept)
         if kept:
             return rule.on_kept(call, kept)
         return run_quietly(call.op, call.args, call.kwargs)
+
+    def of_nothing(self, call: Call, kept: Kept) -> Any:
+        """What an operator makes of no positions: nothing, or NaN where the axis is gone."""
+        shapes = {call.arg(name).shape for name in kept}
+
+        def made(out: torch.Tensor) -> torch.Tensor:
+            if not out.is_floating_point():
+                return out
+            return torch.full_like(out, 0.0 if out.shape in shapes else torch.nan)
+
+        return mapped(made, run_quietly(call.op, call.args, call.kwargs))
 
     def masked(self, call: Call, rule: Rule) -> Call:
         """The call with zeros at the removed positions of what it sums over."""

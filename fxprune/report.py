@@ -77,6 +77,11 @@ class ShrinkReport:
             notes.append("nothing to prune: every channel is an input, an output, or pinned")
         elif not self.changed:
             notes.append("nothing was removed: the plan removes no channels")
+        notes += [
+            f"{name} has no channels left: what its branch still adds is a constant of eval mode"
+            for name, group in self.groups.items()
+            if group.size and not group.width
+        ]
         notes += [str(place) for place in self.renormalized]
         notes += [f"pinned: {diagnostic}" for diagnostic in self.diagnostics]
         notes.append(str(self.verification) if self.verification else "NOT verified")

@@ -43,7 +43,7 @@ LAYERS = (
         "signatures",
         "size_decisions",
     },
-    {"differences", "precision", "reference", "rounding", "stepping"},
+    {"differences", "input_sets", "precision", "reference", "rounding", "stepping"},
     {"cost", "importance", "planning", "sparsifying"},
     {"fixers", "passes"},
     {
@@ -56,7 +56,6 @@ LAYERS = (
             "zeros",
             "folding",
             "gradient_verification",
-            "input_sets",
             "interference",
             "modes",
             "shape_verification",

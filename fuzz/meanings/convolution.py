@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fuzz.masked import ContradictionError, Masked, masked, must_be_whole, written_out
+from fuzz.masked import (
+    ContradictionError,
+    Masked,
+    masked,
+    must_be_whole,
+    sums_nothing,
+    written_out,
+)
 from fuzz.meanings.movement import per_channel
 
 
@@ -42,6 +49,8 @@ def _convolved(
     data = getattr(functional, name)(x.zeroed, weight.zeroed, groups=groups, **options)
     samples = channels.all(1)[:, None] | gone_rows.flatten()[None]
     gone = samples.view(*samples.shape, *[1] * (x.dim() - 2)).expand(data.shape)
+    if sums_nothing(x, weight):
+        gone = torch.zeros_like(gone)
     out: Any = Masked(data.masked_fill(gone, torch.nan), gone)
     return out if bias is None else out + masked(bias).view(-1, *[1] * (x.dim() - 2))
 

@@ -16,6 +16,7 @@ from fuzz.masked import (
     masked,
     meaning,
     must_be_whole,
+    sums_nothing,
     written_out,
 )
 
@@ -60,6 +61,8 @@ def rmatmul(b: Any, a: Any) -> Masked:
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """x W' + b."""
     out: Any = product(functional.linear, x, weight)
+    if sums_nothing(masked(x), masked(weight)):
+        out = Masked.whole(torch.zeros_like(out.data))
     return out if bias is None else out + bias
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fxprune.passes.align_attributes import AlignAttributes
 from fxprune.passes.base import Pass, PassResult, Pipeline
+from fxprune.passes.drop_branches import DropBranches
 from fxprune.passes.repair_shapes import RepairShapes
 from fxprune.passes.slice_state import SliceState
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlignAttributes",
+    "DropBranches",
     "Pass",
     "PassResult",
     "Pipeline",
@@ -24,5 +26,5 @@ __all__ = [
 
 
 def shrink_pipeline(norm: Norm = "kept") -> Pipeline:
-    """The passes that shrink a model, in order: tensors, module attributes, shapes."""
-    return Pipeline((SliceState(), AlignAttributes(), RepairShapes(norm)))
+    """The passes that shrink a model, in order: tensors, branches, module attributes, shapes."""
+    return Pipeline((SliceState(), DropBranches(norm), AlignAttributes(), RepairShapes(norm)))

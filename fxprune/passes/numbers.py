@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -93,3 +93,13 @@ def _reshapes_single_axis(node: fx.Node, layout: Layout) -> bool:
         for operand in operands
         for out in layout.tensors(node.name)
     )
+
+
+def replace_by_number(user: fx.Node, node: fx.Node, number: Any) -> None:
+    """Let a node take a number in the place of another node."""
+
+    def swap(argument: fx.Node) -> Any:
+        return number if argument is node else argument
+
+    user.args = fx.map_arg(user.args, swap)
+    user.kwargs = fx.map_arg(user.kwargs, swap)

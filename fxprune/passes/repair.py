@@ -87,9 +87,9 @@ class Repair:
         while pending:
             node = pending.pop()
             for user in node.users:
-                if _writes(user, node, self.graph_module):
+                if writes(user, node, self.graph_module):
                     return True
-                if user not in seen and operation(user, self.graph_module) in _VIEWS:
+                if user not in seen and operation(user, self.graph_module) in VIEWS:
                     seen.add(user)
                     pending.append(user)
         return False
@@ -109,7 +109,7 @@ class Repair:
         )
 
 
-_VIEWS = frozenset(
+VIEWS = frozenset(
     {
         *("getitem", "getattr", "slice", "select", "narrow", "diagonal", "unfold", "as_strided"),
         *("view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "squeeze"),
@@ -122,7 +122,7 @@ _VIEWS = frozenset(
 """What can return a view of its operand, by plain name."""
 
 
-def _writes(user: fx.Node, node: fx.Node, graph_module: fx.GraphModule) -> bool:
+def writes(user: fx.Node, node: fx.Node, graph_module: fx.GraphModule) -> bool:
     """Whether a node writes into an operand of it."""
     if user.kwargs.get("out") is node:
         return True

@@ -17,9 +17,10 @@ from fxprune.lowering import Lowering
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
 from fxprune.passes.base import Pass
+from fxprune.passes.drop_branches import ACROSS, PREDICTED
 from fxprune.passes.exact_norms import compensated
 from fxprune.passes.inlining import hold_state_only, inline
-from fxprune.passes.numbers import measures_channels_only, read_axes
+from fxprune.passes.numbers import measures_channels_only, read_axes, replace_by_number
 from fxprune.passes.repair import Repair, operation
 from fxprune.passes.repairs import ALWAYS, ON_MISMATCH
 from fxprune.rules import locate
@@ -75,7 +76,10 @@ class _Walk:
     def __init__(self, graph_module: fx.GraphModule, layout: Layout, norm: Norm) -> None:
         self.norm = norm
         self.graph_module = graph_module
-        self.layout = layout
+        made = {
+            n.name: n.meta.pop(PREDICTED) for n in graph_module.graph.nodes if PREDICTED in n.meta
+        }
+        self.layout = layout.extended(made)
         self.modified = False
         self.shadow = clone_tree(graph_module, to_meta)
         self.interpreter = Interpreter(self.shadow, garbage_collect_values=False)
@@ -87,6 +91,12 @@ class _Walk:
             for entry in layout.deps.trace.renormalized:
                 axes = self.renormalized.get(entry.place.node.name, ())
                 self.renormalized[entry.place.node.name] = (*axes, entry.axis)
+        for node in graph_module.graph.nodes:
+            if ACROSS in node.meta:
+                self.renormalized.pop(node.name, None)
+                across = node.meta.pop(ACROSS)
+                if norm == "exact" and across:
+                    self.renormalized[node.name] = across
 
     def run(self) -> None:
         """Visit every node."""
@@ -303,7 +313,7 @@ class _Walk:
             self.interpreter.env[times], self.interpreter.env[constant] = now * before, before
         for user in users:
             user.replace_input_with(node, constant) if isinstance(constant, fx.Node) else (
-                _replace_by_number(user, node, constant)
+                replace_by_number(user, node, constant)
             )
         self.modified = True
 
@@ -325,11 +335,3 @@ def _uses_sizes(graph: fx.Graph, graph_module: fx.GraphModule) -> bool:
         for node in calls
         if node.target is not operator.getitem
     )
-
-
-def _replace_by_number(user: fx.Node, node: fx.Node, number: Any) -> None:
-    def swap(argument: fx.Node) -> Any:
-        return number if argument is node else argument
-
-    user.args = fx.map_arg(user.args, swap)
-    user.kwargs = fx.map_arg(user.kwargs, swap)

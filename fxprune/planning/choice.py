@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fxprune.errors import PlanError
 from fxprune.planning.layout import Layout
 from fxprune.planning.plan_data import GroupPlan, Plan
 
@@ -20,7 +19,7 @@ def make_plan(deps: DependencyGraph, removed: Ids, made: Mapping[str, Any]) -> P
     """The plan that removes the given ids.
 
     Raises:
-        PlanError: nothing would be left of some group or axis.
+        PlanError: nothing would be left of some axis, and it cannot go.
     """
     groups = {}
     is_removed = np.zeros(len(deps.trace.labels), dtype=np.bool_)
@@ -29,11 +28,6 @@ def make_plan(deps: DependencyGraph, removed: Ids, made: Mapping[str, Any]) -> P
         if group.pinned is not None:
             continue
         gone = tuple(np.flatnonzero(is_removed[group.ids]).tolist())
-        if len(gone) == group.size:
-            raise PlanError(
-                f"all {group.size} channels of group {group.name} would be removed",
-                hint="keep at least one",
-            )
         groups[group.name] = GroupPlan(group.size, group.kind, gone)
     return Plan(
         groups=groups,

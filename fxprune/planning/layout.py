@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fxprune.errors import PlanError
 from fxprune.groups import traced_tensors
+from fxprune.planning.branches import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,8 +31,10 @@ class Layout:
         deps: the analysis.
         removed: the removed ids.
 
+    An axis may lose all its positions; then whatever carries it goes (`branches.py`).
+
     Raises:
-        PlanError: some axis would lose all its positions.
+        PlanError: some axis would lose all its positions, and cannot.
     """
 
     def __init__(self, deps: DependencyGraph, removed: Ids) -> None:
@@ -41,9 +44,11 @@ class Layout:
         self._removed[deps.trace.labels.find(removed)] = True
         self._kept: dict[int, NDArray[np.int64] | None] = {}
         self._added: dict[str, Any] = {}
-        if (empty := self.empty_axis()) is not None:
+        if self.emptied and (why := why_not(deps.graph_module.graph, self)):
             raise PlanError(
-                f"nothing would be left of {empty}", hint="keep at least one channel there"
+                f"nothing would be left of {self.emptied}",
+                why=why,
+                hint="keep at least one channel there",
             )
 
     def is_removed(self, ids: Ids) -> NDArray[np.bool_]:
@@ -113,8 +118,9 @@ class Layout:
                     found.setdefault(name, {})[dim] = tuple(gone.tolist())
         return found
 
-    def empty_axis(self) -> str | None:
-        """The first axis that would lose all its positions, in words."""
+    @cached_property
+    def emptied(self) -> str:
+        """The first axis that loses all its positions, in words; an empty text if none does."""
         for name, axes in self.deps.trace.axes.items():
             for dim, axis in enumerate(axes):
                 if axis.size and self.size(axis) == 0:
@@ -124,7 +130,7 @@ class Layout:
                 for dim, axis in enumerate(tensor.axes):
                     if axis.size and self.size(axis) == 0:
                         return f"the value of node {name}, dim {dim}"
-        return None
+        return ""
 
 
 def all_axes(deps: DependencyGraph) -> Sequence[Axis]:

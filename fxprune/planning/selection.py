@@ -267,7 +267,7 @@ class Selection:
         Where these break a width that is to be a multiple, or uniform, others stay for them.
 
         Raises:
-            PlanError: they alone do; tells how many of a group may go.
+            PlanError: they alone do; tells how many of a group may go. Or ratios take the rest.
         """
         gone = np.zeros(len(self.score), dtype=np.bool_)
         gone[self.removed(amount)] = gone[named] = True
@@ -282,7 +282,22 @@ class Selection:
             if is_named[back].any():
                 bundle.refuse(counts)
             gone[back] = False
+        if len(named):
+            self._check_some_left(gone, is_named)
         return np.flatnonzero(gone)
+
+    def _check_some_left(self, gone: NDArray[np.bool_], named: NDArray[np.bool_]) -> None:
+        """Only channels that were named may go to the last one."""
+        for vectors in self._axes:
+            if not vectors or not np.logical_or.reduce([gone[v] for v in vectors]).all():
+                continue
+            if not np.logical_or.reduce([named[v] for v in vectors]).all():
+                names = [g.name for g in self.deps.groups if np.isin(g.ids, vectors).any()]
+                raise PlanError(
+                    f"all positions of an axis of {', '.join(names)} would be removed",
+                    why="ratios take those that `channels` leaves",
+                    hint="leave at least one, or name all of them in `channels`",
+                )
 
     def _possible(self, taken: Iterable[Ids]) -> Ids:
         """Those of some ids that can go without an axis losing all its positions.

@@ -1,0 +1,456 @@
+"""Branches without channels: constants take their place, and their nodes and weights go."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+
+from fxprune.errors import RewriteError
+from fxprune.labels import Axis
+from fxprune.lowering import Lowering
+from fxprune.module_trees import named_tensors
+from fxprune.passes.base import Pass
+from fxprune.passes.branch_constants import (
+    HINT,
+    Branches,
+    Meeting,
+    constant_of,
+    is_channels,
+    refusal,
+)
+from fxprune.passes.inlining import hold_state_only, inline
+from fxprune.passes.numbers import measures_channels_only, read_axes, replace_by_number
+from fxprune.passes.repair import VIEWS, operation, writes
+from fxprune.planning.branches import kinds_of, readers
+from fxprune.traces import TracedTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from fxprune.meaning import Norm
+    from fxprune.planning import Layout
+    from fxprune.planning.branches import Kind
+
+PREDICTED = "fxprune_predicted"
+"""Where nodes that this pass makes keep their values, for the passes that follow."""
+ACROSS = "fxprune_across"
+"""Likewise, the axes that they look across in another way than summing."""
+_CATS = frozenset({"cat", "concat", "concatenate"})
+_POINTWISE = frozenset(
+    {
+        *("add", "iadd", "sub", "isub", "subtract", "rsub", "mul", "imul", "multiply"),
+        *("div", "truediv", "itruediv", "divide", "true_divide", "maximum", "minimum", "pow"),
+        *("where", "lerp", "addcmul", "addcdiv", "atan2", "hypot", "expand_as"),
+    }
+)
+"""Operators that take a constant for any operand, if it broadcasts."""
+_NEUTRAL = {
+    **dict.fromkeys(("add", "iadd", "sub", "isub", "subtract"), 0),
+    **dict.fromkeys(("mul", "imul", "multiply", "div", "truediv", "itruediv", "divide"), 1),
+}
+"""The constant that leaves the other operand as it is."""
+_EITHER_SIDE = frozenset({"add", "iadd", "mul", "imul", "multiply"})
+_OUT_OF_PLACE: dict[Any, Any] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+
+
+@dataclass(frozen=True)
+class DropBranches(Pass):
+    """Take out what carries nothing but axes without positions, and what follows from it alone.
+
+    1. A node hides such an axis if it has it in its own weights or inside, and not in its value (a
+       whole attention, an encoder layer): its operators take its place.
+    2. A node that reads what has gone, and else only constants and weights, is constant: what it
+       yields for the masked original in eval mode.
+    3. Where a constant meets what depends on the inputs, in an operator that goes position by
+       position, it becomes a buffer with one position along every dim but channels. An addition
+       of 0 and a multiplication by 1 go.
+    4. A concatenation goes on without parts that have gone; parts that are constant are expanded.
+    5. Anything else that needs what has gone is an error that names the node.
+    6. Nodes that nothing reads any more, their modules, parameters and buffers are erased.
+
+    Raises:
+        RewriteError: a constant differs from place to place, or cannot be taken by what reads it.
+    """
+
+    norm: Norm = "kept"
+
+    def apply(self, graph_module: fx.GraphModule, layout: Layout) -> bool:
+        """Take branches out, if there are any."""
+        if not layout.emptied:
+            return False
+        _Removal(graph_module, layout, self.norm).run()
+        graph_module.recompile()
+        return True
+
+    def ensures(self, graph_module: fx.GraphModule, layout: Layout) -> None:
+        """No tensor without elements is left, and there are not more numbers than before."""
+        super().ensures(graph_module, layout)
+        for name, tensor in named_tensors(graph_module).items():
+            if not tensor.numel() and layout.deps.state[name].numel():
+                raise RewriteError(
+                    f"{name} would be left without positions",
+                    why="what reads it does not go with the branch",
+                    hint=HINT,
+                )
+
+
+class _Removal:
+    """One run of the pass over a graph."""
+
+    def __init__(self, graph_module: fx.GraphModule, layout: Layout, norm: Norm) -> None:
+        self.graph_module = graph_module
+        self.graph = graph_module.graph
+        self.layout = layout
+        self.norm = norm
+        self.emptied: set[str] = set()
+        self.added: set[str] = set()
+        self.kinds: dict[str, Kind] = {}
+
+    def run(self) -> None:
+        """Lower what hides what has gone; let constants take the place of branches; clean up."""
+        self.lower()
+        meetings = [node for node in self.graph.nodes if self.meets(node)]
+        constants = [n for n in meetings if readers(n, self.kinds, ["constant"])]
+        branches = Branches(self.graph_module, self.layout, self.kinds, constants, self.norm)
+        runs = list(branches.run()) if constants else []
+        for node in meetings:
+            self.join(node, runs)
+        self.erase()
+
+    # -- what cannot stay as it is ----------------------------------------------------------
+
+    def lower(self) -> None:
+        """Put operators in the place of nodes that hide what has gone."""
+        lowering, lowered = Lowering(self.layout.deps), set[str]()
+        self.kinds = kinds_of(self.graph, self.layout)
+        while (node := next(filter(self.is_hiding, self.graph.nodes), None)) is not None:
+            problem = self.problem(node) or f"{node.target} loses all channels inside"
+            if node.name in lowered or node.name not in lowering.nodes:
+                raise refusal(node, problem)
+            if isinstance(node.target, torch._ops.OpOverload):
+                raise refusal(node, problem)
+            try:
+                inner = lowering.lower(node.name)
+            except RewriteError as error:
+                raise refusal(node, f"{problem}; {error.what}") from error
+            lowered.add(node.name)
+            if node.op == "call_module":
+                self.emptied.add(str(node.target))
+            made, values, across = inline(node, inner, self.graph_module)
+            self.layout = self.layout.extended(values)
+            for each in (*made, node):
+                if each is not node:
+                    each.meta[PREDICTED] = values[each.name]
+                each.meta[ACROSS] = across.get(each.name, ())
+            self.kinds = kinds_of(self.graph, self.layout)
+        output = next(iter(reversed(self.graph.nodes)))
+        if problem := self.problem(output):
+            raise refusal(output, problem)
+
+    def is_hiding(self, node: fx.Node) -> bool:
+        """Whether a node has to be lowered to go on without what has gone."""
+        kind = self.kinds[node.name]
+        if kind not in ("live", "constant") or node.op in ("placeholder", "output"):
+            return False
+        return bool(self.problem(node)) or self.has_empty_state(node)
+
+    def has_empty_state(self, node: fx.Node) -> bool:
+        """Whether a module has an axis without positions that its operands do not explain."""
+        if node.op != "call_module" or readers(node, self.kinds, ["gone"]):
+            return False
+        return any(
+            not self.layout.size(axis)
+            for name, axes in self.layout.deps.trace.axes.items()
+            if name.startswith(f"{node.target}.")
+            for axis in axes
+            if axis.size
+        )
+
+    def problem(self, node: fx.Node) -> str:
+        """Why a node that depends on the inputs cannot do without what has gone, if so."""
+        if self.kinds[node.name] != "live":
+            return ""
+        name = operation(node, self.graph_module)
+        gone = readers(node, self.kinds, ["gone"])
+        constant = readers(node, self.kinds, ["constant"])
+        if name in _CATS and isinstance(_parts(node), (list, tuple)):
+            return ""
+        if gone:
+            return f"it reads {gone[0].name}, of which nothing is left, beside what is"
+        if constant and node.op == "output":
+            return f"it returns {constant[0].name}, which no longer depends on the inputs"
+        if constant and (name.rstrip("_") not in _POINTWISE or "out" in node.kwargs):
+            return f"{name!r} takes {constant[0].name}, which no longer depends on the inputs"
+        numbers = [n for n in readers(node, self.kinds, ["number"]) if not self.is_fixed(n)]
+        if numbers:
+            return f"it uses {numbers[0].name}, a size of what has gone"
+        return ""
+
+    def is_fixed(self, node: fx.Node) -> bool:
+        """Whether a number that was computed of sizes counts nothing but channels."""
+        if not isinstance(self.layout.value(node.name), (int, float)):
+            return False
+        axes = read_axes(node, self.layout)
+        if axes is not None:
+            return all(measures_channels_only(node, axis, self.layout) for axis in axes)
+        return all(
+            self.kinds[n.name] == "number" and self.is_fixed(n) for n in node.all_input_nodes
+        )
+
+    def meets(self, node: fx.Node) -> bool:
+        """Whether a node that stays reads what does not."""
+        is_live = self.kinds[node.name] == "live"
+        return is_live and bool(readers(node, self.kinds, ["gone", "constant", "number"]))
+
+    # -- where branches meet what stays -------------------------------------------------------
+
+    def join(self, node: fx.Node, runs: Sequence[dict[str, Meeting]]) -> None:
+        """Let a node that stays do without the branches that it reads."""
+        for number in readers(node, self.kinds, ["number"]):
+            replace_by_number(node, number, self.layout.value(number.name))
+        sources = readers(node, self.kinds, ["constant"])
+        constants = {n: constant_of(runs, node, n, self.layout) for n in sources}
+        if operation(node, self.graph_module) in _CATS:
+            self.join_cat(node, constants)
+        elif constants:
+            self.join_pointwise(node, constants, [run[node.name] for run in runs])
+
+    def join_cat(self, node: fx.Node, constants: dict[fx.Node, torch.Tensor]) -> None:
+        """Leave out the parts of a concatenation that have gone, and expand constant ones."""
+        parts = _parts(node)
+        whole = next(n for n in parts if self.kinds[n.name] in ("live", "state"))
+        rank = len(self.layout.tensors(node.name)[0].axes)
+        given = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        if not isinstance(given, int):
+            raise refusal(node, "the dim that it joins along is computed")
+        new = [
+            self.expanded(node, part, constants[part], whole, given % rank)
+            if part in constants
+            else part
+            for part in parts
+            if self.kinds[part.name] != "gone"
+        ]
+        if node.args:
+            node.update_arg(0, new)
+        else:
+            node.update_kwarg("tensors", new)
+
+    def expanded(
+        self, node: fx.Node, source: fx.Node, value: torch.Tensor, whole: fx.Node, along: int
+    ) -> fx.Node:
+        """A constant part of a concatenation, with the sizes of a part that is none."""
+        (traced,) = self.layout.tensors(source.name)
+        is_place = [not is_channels(axis, self.layout) for axis in traced.axes]
+        if is_place[along]:
+            raise refusal(node, f"how much of {source.name} it takes may depend on the inputs")
+        constant = self.constant(node, source, value)
+        sizes: list[Any] = [-1] * len(is_place)
+        with self.graph.inserting_before(node):
+            for dim in (d for d, place in enumerate(is_place) if place):
+                sizes[dim] = self.graph.call_method("size", (whole, dim))
+                sizes[dim].meta[PREDICTED] = traced.axes[dim].size
+            made = self.graph.call_method("expand", (constant, *sizes))
+        made.meta[PREDICTED] = traced
+        return made
+
+    def join_pointwise(
+        self, node: fx.Node, constants: dict[fx.Node, torch.Tensor], met: Sequence[Meeting]
+    ) -> None:
+        """Let an operator take constants in the place of branches; leave it out if it can be."""
+        for meeting in met:
+            shapes = [
+                self.condensed(n) if n in constants else meeting.shapes[n.name]
+                for n in node.all_input_nodes
+                if n.name in meeting.shapes
+            ]
+            if torch.broadcast_shapes(*shapes) != meeting.shapes[node.name]:
+                raise refusal(node, "the shape of its value comes from what has gone")
+        self.out_of_place(node, constants)
+        if (other := self.unchanged(node, constants, met)) is not None:
+            self.leave_out(node, other)
+            return
+        for source, value in constants.items():
+            node.replace_input_with(source, self.constant(node, source, value))
+
+    def condensed(self, source: fx.Node) -> tuple[int, ...]:
+        """The shape of a constant with one position along every dim but channels."""
+        (traced,) = self.layout.tensors(source.name)
+        return tuple(a.size if is_channels(a, self.layout) else 1 for a in traced.axes)
+
+    def constant(self, node: fx.Node, source: fx.Node, value: torch.Tensor) -> fx.Node:
+        """A node in front of another that reads a constant, which is kept as a buffer."""
+        name = self.buffer(source, value)
+        with self.graph.inserting_before(node):
+            made = self.graph.get_attr(name)
+        made.meta = {k: v for k, v in source.meta.items() if k == "stack_trace"}
+        (traced,) = self.layout.tensors(source.name)
+        axes = tuple(a if is_channels(a, self.layout) else Axis(1) for a in traced.axes)
+        made.meta[PREDICTED] = TracedTensor(tuple(a.size for a in axes), axes, dtype=value.dtype)
+        return made
+
+    def buffer(self, source: fx.Node, value: torch.Tensor) -> str:
+        """The name of a buffer that holds a constant."""
+        name = f"{source.name}_constant"
+        while hasattr(self.graph_module, name):
+            known = getattr(self.graph_module, name)
+            if name in self.added and torch.equal(known, value):
+                return name
+            name += "_"
+        self.graph_module.register_buffer(name, value.detach().contiguous().clone())
+        self.added.add(name)
+        return name
+
+    def out_of_place(self, node: fx.Node, constants: Iterable[fx.Node]) -> None:
+        """Let an operator that would write into a constant return a new tensor."""
+        if not any(self.writes(node, source) for source in constants):
+            return
+        target: Any = node.target
+        if target in _OUT_OF_PLACE:
+            node.target = _OUT_OF_PLACE[target]
+        elif node.op == "call_method" and str(target).endswith("_"):
+            node.target = str(target).rstrip("_")
+        elif isinstance(target, torch._ops.OpOverload):
+            name = target._schema.name.split("::")[1].rstrip("_")
+            node.target = getattr(getattr(torch.ops.aten, name), target._overloadname)
+        else:
+            raise refusal(node, "it would overwrite a constant")
+
+    def unchanged(
+        self, node: fx.Node, constants: dict[fx.Node, torch.Tensor], met: Sequence[Meeting]
+    ) -> fx.Node | None:
+        """The operand that an operator returns as it is, because the other one does nothing."""
+        name = operation(node, self.graph_module)
+        name = (
+            name.removeprefix("i") if name.startswith(("iadd", "imul", "isub", "itrue")) else name
+        )
+        if name not in _NEUTRAL or len(node.args) != 2 or set(node.kwargs) - {"alpha"}:
+            return None
+        (source, value), *more = constants.items()
+        first, second = node.args
+        other = first if source is second else second
+        is_second = source is second or name in _EITHER_SIDE
+        if more or not isinstance(other, fx.Node) or not is_second:
+            return None
+        same = all(
+            meeting.shapes.get(other.name) == meeting.shapes[node.name]
+            and meeting.dtypes.get(other.name) == meeting.dtypes[node.name]
+            for meeting in met
+        )
+        return other if same and bool((value == _NEUTRAL[name]).all()) else None
+
+    def leave_out(self, node: fx.Node, other: fx.Node) -> None:
+        """Take an operator out that returns one of its operands; where that may show, copy it."""
+        if self.writes(node, other) or not self.is_written_later(node, other):
+            node.replace_all_uses_with(other)
+            self.graph.erase_node(node)
+            return
+        node.op, node.target, node.args, node.kwargs = "call_function", torch.clone, (other,), {}
+
+    def is_written_later(self, node: fx.Node, other: fx.Node) -> bool:
+        """Whether it would show that a node's value and an operand have become one tensor."""
+        order = {each: number for number, each in enumerate(self.graph.nodes)}
+        shared = self.family(other, node) | self.family(node, other)
+        return any(
+            each.op in ("placeholder", "get_attr")
+            or any(order[u] > order[node] and self.writes(u, each) for u in each.users)
+            for each in shared
+        )
+
+    def family(self, node: fx.Node, without: fx.Node | None = None) -> set[fx.Node]:
+        """The nodes whose values may share memory with a node's, but for what another one adds."""
+        found, pending = {node}, [node]
+        while pending:
+            each = pending.pop()
+            near = [user for user in each.users if self.may_alias(user, each)]
+            near += [n for n in each.all_input_nodes if self.may_alias(each, n)]
+            new = {n for n in near if n is not without} - found
+            found |= new
+            pending += new
+        return found
+
+    def may_alias(self, user: fx.Node, source: fx.Node) -> bool:
+        """Whether a node's value may be memory of an operand."""
+        return operation(user, self.graph_module) in VIEWS or self.writes(user, source)
+
+    def writes(self, user: fx.Node, source: fx.Node) -> bool:
+        """Whether a node writes into an operand."""
+        return writes(user, source, self.graph_module)
+
+    # -- what is left over ---------------------------------------------------------------------
+
+    def erase(self) -> None:
+        """Erase nodes that nothing reads any more, and the weights that only these read."""
+        targets, lost = set[str](), set[fx.Node]()
+        for node in reversed(list(self.graph.nodes)):
+            kind = self.kinds.get(node.name, "live")
+            if node.users or not (kind in ("gone", "constant", "number") or node in lost):
+                continue
+            if kind == "live" and not self.is_pure(node):
+                continue
+            if node.op in ("call_module", "get_attr"):
+                targets.add(str(node.target))
+            lost.update(node.all_input_nodes)
+            self.graph.erase_node(node)
+        for node in self.graph.nodes:
+            if self.kinds.get(node.name, "live") in ("gone", "constant", "number"):
+                raise refusal(next(iter(node.users)), f"it reads {node.name}, which has to go")
+        self.erase_state(targets)
+        now = _numel(named_tensors(self.graph_module))
+        if (more := now - _numel(self.layout.deps.state)) > 0:
+            raise RewriteError(
+                f"the constants of branches would have {more:,} numbers more than what goes with"
+                " the branches",
+                hint=HINT,
+            )
+
+    def is_pure(self, node: fx.Node) -> bool:
+        """Whether a node does nothing but return a value, or write where nobody reads."""
+        if node.op in ("placeholder", "output") or node.is_impure():
+            return False
+        written = [source for source in node.all_input_nodes if self.writes(node, source)]
+        shared = {each for source in written for each in self.family(source)}
+        return all(
+            each.op not in ("placeholder", "get_attr") and shared.issuperset(each.users)
+            for each in shared
+        )
+
+    def erase_state(self, targets: set[str]) -> None:
+        """Erase modules that are not called and tensors that are not read any more."""
+        calls = {str(n.target) for n in self.graph.nodes if n.op == "call_module"}
+        reads = {str(n.target) for n in self.graph.nodes if n.op == "get_attr"}
+        for target in self.emptied - calls:
+            hold_state_only(self.graph_module, target)
+        used = {f"{target}." for target in calls | reads}
+        for target in sorted(targets | (self.emptied - calls)):
+            _delete(self.graph_module, target, used)
+
+
+def _parts(node: fx.Node) -> Any:
+    """What a concatenation joins."""
+    return node.args[0] if node.args else node.kwargs.get("tensors")
+
+
+def _numel(state: Mapping[str, torch.Tensor]) -> int:
+    """How many numbers there are in tensors, tied ones once."""
+    return sum(tensor.numel() for tensor in {id(t): t for t in state.values()}.values())
+
+
+def _delete(root: nn.Module, target: str, used: Iterable[str]) -> None:
+    """Delete a module or tensor, and the modules above it, as far as nothing in them is used."""
+    if not target or any(f"{target}.".startswith(u) or u.startswith(f"{target}.") for u in used):
+        return
+    path, _, name = target.rpartition(".")
+    try:
+        delattr(root.get_submodule(path), name)
+    except AttributeError:
+        pass  # it has gone with a module that held it
+    _delete(root, path, used)
