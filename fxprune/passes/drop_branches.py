@@ -12,7 +12,7 @@ from torch import fx, nn
 from fxprune.errors import RewriteError
 from fxprune.labels import Axis
 from fxprune.lowering import Lowering
-from fxprune.module_trees import named_tensors
+from fxprune.module_trees import attribute_at, named_tensors
 from fxprune.passes.base import Pass
 from fxprune.passes.branch_constants import (
     HINT,
@@ -426,12 +426,15 @@ class _Removal:
     def erase_state(self, targets: set[str]) -> None:
         """Erase modules that are not called and tensors that are not read any more."""
         calls = {str(n.target) for n in self.graph.nodes if n.op == "call_module"}
-        reads = {str(n.target) for n in self.graph.nodes if n.op == "get_attr"}
         for target in self.emptied - calls:
             hold_state_only(self.graph_module, target)
-        used = {f"{target}." for target in calls | reads}
+        reads = [node for node in self.graph.nodes if node.op == "get_attr"]
+        used = calls | {str(node.target) for node in reads if node.users}
         for target in sorted(targets | (self.emptied - calls)):
-            _delete(self.graph_module, target, used)
+            _delete(self.graph_module, target, [f"{each}." for each in used])
+        for node in reads:
+            if not node.users and not _has(self.graph_module, str(node.target)):
+                self.graph.erase_node(node)
 
 
 def _parts(node: fx.Node) -> Any:
@@ -449,8 +452,15 @@ def _delete(root: nn.Module, target: str, used: Iterable[str]) -> None:
     if not target or any(f"{target}.".startswith(u) or u.startswith(f"{target}.") for u in used):
         return
     path, _, name = target.rpartition(".")
-    try:
+    if _has(root, target):  # it may have gone with a module that held it
         delattr(root.get_submodule(path), name)
-    except AttributeError:
-        pass  # it has gone with a module that held it
     _delete(root, path, used)
+
+
+def _has(root: nn.Module, target: str) -> bool:
+    """Whether there is something at a dotted path."""
+    try:
+        attribute_at(root, target)
+    except AttributeError:
+        return False
+    return True

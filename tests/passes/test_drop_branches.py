@@ -583,7 +583,7 @@ def test_a_shape_that_comes_from_what_has_gone_is_refused() -> None:
         (lambda m, x: torch.stack([x, m.b(m.a(x))]).sum(0), "'stack' takes b, which no longer"),
         (lambda m, x: x.matmul(m.b(m.a(x))), "'matmul' takes b, which no longer"),
         (lambda m, x: m.copied(x, m.b(m.a(x))), "'copy' takes conv2d_2, which no longer"),
-        (lambda m, x: x + m.remember(x) * m.b(m.a(x)) * m.memory, "it changes memory"),
+        (lambda m, x: m.remember(x) + m.b(m.a(x)) * m.memory, "it changes memory"),
         (lambda m, x: m.later(x, m.b(m.a(x))), "reads a constant that was overwritten"),
     ],
 )
