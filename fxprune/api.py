@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Literal, TypeAlias, overload
 
@@ -13,7 +13,7 @@ from torch import fx, nn
 from fxprune.analysis import DependencyGraph, Model
 from fxprune.comparison import Claim
 from fxprune.constants import fold_constants
-from fxprune.cost import cost_of
+from fxprune.cost import Cost, cost_of
 from fxprune.emission import emit_module, put_report, refuse_decisions, refuse_exact
 from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
 from fxprune.inputs import bind, materialize
@@ -149,9 +149,8 @@ class _Attempt:
         if self.verify:
             quick = self.verify == "quick"
             proof = verify_claim(self.claim, small, self.values, known_parts=True, quick=quick)
-        before: nn.Module = deps.graph_module if emit == "graph" else deps.model
         report = ShrinkReport(
-            before=cost_of(before, deps.trace, lambda tensor: tensor.shape),
+            before=self.cost_before(emit),
             after=cost_of(small, deps.trace, layout.shape),
             groups=self.plan.groups,
             verification=proof,
@@ -162,9 +161,19 @@ class _Attempt:
             meaning=meaning,
             emit=emit,
             captured_by=deps.captured_by,
+            dropped=deps.dropped,
         )
         put_report(small, report)
         return small
+
+    def cost_before(self, emit: Literal["graph", "module"]) -> Cost:
+        """The cost of the original; of the user's module if blocks of it were dropped."""
+        deps = self.claim.deps
+        model: nn.Module = deps.graph_module if emit == "graph" else deps.model
+        if deps.drop is not None:
+            model = deps.drop.model
+        cost = cost_of(model, deps.trace, lambda tensor: tensor.shape)
+        return cost if deps.drop is None else replace(cost, macs=deps.drop.macs)
 
 
 def _first_possible(attempt: _Attempt, kinds: Sequence[Literal["graph", "module"]]) -> nn.Module:

@@ -125,6 +125,12 @@ _REMOVAL_OPTIONS = (
         help="Output channels of a module to remove; can be repeated.",
     ),
     click.option(
+        "--drop",
+        metavar="BLOCK",
+        multiple=True,
+        help="Residual blocks to drop whole, by name or pattern; can be repeated.",
+    ),
+    click.option(
         "--ignore",
         metavar="PATTERN",
         multiple=True,
@@ -188,6 +194,7 @@ def removal_options(command: Command) -> Command:
         ratio: float | None,
         ratios: tuple[tuple[str, float], ...],
         channels: tuple[tuple[str, list[int]], ...],
+        drop: tuple[str, ...],
         ignore: tuple[str, ...],
         criterion: str | None,
         reduction: str | None,
@@ -202,6 +209,7 @@ def removal_options(command: Command) -> Command:
             "ratio": ratio,
             "ratios": dict(ratios) or None,
             "channels": dict(channels) or None,
+            "drop": drop or None,
             "ignore": ignore or None,
             "criterion": criterion,
             "reduction": reduction,
@@ -246,7 +254,9 @@ def check_removal(removal: Mapping[str, Any], others: str = "") -> None:
     """Refuse options that remove nothing.
 
     Raises:
-        UsageError: none of `--ratio`, `--ratios` and `--channels` is given.
+        UsageError: none of `--ratio`, `--ratios`, `--channels` and `--drop` is given.
     """
-    if not removal.keys() & {"ratio", "ratios", "channels"}:
-        raise click.UsageError(f"say what to remove: {others}--ratio, --ratios or --channels")
+    if not removal.keys() & {"ratio", "ratios", "channels", "drop"}:
+        raise click.UsageError(
+            f"say what to remove: {others}--ratio, --ratios, --channels or --drop"
+        )

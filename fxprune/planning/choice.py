@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fxprune.analysis import DependencyGraph, Model, analyze
+from fxprune.analysis import DependencyGraph, Model
 from fxprune.errors import InputError, PlanError, shown
 from fxprune.importance import REDUCTIONS, Criterion, Reduction, criterion_of
+from fxprune.planning.blocks import analyzed_without
 from fxprune.planning.criteria import scores
 from fxprune.planning.layout import Layout, all_axes
 from fxprune.planning.matching import ModuleMatcher
@@ -33,6 +34,7 @@ def plan(
     example_inputs: Any = None,
     ratio: float = 0.0,
     *,
+    drop: Sequence[str] = (),
     ratios: Mapping[str, float] | None = None,
     channels: Mapping[str, Sequence[int]] | None = None,
     ignore: Sequence[str] = (),
@@ -58,6 +60,8 @@ def plan(
         example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments; not needed
             with a DependencyGraph.
         ratio: fraction of channels to remove from every group, in [0, 1).
+        drop: names of residual blocks that go whole, or patterns (`layer1.*`), which mean the
+            blocks among the modules that match; channels are chosen from what is left.
         ratios: module name, pattern (`layer1.*`) or group name -> fraction, for the groups that
             the module produces. A module's name means all below it too.
         channels: module name -> output channels to remove, besides those chosen by ratio.
@@ -78,7 +82,8 @@ def plan(
     Raises:
         InputError: a ratio, criterion, `round_to` or switch is out of range, or a weight is not
             finite.
-        PlanError: an unknown module, or a channel that does not exist or must stay.
+        PlanError: an unknown module, a channel that does not exist or must stay, or a block that
+            cannot be dropped.
         CaptureError, AnalysisError: see `analyze`.
     """
     ratio = _checked_ratio(ratio, "ratio")
@@ -99,7 +104,7 @@ def plan(
         raise InputError(
             f"unknown reduction {shown(reduction)}", hint=f"take one of {', '.join(REDUCTIONS)}"
         )
-    deps = analyze(model, example_inputs)
+    deps = analyzed_without(model, example_inputs, drop)
     matcher = ModuleMatcher(deps)
     wanted = {g.name: ratio for g in deps.groups if g.prunable and g.kind in kinds}
     for pattern, value in given.items():
@@ -121,6 +126,7 @@ def plan(
         removed.append(ids)
     made = {
         "ratio": ratio,
+        **({"drop": list(drop)} if drop else {}),
         "ratios": given,
         "channels": explicit,
         "ignore": list(ignore),
@@ -155,10 +161,11 @@ def make_plan(deps: DependencyGraph, removed: Ids, made: Mapping[str, Any]) -> P
     return Plan(
         groups=groups,
         slices=Layout(deps, removed).slices,
-        shapes={name: tuple(tensor.shape) for name, tensor in deps.state.items()},
+        shapes=deps.shapes,
         inputs=deps.inputs,
         digest=deps.digest,
         made=made,
+        dropped=deps.dropped,
     )
 
 

@@ -1,0 +1,267 @@
+"""Residual blocks dropped whole: a twin of the model in which they pass their input on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+
+from fxprune.analysis import DependencyGraph, Model, analyze
+from fxprune.errors import AnalysisError, CaptureError, PlanError, shown
+from fxprune.inputs import materialize, named_values
+from fxprune.module_trees import clone_tree, named_tensors
+from fxprune.module_uses import ModuleUse, ModuleUses, uses_of
+from fxprune.suggestions import nearest
+from fxprune.traces import TracedTensor
+
+if TYPE_CHECKING:
+    from fxprune.labels import LabelAlgebra
+
+_ATTRIBUTES = (bool, int, float, str, type(None), torch.dtype)
+"""Types of attributes that stay, for the modules around a block read some (its attention's type).
+
+All others could hold parts of the block.
+"""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """What was dropped from which model.
+
+    Attributes:
+        model: the user's model, with all its blocks.
+        names: of the dropped blocks, in the order of the model.
+        shapes: name -> shape of every parameter and buffer that is gone.
+        macs: multiply-accumulate operations of the whole model on the example inputs.
+    """
+
+    model: nn.Module
+    names: tuple[str, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    macs: int
+
+
+class Dropped(nn.Module):
+    """Stands where a residual block was, and passes the block's input on.
+
+    It has no parameter and leaves no node in a graph, since tracing goes through it.
+
+    Args:
+        block: what it stands for; attributes that are numbers, texts or types stay.
+        argument: the position or the name of the argument that is passed on.
+        wrapped: None if the block returned a tensor, else the type of what it returned, how many
+            values these were, and which of them was the tensor; the others were None.
+    """
+
+    def __init__(
+        self, block: nn.Module, argument: int | str, wrapped: tuple[type, int, int] | None
+    ) -> None:
+        super().__init__()
+        self.training = block.training
+        for name, value in vars(block).items():
+            if isinstance(value, _ATTRIBUTES) and name not in vars(self):
+                setattr(self, name, value)
+        self._was = type(block).__name__
+        self._place = argument if isinstance(argument, int) else None
+        self._name = _name_of(block, argument)
+        self._wrapped = wrapped
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the input as the block returned its output."""
+        place = self._place
+        x = args[place] if place is not None and place < len(args) else kwargs[self._name]
+        if self._wrapped is None:
+            return x
+        kind, count, index = self._wrapped
+        return kind(x if k == index else None for k in range(count))
+
+    def extra_repr(self) -> str:
+        """What was here."""
+        return self._was
+
+
+def _name_of(block: nn.Module, argument: int | str) -> str:
+    """The name of an argument of a block; if it is given by name, that."""
+    if isinstance(argument, str):
+        return argument
+    return list(inspect.signature(block.forward).parameters)[argument]
+
+
+def without_blocks(model: Model, example_inputs: Any, names: Sequence[str]) -> DependencyGraph:
+    """The analysis of a model in which some residual blocks pass their input on.
+
+    Args:
+        model: the model, or the DependencyGraph that `analyze` made of it. It is not changed.
+        example_inputs: as for `analyze`; with a DependencyGraph they may be None, but for a model
+            that has to be run on data.
+        names: of modules; without any, this is `analyze`.
+
+    Raises:
+        PlanError: one of them cannot be dropped; says why.
+        InputError, CaptureError, AnalysisError: see `analyze`.
+    """
+    if not names:
+        return analyze(model, example_inputs)
+    if isinstance(model, DependencyGraph) and set(model.dropped) == set(names):
+        return model
+    source = with_modules(model)
+    example_inputs = arguments_for(model, example_inputs)
+    uses = uses_of(source, example_inputs)
+    chosen = _chosen(source, names)
+    instead = {id(block): stand_in(name, block, uses) for name, block in chosen.items()}
+    twin = clone_tree(source, lambda tensor: tensor, instead)
+    left = named_tensors(twin)
+    shapes = {n: tuple(t.shape) for n, t in named_tensors(source).items() if n not in left}
+    drop = Drop(source, tuple(chosen), shapes, uses.macs())
+    try:
+        return replace(analyze(twin, example_inputs), drop=drop)
+    except (CaptureError, AnalysisError) as error:
+        what = f"without {', '.join(chosen)}: {error.what}"
+        raise type(error)(what, where=error.where, why=error.why, hint=error.hint) from error
+
+
+def arguments_for(model: Model, example_inputs: Any) -> Any:
+    """The example inputs; those of an analysis, without data, if there are none."""
+    if example_inputs is None and isinstance(model, DependencyGraph):
+        values = materialize(model.inputs, seed=None)
+        return named_values(model.graph_module, values)
+    return example_inputs
+
+
+def with_modules(model: Model) -> nn.Module:
+    """The user's module, of which blocks can be told by their names.
+
+    Raises:
+        PlanError: there is none but a graph, or blocks of it were dropped before.
+    """
+    if isinstance(model, DependencyGraph):
+        if model.drop is not None:
+            raise PlanError(
+                "blocks of the analyzed model were dropped before",
+                why=f"these are {', '.join(model.dropped)}",
+                hint="pass the original module, and all that is to be dropped at once",
+            )
+        model = model.model
+    if isinstance(model, (fx.GraphModule, ExportedProgram)):
+        raise PlanError(
+            f"no blocks of a {type(model).__name__} can be dropped",
+            why="it has no forward that calls them, but a graph in which they are dissolved",
+            hint="pass the original module",
+        )
+    return model
+
+
+def _chosen(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    """The named blocks, in the order of the model; one that has several names has its first.
+
+    Raises:
+        PlanError: a name means no module, the whole model, or a part of another of these blocks.
+    """
+    everything = dict(model.named_modules(remove_duplicate=False))
+    first = {id(module): name for name, module in model.named_modules()}
+    for name in names:
+        if not name:
+            raise PlanError("the whole model is to be dropped", hint="name blocks inside of it")
+        if name not in everything:
+            raise PlanError(f"no module is named {name!r}", hint=nearest(name, everything))
+    wanted = {first[id(everything[name])] for name in names}
+    for outer in wanted:
+        inner = next((name for name in wanted if name.startswith(f"{outer}.")), None)
+        if inner is not None:
+            raise PlanError(
+                f"{inner} is inside of {outer}, and both are to be dropped", hint=f"drop {outer}"
+            )
+    return {name: module for name, module in model.named_modules() if name in wanted}
+
+
+def stand_in(name: str, block: nn.Module, uses: ModuleUses) -> Dropped:
+    """What stands where a block was.
+
+    Raises:
+        PlanError: the block is not one that can be dropped.
+    """
+    if why := refusal(name, block, uses):
+        raise PlanError(
+            f"{name} ({type(block).__name__}) cannot be dropped",
+            where=f"module {name}",
+            why=why,
+            hint="drop residual blocks only: what they return is their input, and something added",
+        )
+    first = uses.calls[name][0]
+    return Dropped(block, next(iter(first.taken)), _wrapping(first.returned))
+
+
+def refusal(name: str, block: nn.Module, uses: ModuleUses) -> str:
+    """Why a module cannot be dropped; empty if it can.
+
+    1. It is called, and every call passes the same argument on in the same place.
+    2. What it returns is one tensor, alone or in a tuple or list beside None.
+    3. That has the shape and the type of the first tensor that it takes,
+    4. is that tensor with something added that the module computes of it,
+    5. and its channels stand where they stood there.
+    6. No hooks are on it, for they would go with it.
+    """
+    calls = uses.calls.get(name, ())
+    if not calls:
+        return "it is never called as a module: forward uses its parts, or nothing of it"
+    if block._forward_hooks or block._forward_pre_hooks:
+        return "it has forward hooks, which would go with it; remove them first"
+    for call in calls:
+        if why := _unlike_its_input(call, uses.labels):
+            return why
+    if len({next(iter(call.taken)) for call in calls}) > 1:
+        return "its calls pass its input by position and by name, or in several places"
+    if len({_wrapping(call.returned) for call in calls}) > 1:
+        return "its calls return values of several forms"
+    return ""
+
+
+def _unlike_its_input(call: ModuleUse, labels: LabelAlgebra) -> str:
+    """Why what a call returned is not its input and something added; empty if it is."""
+    out = _returned_tensor(call.returned)
+    if out is None:
+        return f"it returns {_told(call.returned)}, where one tensor could be passed on"
+    argument, taken = next(iter(call.taken.items()), (None, None))
+    if argument is None or taken is None:
+        return "it takes no tensor that could be passed on"
+    if taken.shape != out.shape:
+        return f"it takes shape {list(taken.shape)} and returns {list(out.shape)}"
+    if taken.dtype != out.dtype:
+        return f"it takes {taken.dtype} and returns {out.dtype}"
+    if argument not in call.added:
+        return "its input is not added to what it computes of it, so nothing of it would be left"
+    for there, here in zip(taken.axes, out.axes, strict=True):
+        before, after = labels.leaves(there), labels.leaves(here)
+        if {v.tobytes() for v in before} != {v.tobytes() for v in after}:
+            return "the channels that it returns do not stand where those of its input stand"
+    return ""
+
+
+def _returned_tensor(value: Any) -> TracedTensor | None:
+    """The only tensor among what a module returned; None if other values are beside it."""
+    if isinstance(value, TracedTensor):
+        return value
+    if type(value) not in (tuple, list):
+        return None
+    found = [item for item in value if item is not None]
+    return found[0] if len(found) == 1 and isinstance(found[0], TracedTensor) else None
+
+
+def _wrapping(value: Any) -> tuple[type, int, int] | None:
+    """How the only tensor that a module returned is wrapped (see `Dropped`)."""
+    if isinstance(value, TracedTensor):
+        return None
+    index = next(k for k, item in enumerate(value) if item is not None)
+    return type(value), len(value), index
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        kinds = ["a tensor" if isinstance(v, TracedTensor) else shown(v) for v in value]
+        return f"a {type(value).__name__} of {', '.join(kinds)}"
+    return f"a {type(value).__name__}"
