@@ -14,6 +14,7 @@ from fxprune.analysis import DependencyGraph, Model
 from fxprune.comparison import Claim
 from fxprune.constants import fold_constants
 from fxprune.cost import Cost, cost_of
+from fxprune.dropping import refuse_cache_keepers
 from fxprune.emission import emit_module, put_report, refuse_decisions, refuse_exact
 from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
 from fxprune.inputs import bind, materialize
@@ -141,6 +142,7 @@ class _Attempt:
         else:
             if meaning.norm == "exact":
                 refuse_exact(renormalized)
+            refuse_cache_keepers(deps)
             small = emit_module(deps, layout, self.values)
         if meaning.constants == "fold":
             values = self.values or materialize(deps.inputs, seed=0)

@@ -8,6 +8,7 @@ they write into their arguments is lost, too.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,13 +89,14 @@ class _Passing:
     calls: int = 0
 
     def before(self, block: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Keep the first tensor, and give the block copies of all."""
+        """Keep the first tensor; the block gets copies of all, also of an empty cache."""
         self.calls += 1
         given = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)]
         if not given:
             raise VerificationError(f"{self.name} takes no tensor that could be passed on")
         self.kept = given[0].clone()
-        return copied(args), copied(kwargs)
+        args, kwargs = copy.deepcopy((args, kwargs))
+        return args, kwargs
 
     def after(self, block: nn.Module, args: Any, out: Any) -> Any:
         """Put the kept tensor in the place of what the block returned."""

@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from fxprune.analysis import DependencyGraph, Model, analyze
-from fxprune.errors import AnalysisError, CaptureError, PlanError, shown
+from fxprune.errors import AnalysisError, CaptureError, PlanError, RewriteError, shown
 from fxprune.inputs import materialize, named_values
 from fxprune.module_trees import clone_tree, named_tensors
 from fxprune.module_uses import ModuleUse, ModuleUses, uses_of
@@ -265,3 +265,49 @@ def _told(value: Any) -> str:
         kinds = ["a tensor" if isinstance(v, TracedTensor) else shown(v) for v in value]
         return f"a {type(value).__name__} of {', '.join(kinds)}"
     return f"a {type(value).__name__}"
+
+
+def refuse_cache_keepers(deps: DependencyGraph) -> None:
+    """A module of transformers reads the length of its cache off the first layer of each kind.
+
+    If that is dropped, the cache seems to be empty in every step of `generate`. With several kinds
+    (attention and a recurrence) the last of each is read, too.
+
+    Raises:
+        RewriteError: such a layer is dropped.
+    """
+    drop = deps.drop
+    if drop is None or not _takes_cache(drop.model):
+        return
+    kinds = _cached_layers(drop.model)
+    for indices in kinds:
+        ends = {min(indices.values()), *([max(indices.values())] if len(kinds) > 1 else [])}
+        for name, index in indices.items():
+            dropped = next((b for b in drop.names if f"{name}.".startswith(f"{b}.")), None)
+            if dropped is not None and index in ends:
+                raise RewriteError(
+                    f"without {dropped} the module could not use a cache of keys and values",
+                    where=f"module {name}",
+                    why=f"the length of the cache is read off its layer {index}",
+                    hint='drop other blocks, or pass emit="graph"',
+                )
+
+
+def _takes_cache(model: nn.Module) -> bool:
+    """Whether a model, or a part of it that is a model of its own, may be called with a cache."""
+    if "past_key_values" in inspect.signature(model.forward).parameters:
+        return True
+    asked = (getattr(module, "can_generate", None) for module in model.modules())
+    return any(can_generate() for can_generate in asked if callable(can_generate))
+
+
+def _cached_layers(model: nn.Module) -> list[dict[str, int]]:
+    """For each kind of layers with a place in the cache: their names, and these places."""
+    kinds: dict[tuple[str, ...], dict[str, int]] = {}
+    for name, module in model.named_modules():
+        told = vars(module)
+        if type(told.get("layer_idx")) is int and told.get("is_decoder") is not False:
+            of_kind = (str(told.get(n)) for n in ("is_sliding", "sliding_window", "layer_type"))
+            kind = (type(module).__name__, *of_kind)
+            kinds.setdefault(kind, {})[name] = told["layer_idx"]
+    return list(kinds.values())
