@@ -112,7 +112,7 @@ class Verification:
             f" (exceeded {self.rounded} times by rounding: the last bits of its weights change the "
             f"original itself by {self.noise:.1e} there)"
         )
-        dropped = f", {self.dropped} dropped blocks pass their input on" if self.dropped else ""
+        dropped = f", dropped blocks pass their input on ({self.dropped})" if self.dropped else ""
         return (
             f"verified: {self.nodes} {scope}, inputs {', '.join(self.inputs)}; worst relative "
             f"error {self.relative:.1e} (absolute {self.absolute:.1e}) at {self.where or '-'}, "

@@ -193,7 +193,7 @@ def stand_in(name: str, block: nn.Module, uses: ModuleUses) -> Dropped:
             hint="drop residual blocks only: what they return is their input, and something added",
         )
     first = uses.calls[name][0]
-    return Dropped(block, next(iter(first.taken)), _wrapping(first.returned))
+    return Dropped(block, next(iter(first.taken)), _wrapping(first))
 
 
 def refusal(name: str, block: nn.Module, uses: ModuleUses) -> str:
@@ -216,16 +216,16 @@ def refusal(name: str, block: nn.Module, uses: ModuleUses) -> str:
             return why
     if len({next(iter(call.taken)) for call in calls}) > 1:
         return "its calls pass its input by position and by name, or in several places"
-    if len({_wrapping(call.returned) for call in calls}) > 1:
+    if len({_wrapping(call) for call in calls}) > 1:
         return "its calls return values of several forms"
     return ""
 
 
 def _unlike_its_input(call: ModuleUse, labels: LabelAlgebra) -> str:
     """Why what a call returned is not its input and something added; empty if it is."""
-    out = _returned_tensor(call.returned)
+    out = _returned_tensor(call)
     if out is None:
-        return f"it returns {_told(call.returned)}, where one tensor could be passed on"
+        return f"it returns {_told(call)}, where one tensor could be passed on"
     argument, taken = next(iter(call.taken.items()), (None, None))
     if argument is None or taken is None:
         return "it takes no tensor that could be passed on"
@@ -242,29 +242,33 @@ def _unlike_its_input(call: ModuleUse, labels: LabelAlgebra) -> str:
     return ""
 
 
-def _returned_tensor(value: Any) -> TracedTensor | None:
-    """The only tensor among what a module returned; None if other values are beside it."""
-    if isinstance(value, TracedTensor):
-        return value
-    if type(value) not in (tuple, list):
-        return None
-    found = [item for item in value if item is not None]
+def _returned_tensor(call: ModuleUse) -> TracedTensor | None:
+    """The only tensor that a module returned; None if there is another value, but for None."""
+    if isinstance(call.returned, TracedTensor):
+        return call.returned
+    found = [item for item in call.returned if item is not None] if _is_plain(call.kind) else []
     return found[0] if len(found) == 1 and isinstance(found[0], TracedTensor) else None
 
 
-def _wrapping(value: Any) -> tuple[type, int, int] | None:
+def _is_plain(kind: type) -> bool:
+    return kind in (tuple, list)
+
+
+def _wrapping(call: ModuleUse) -> tuple[type, int, int] | None:
     """How the only tensor that a module returned is wrapped (see `Dropped`)."""
-    if isinstance(value, TracedTensor):
+    if isinstance(call.returned, TracedTensor):
         return None
-    index = next(k for k, item in enumerate(value) if item is not None)
-    return type(value), len(value), index
+    index = next(k for k, item in enumerate(call.returned) if item is not None)
+    return call.kind, len(call.returned), index
 
 
-def _told(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        kinds = ["a tensor" if isinstance(v, TracedTensor) else shown(v) for v in value]
-        return f"a {type(value).__name__} of {', '.join(kinds)}"
-    return f"a {type(value).__name__}"
+def _told(call: ModuleUse) -> str:
+    """What a module returned, in words."""
+    told = f"a {call.kind.__name__}"
+    if not _is_plain(call.kind):
+        return told
+    parts = ["a tensor" if isinstance(v, TracedTensor) else shown(v) for v in call.returned]
+    return f"{told} of {', '.join(parts) or 'nothing'}"
 
 
 def refuse_cache_keepers(deps: DependencyGraph) -> None:

@@ -69,11 +69,13 @@ class ModuleUse:
 
     Attributes:
         taken: its arguments that are tensors, in their order.
+        kind: the type of what it returned.
         returned: what it returned, with a TracedTensor for each tensor.
         added: the arguments that it adds to something that it computes of them.
     """
 
     taken: Mapping[Argument, TracedTensor]
+    kind: type
     returned: Any
     added: frozenset[Argument]
 
@@ -200,16 +202,13 @@ class _Watch(LabelMode):
 
     def follow(self, call: Call, rule: Rule | None) -> None:
         """Let what an operator returns know of which arguments it was made."""
-        operands = list(call.tensors())
-        summed_over = operands
-        if rule is not None:
-            names = dict(rule.sums(call))
-            summed_over = tensors([call.arg(name) for name in names])
-        multiplied = {id(tensor) for tensor in summed_over}
+        names = [argument.name for argument in call.op._schema.arguments]
+        multiplied = set(names) if rule is None else {name for name, _ in rule.sums(call)}
         flows = []
-        for tensor in operands:
-            flow = self.flow_of(tensor)
-            flows.append(flow.multiplied() if id(tensor) in multiplied else flow)
+        for name in names:
+            for tensor in tensors([call.arg(name)]):
+                flow = self.flow_of(tensor)
+                flows.append(flow.multiplied() if name in multiplied else flow)
         is_sum = bool(multiplied) or call.op._overloadpacket in _SUMS
         found = flows[0] if flows else _Flow()
         for flow in flows[1:]:
@@ -263,6 +262,6 @@ class _Watch(LabelMode):
             for number, argument in self.flow_of(tensor).added
             if number == call.number
         }
-        use = ModuleUse(call.taken, snapshot(out, self.labels), frozenset(added))
+        use = ModuleUse(call.taken, type(out), snapshot(out, self.labels), frozenset(added))
         self.calls.setdefault(path, []).append(use)
         self.open.pop()

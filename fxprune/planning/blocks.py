@@ -58,7 +58,8 @@ def analyzed_without(model: Model, example_inputs: Any, drop: Sequence[str]) -> 
         InputError: `drop` is no list of names.
         PlanError: a block cannot be dropped, or a pattern matches none.
     """
-    if isinstance(drop, str) or not all(isinstance(name, str) for name in drop):
+    is_list = isinstance(drop, (list, tuple, set, frozenset))
+    if not is_list or not all(isinstance(name, str) for name in drop):
         raise InputError(f"drop is {shown(drop)}", hint="pass a list of names or patterns")
     patterns = [name for name in drop if any(mark in name for mark in "*?")]
     names = [name for name in drop if name not in patterns]
