@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -592,3 +594,13 @@ def test_a_dropped_block_keeps_numbers_and_texts_only() -> None:
     assert not hasattr(stand_in, "table")
     assert stand_in(ROWS) == (ROWS, None)
     assert stand_in(x=ROWS) == (ROWS, None)
+
+
+def test_the_code_of_the_page_runs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "blocks.md").read_text(encoding="utf-8")
+    code = "".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    assert scope["small"].meta["fxprune"].dropped == ("2",)
+    assert scope["names"]
+    assert 0 < scope["share"] <= 0.3
