@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import torch
     from torch import fx
 
+    from fxprune.dropping import Drop
     from fxprune.explanations import Explanation
 
 
@@ -49,6 +50,8 @@ class DependencyGraph:
         model: the model that was captured.
         remarks: what else a user should know: modules and parameters that no operator reads.
         captured: how the graph was made.
+        drop: the blocks that were dropped before the model was captured, or None. Then `model` is
+            a twin of the user's, in which these pass their input on.
     """
 
     graph_module: fx.GraphModule
@@ -58,6 +61,7 @@ class DependencyGraph:
     model: nn.Module
     remarks: tuple[Diagnostic, ...] = ()
     captured: Captured = field(kw_only=True)
+    drop: Drop | None = field(default=None, kw_only=True)
 
     @property
     def captured_by(self) -> Rung:
@@ -80,6 +84,17 @@ class DependencyGraph:
         """Every tensor of the graph by name: parameters, buffers, tensors kept as attributes."""
         return named_state(self.graph_module)
 
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The names of the blocks that were dropped."""
+        return self.drop.names if self.drop is not None else ()
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor of the graph, and of those of dropped blocks."""
+        gone = self.drop.shapes if self.drop is not None else {}
+        return {**{name: tuple(t.shape) for name, t in self.state.items()}, **gone}
+
     @cached_property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """Why channels are pinned, each reason once; inputs and outputs of the model left out."""
@@ -90,8 +105,13 @@ class DependencyGraph:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over names, shapes and dtypes of the state, and over how its axes couple."""
+        """SHA-256 over names, shapes and dtypes of the state, and over how its axes couple.
+
+        Of dropped blocks their names and shapes count.
+        """
         text = hashlib.sha256()
+        if self.drop is not None:
+            text.update(f"{self.drop.names} {sorted(self.drop.shapes.items())}\n".encode())
         for name, tensor in self.state.items():
             text.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         for group in self.groups:

@@ -14,7 +14,8 @@ from fxprune.analysis import DependencyGraph, Model
 from fxprune.choosing import plan as make
 from fxprune.comparison import Claim
 from fxprune.constants import fold_constants
-from fxprune.cost import cost_of
+from fxprune.cost import Cost, cost_of, undropped_cost
+from fxprune.dropping import refuse_cache_keepers
 from fxprune.emission import emit_module, put_report, refuse_decisions, refuse_exact
 from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
 from fxprune.inputs import bind, materialize
@@ -144,6 +145,7 @@ class _Attempt:
         else:
             if meaning.norm == "exact":
                 refuse_exact(renormalized)
+            refuse_cache_keepers(deps)
             small = emit_module(deps, layout, self.values)
         if meaning.constants == "fold":
             values = self.values or materialize(deps.inputs, seed=0)
@@ -152,9 +154,8 @@ class _Attempt:
         if self.verify:
             quick = self.verify == "quick"
             proof = verify_claim(self.claim, small, self.values, known_parts=True, quick=quick)
-        before: nn.Module = deps.graph_module if emit == "graph" else deps.model
         report = ShrinkReport(
-            before=cost_of(before, deps.trace, lambda tensor: tensor.shape),
+            before=self.cost_before(emit),
             after=cost_of(small, deps.trace, layout.shape),
             groups=self.plan.groups,
             verification=proof,
@@ -165,9 +166,17 @@ class _Attempt:
             meaning=meaning,
             emit=emit,
             captured_by=deps.captured_by,
+            dropped=deps.dropped,
         )
         put_report(small, report)
         return small
+
+    def cost_before(self, emit: Literal["graph", "module"]) -> Cost:
+        """The cost of the original; of the user's module if blocks of it were dropped."""
+        deps = self.claim.deps
+        if emit == "graph" or deps.drop is not None:
+            return undropped_cost(deps)
+        return cost_of(deps.model, deps.trace, lambda tensor: tensor.shape)
 
 
 def _first_possible(attempt: _Attempt, kinds: Sequence[Literal["graph", "module"]]) -> nn.Module:

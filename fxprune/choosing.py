@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fxprune.analysis import Model, analyze
+from fxprune.analysis import Model
+from fxprune.cost import undropped_cost
 from fxprune.errors import InputError, PlanError, shown
 from fxprune.importance import REDUCTIONS, Criterion, Normalization, Reduction, criterion_of
 from fxprune.latency_check import measured_latency
+from fxprune.planning.blocks import analyzed_without, drop_to_budget
 from fxprune.planning.budgets import Met, checked_target, meet
 from fxprune.planning.choice import make_plan
 from fxprune.planning.latency import OpCost, PredictedLatency
@@ -45,6 +47,8 @@ def plan(
     *,
     target: Mapping[str, float] | None = None,
     cost: OpCost | None = None,
+    by: Literal["channels", "blocks"] = "channels",
+    drop: Sequence[str] = (),
     ratios: Mapping[str, float] | None = None,
     strategies: Mapping[str, Strategy | Mapping[str, Any]] | None = None,
     channels: Mapping[str, Sequence[int]] | None = None,
@@ -84,6 +88,10 @@ def plan(
             is found; what `ratios` or `strategies` say of some groups holds for these.
         cost: for "latency": from an operator's name and the shapes of the tensors that it takes and
             returns to what it costs; by default it is measured on this machine.
+        by: what a target takes. "blocks": whole residual blocks, those with the lowest scores for
+            their cost, and channels for what is left to take; for one target, "params" or "macs".
+        drop: names of residual blocks that go whole, or patterns (`layer1.*`), which mean the
+            blocks among the modules that match; channels are chosen from what is left.
         ratios: module name, pattern (`layer1.*`) or group name -> fraction, for the groups that
             the module produces. A module's name means all below it too.
         strategies: likewise, name or pattern -> Strategy, or a dict of its options, such as
@@ -118,13 +126,15 @@ def plan(
 
     Raises:
         InputError: an option is out of range, or a weight is not finite.
-        PlanError: an unknown module, a channel that does not exist or must stay, or constraints or
-            a target that cannot be kept; tells the closest that can.
+        PlanError: an unknown module, a channel that does not exist or must stay, a block that
+            cannot be dropped, or constraints or a target that cannot be kept; tells the closest
+            that can.
         CaptureError, AnalysisError: see `analyze`.
     """
     ratio = checked_ratio(ratio, "ratio")
     share = None if target is None else checked_target(target)
     _refuse_both(ratio, threshold, share, cost)
+    _check_by(by, share, drop)
     base = Strategy(
         ratio=ratio if threshold is None and share is None else None,
         threshold=threshold,
@@ -144,7 +154,13 @@ def plan(
     switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
     kinds = {"channels", *(kind for kind, on in switches.items() if _checked_switch(on, kind))}
     _checked_switch(uniform, "uniform")
-    deps = analyze(model, example_inputs)
+    deps = analyzed_without(model, example_inputs, drop)
+    if by == "blocks" and share:
+        counted: Literal["params", "macs"] = "params" if "params" in share else "macs"
+        taken, _ = drop_to_budget(
+            deps, 1 - share[counted], counted, example_inputs, criterion=base.criterion
+        )
+        deps = analyzed_without(deps, example_inputs, taken)
     matcher = ModuleMatcher(deps)
     wanted = {group: base for group in deps.groups if group.prunable and group.kind in kinds}
     for pattern, strategy in said:
@@ -171,7 +187,9 @@ def plan(
     }
     told: dict[str, Any] = {
         "threshold": threshold,
+        "drop": list(drop) or None,
         "target": share,
+        "by": by if by != "channels" else None,
         "reached": None if met is None else dict(met.shares),
         "normalize": normalize,
         "scope": scope if scope != "group" else None,
@@ -265,6 +283,24 @@ def _refuse_both(
         )
 
 
+def _check_by(by: Any, target: Mapping[str, float] | None, drop: Sequence[str]) -> None:
+    if checked_choice(by, "by", ("channels", "blocks")) == "blocks":
+        if target is None or len(target) != 1 or not target.keys() <= {"params", "macs"}:
+            raise InputError(
+                'by="blocks" needs a target for params or for macs',
+                hint='pass target={"params": 0.5}, say',
+            )
+        if drop:
+            raise InputError(
+                'both by="blocks" and drop= are given', hint="the one chooses what the other names"
+            )
+    if drop and "latency" in (target or {}):
+        raise InputError(
+            "a latency is a share of that of the whole model, and drop= takes blocks out of it",
+            hint="pass a target for macs, or ask for the latency alone",
+        )
+
+
 def _met(
     selection: Selection,
     named: Ids,
@@ -283,6 +319,7 @@ def _met(
         steps=selection.between,
         latency=PredictedLatency(deps, cost) if is_timed else None,
         measure=measured_latency(deps, example_inputs) if is_timed and cost is None else None,
+        dense=undropped_cost(deps) if deps.drop is not None else None,
     )
 
 

@@ -135,7 +135,13 @@ def plan(
         made = make(model, inputs, **removal)
     made.save(path)
     if as_json:
-        output.show_json({"output": str(path), "groups": output.widths_document(made.groups)})
+        output.show_json(
+            {
+                "output": str(path),
+                "dropped": list(made.dropped),
+                "groups": output.widths_document(made.groups),
+            }
+        )
     else:
         output.show_plan(made)
         click.echo(f"wrote {path}")
@@ -178,7 +184,7 @@ def shrink(
 ) -> None:
     """Remove channels of MODEL, verify the result, and write it to a file.
 
-    What to remove is said by --plan, or else by --ratio, --ratios or --channels.
+    What to remove is said by --plan, or else by --ratio, --ratios, --channels or --drop.
 
     The file holds the model. torch.load(file, weights_only=False) reads it, without fxprune (but
     with the Python module of its class, if that was kept), and can run any code in it: load only

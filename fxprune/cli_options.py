@@ -150,6 +150,12 @@ _REMOVAL_OPTIONS = (
         help="Output channels of a module to remove; can be repeated.",
     ),
     click.option(
+        "--drop",
+        metavar="BLOCK",
+        multiple=True,
+        help="Residual block to drop whole, by name or pattern; can be repeated.",
+    ),
+    click.option(
         "--ignore",
         metavar="PATTERN",
         multiple=True,
@@ -210,7 +216,7 @@ _REMOVAL_OPTIONS = (
 )
 
 _REMOVAL = (
-    *("ratio", "ratios", "target", "channels", "keep", "ignore", "criterion", "reduction"),
+    *("ratio", "ratios", "target", "channels", "keep", "drop", "ignore", "criterion", "reduction"),
     *("normalize", "threshold", "scope", "strategy", "round_to", "min_channels", "max_ratio"),
     *("uniform", "plan_seed", "heads", "head_dims", "groups"),
 )
@@ -298,7 +304,7 @@ def check_removal(removal: Mapping[str, Any], others: str = "") -> None:
     Raises:
         UsageError: none of those that remove something is given.
     """
-    known = ("ratio", "ratios", "target", "channels", "threshold", "strategies")
+    known = ("ratio", "ratios", "target", "channels", "threshold", "strategies", "drop")
     if not removal.keys() & set(known):
-        names = "--ratio, --ratios, --target, --channels, --threshold or --strategy"
+        names = "--ratio, --ratios, --target, --channels, --threshold, --strategy or --drop"
         raise click.UsageError(f"say what to remove: {others}{names}")

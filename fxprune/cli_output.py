@@ -92,6 +92,8 @@ def show_plan(plan: Plan) -> None:
     for name, group in plan.groups.items():
         table.add_row(name, group.kind, str(group.size), str(group.width))
     _console().print(table)
+    if plan.dropped:
+        _console().print(f"dropped whole: {', '.join(plan.dropped)}", soft_wrap=True)
 
 
 def show_report(report: ShrinkReport) -> None:
@@ -148,6 +150,7 @@ def report_document(report: ShrinkReport) -> dict[str, Any]:
     return {
         "before": asdict(report.before),
         "after": asdict(report.after),
+        "dropped": list(report.dropped),
         "groups": widths_document(report.groups),
         "verification": verification_document(proof) if proof else None,
         "diagnostics": [asdict(diagnostic) for diagnostic in report.diagnostics],

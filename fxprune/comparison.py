@@ -78,6 +78,8 @@ class Verification:
         noise: what was measured at `where`, if that is such a value: how far the original is from
             itself when its weights and inputs change in the last bit.
         dtype: the precision that both models were run in.
+        dropped: how many blocks were dropped. The model without them was compared with the user's
+            own, in which they pass their input on.
         seconds: wall-clock time.
     """
 
@@ -98,6 +100,7 @@ class Verification:
     rounded: int = 0
     noise: float = 0.0
     dtype: str = ""
+    dropped: int = 0
     seconds: float = 0.0
 
     @property
@@ -112,12 +115,14 @@ class Verification:
             f" (exceeded {self.rounded} times by rounding: the last bits of its weights change the "
             f"original itself by {self.noise:.1e} there)"
         )
+        dropped = f", dropped blocks pass their input on ({self.dropped})" if self.dropped else ""
         return (
             f"verified: {self.nodes} {scope}, inputs {', '.join(self.inputs)}; worst relative "
             f"error {self.relative:.1e} (absolute {self.absolute:.1e}) at {self.where or '-'}, "
             f"tolerance {self.tolerance:.0e} in {self.dtype}"
             f"{measured if self.rounded else ''}; {self.shapes} shapes, {self.undisturbed} values "
-            f"undisturbed by removed channels, {self.gradients} gradients; {self.seconds:.2f} s"
+            f"undisturbed by removed channels, {self.gradients} gradients{dropped}; "
+            f"{self.seconds:.2f} s"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import fx
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from fxprune.analysis import DependencyGraph
     from fxprune.traces import Trace, TracedTensor
 
 
@@ -53,3 +54,12 @@ def cost_of(
         bytes=sum(t.numel() * t.element_size() for t in state),
         macs=sum(each.macs(shape) for each in work),
     )
+
+
+def undropped_cost(deps: DependencyGraph) -> Cost:
+    """The cost of a user's whole model, with the blocks that were dropped from it if any were."""
+    drop = deps.drop
+    if drop is None:
+        return cost_of(deps.graph_module, deps.trace, lambda tensor: tensor.shape)
+    cost = cost_of(drop.model, deps.trace, lambda tensor: tensor.shape)
+    return replace(cost, macs=drop.macs)

@@ -85,7 +85,7 @@ def interpret(
     """
     mode = LabelMode(Trace(LabelAlgebra())) if mode is None else mode
     trace = mode.trace
-    shadow = clone_tree(graph_module, _shadow_state)
+    shadow = clone_tree(graph_module, shadow_state)
     label_state(trace, named_state(shadow))
     nodes = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     values = []
@@ -125,7 +125,8 @@ def replay(graph_module: fx.GraphModule, inputs: Sequence[Any], trace: Trace) ->
         return _Interpreter(graph_module, mode).run(*inputs, enable_io_processing=False)
 
 
-def _shadow_state(tensor: torch.Tensor) -> torch.Tensor:
+def shadow_state(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of a model without data, which knows its value if it is integers."""
     shadow = to_meta(tensor)
     known = not tensor.is_floating_point() and tensor.device.type != "meta"
     if known and tensor.numel() <= LARGEST_KNOWN:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from types import MethodType
+from types import MappingProxyType, MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -17,14 +17,17 @@ _TABLES = frozenset({dict, OrderedDict})
 Convert = Callable[[torch.Tensor], torch.Tensor]
 
 
-def clone_tree(root: M, convert: Convert) -> M:
+def clone_tree(
+    root: M, convert: Convert, instead: Mapping[int, nn.Module] = MappingProxyType({})
+) -> M:
     """A copy of a module tree in which every tensor is `convert(tensor)`.
 
     Module objects are new, hook tables are copied, methods kept as attributes are those of the
     copy, all other attributes are shared. Each tensor is converted once, so what was tied stays
-    tied; a module that occurs twice is copied once.
+    tied; a module that occurs twice is copied once. A module whose id is in `instead` is not
+    copied: wherever the tree refers to it, the copy refers to what is there.
     """
-    copy = _Cloner(convert, {id(module) for module in root.modules()}).module(root)
+    copy = _Cloner(convert, {id(module) for module in root.modules()}, instead).module(root)
     assert isinstance(copy, type(root))
     return copy
 
@@ -40,11 +43,13 @@ def eval_clone(module: Any, convert: Convert) -> Any:
 class _Cloner:
     """Copies modules, and remembers what it has copied."""
 
-    def __init__(self, convert: Convert, members: set[int]) -> None:
+    def __init__(
+        self, convert: Convert, members: set[int], instead: Mapping[int, nn.Module]
+    ) -> None:
         self.convert = convert
         self.members = members
         self.tensors: dict[int, torch.Tensor] = {}
-        self.modules: dict[int, nn.Module] = {}
+        self.modules: dict[int, nn.Module] = dict(instead)
 
     def tensor(self, value: torch.Tensor) -> torch.Tensor:
         if id(value) not in self.tensors:

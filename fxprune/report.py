@@ -24,7 +24,7 @@ class ShrinkReport:
     """The outcome of `shrink`, kept in `small.meta["fxprune"]`. Printing it gives a table.
 
     Attributes:
-        before: cost of the captured original.
+        before: cost of the captured original, with all its blocks.
         after: cost of the shrunk model.
         groups: what happened to each prunable group.
         verification: how the result was checked, or None if it was asked not to be.
@@ -33,6 +33,7 @@ class ShrinkReport:
         meaning: over what they run there, and what became of constants (see `shrink`).
         emit: the kind of result, "graph" or "module".
         captured_by: how the graph that was analyzed was made (see `DependencyGraph.captured_by`).
+        dropped: the residual blocks that went whole.
     """
 
     before: Cost
@@ -44,11 +45,12 @@ class ShrinkReport:
     meaning: Meaning = field(default_factory=Meaning)
     emit: str = "graph"
     captured_by: str = "symbolic_trace"
+    dropped: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
         """Whether anything was removed."""
-        return any(group.removed for group in self.groups.values())
+        return bool(self.dropped) or any(group.removed for group in self.groups.values())
 
     def cost_table(self) -> Table:
         """Parameters, bytes and MACs before and after."""
@@ -73,6 +75,8 @@ class ShrinkReport:
     def notes(self) -> list[str]:
         """The remarks below the tables, one sentence each."""
         notes = [f"captured by {self.captured_by}, emitted as a {self.emit}"]
+        if self.dropped:
+            notes.append(f"dropped whole: {', '.join(self.dropped)}")
         if not self.groups:
             notes.append("nothing to prune: every channel is an input, an output, or pinned")
         elif not self.changed:

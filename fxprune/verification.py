@@ -20,6 +20,7 @@ from fxprune.comparison import (
     UnprovableError,
     Verification,
 )
+from fxprune.drop_verification import check_drop
 from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
 from fxprune.gradient_verification import check_gradients
 from fxprune.graph_verification import GraphComparison, has_same_nodes
@@ -62,6 +63,8 @@ def verify(
        the size, the last three where the original takes them.
     3. Non-interference: removed positions of the original that are NaN reach no kept value.
     4. Gradients of kept positions, in training mode where the model can be run in it.
+    5. Dropped blocks: the original of all that is the model without them, which is compared with
+       the user's own, in which hooks let these blocks return their input.
 
     All of that is done in float64 where the model takes at most 2 GiB in it. Where a graph names a
     narrower type itself, it runs in float64 there, too: the same operators, but a cast to float32
@@ -142,10 +145,11 @@ def verify_claim(
             hint="load the weights, or pass verify=False",
         )
     values = materialize(deps.inputs, seed=0) if values is None else values
+    dropped = check_drop(deps, values)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         check = _Check(claim, small, values, known_parts)
         result = check.quick() if quick else check.full()
-    return replace(result, seconds=time.perf_counter() - start)
+    return replace(result, dropped=dropped, seconds=time.perf_counter() - start)
 
 
 @dataclass(frozen=True)

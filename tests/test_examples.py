@@ -80,7 +80,7 @@ def test_the_code_of_the_readme_runs(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["budgets", "criteria", "plans"])
+@pytest.mark.parametrize("name", ["blocks", "budgets", "criteria", "plans"])
 def test_the_code_of_a_page_runs(name: str) -> None:
     page = (CHECKOUT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     namespace: dict[str, object] = {}

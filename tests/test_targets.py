@@ -158,3 +158,48 @@ def test_a_measured_latency_is_met_by_the_whole_model(
 def test_a_target_that_says_nothing_or_too_much_is_refused(options: Any, match: str) -> None:
     with pytest.raises(InputError, match=match):
         fxprune.plan(chain(3, 8, 2), torch.zeros(1, 3), **options)
+
+
+# -- by blocks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("counted", ["params", "macs"])
+def test_a_target_is_met_by_dropping_blocks_and_then_channels(
+    resnet: DependencyGraph, counted: str
+) -> None:
+    plan = fxprune.plan(resnet, target={counted: 0.6}, by="blocks")
+    assert plan.dropped
+    assert 0.59 < plan.made["reached"][counted] <= 0.6
+    report = fxprune.shrink(resnet, plan, verify="quick").meta["fxprune"]
+    share = getattr(report.after, FIELDS[counted]) / getattr(report.before, FIELDS[counted])
+    assert plan.made["reached"] == {counted: pytest.approx(share)}
+    names = [node.name for node in fxprune.shrink(resnet, plan, verify=False).graph.nodes]
+    for block in plan.dropped:
+        assert not any(name.startswith(block.replace(".", "_")) for name in names)
+
+
+def test_a_target_beside_dropped_blocks_is_a_share_of_the_whole_model(
+    resnet: DependencyGraph,
+) -> None:
+    plan = fxprune.plan(resnet, target={"params": 0.5, "bytes": 0.6}, drop=["layer4.1"])
+    report = fxprune.shrink(resnet, plan, verify=False).meta["fxprune"]
+    assert 0.49 < report.after.parameters / report.before.parameters <= 0.5
+    assert plan.dropped == ("layer4.1",)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"by": "layers"}, "unknown by 'layers'"),
+        ({"by": "blocks"}, 'by="blocks" needs a target'),
+        ({"by": "blocks", "target": {"latency": 0.5}}, 'by="blocks" needs a target'),
+        ({"by": "blocks", "target": {"params": 0.5, "macs": 0.5}}, 'by="blocks" needs a target'),
+        ({"by": "blocks", "target": {"params": 0.5}, "drop": ["layer1.1"]}, "both by="),
+        ({"target": {"latency": 0.5}, "drop": ["layer1.1"]}, "a latency is a share"),
+    ],
+)
+def test_blocks_and_a_target_that_do_not_go_together_are_refused(
+    resnet: DependencyGraph, options: Any, match: str
+) -> None:
+    with pytest.raises(InputError, match=match):
+        fxprune.plan(resnet, **options)

@@ -16,6 +16,7 @@ from fxprune.planning.candidates import CandidateCost
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
+    from fxprune.cost import Cost
     from fxprune.labels import Ids
 
 Shares: TypeAlias = dict[str, float]
@@ -84,6 +85,7 @@ def meet(
     steps: Callable[[Ids, Ids], Iterable[Ids]] = one_by_one,
     latency: Callable[[Ids], float] | None = None,
     measure: Callable[[Ids], float] | None = None,
+    dense: Cost | None = None,
 ) -> Met:
     """The smallest removal of a family that meets a target, and as little of it as that takes.
 
@@ -102,20 +104,24 @@ def meet(
             that can be given back, each whatever becomes of the others.
         latency: what a removal leaves of the latency, as predicted, in any unit.
         measure: what it leaves of the dense model's latency, as measured.
+        dense: what shares are of, if it is not the model that was analyzed.
 
     Raises:
         InputError: see `checked_target`.
         PlanError: the target cannot be met; tells what can.
     """
     checked = checked_target(target)
-    search = _Search(removed, score, steps, _shares(deps, checked, latency))
+    search = _Search(removed, score, steps, _shares(deps, checked, latency, dense))
     if measure is None or "latency" not in checked:
         return search.within(checked)
     return _measured(search, checked, measure)
 
 
 def _shares(
-    deps: DependencyGraph, target: Shares, latency: Callable[[Ids], float] | None
+    deps: DependencyGraph,
+    target: Shares,
+    latency: Callable[[Ids], float] | None,
+    dense: Cost | None,
 ) -> Callable[[Ids], Shares]:
     """What tells which share of every cost that is named a removal leaves."""
     module = deps.model if deps.captured_by == "record" else None  # of which a module is emitted
@@ -131,8 +137,8 @@ def _shares(
         if cost is not None:
             left = cost(ids)
             for name in target.keys() & _FIELDS.keys():
-                dense = getattr(cost.dense, _FIELDS[name])
-                found[name] = getattr(left, _FIELDS[name]) / dense if dense else 1.0
+                whole_cost = getattr(dense or cost.dense, _FIELDS[name])
+                found[name] = getattr(left, _FIELDS[name]) / whole_cost if whole_cost else 1.0
         if latency is not None:
             found["latency"] = latency(ids) / whole if whole else 1.0
         return {name: found[name] for name in target}

@@ -32,8 +32,9 @@ def make_plan(deps: DependencyGraph, removed: Ids, made: Mapping[str, Any]) -> P
     return Plan(
         groups=groups,
         slices=Layout(deps, removed).slices,
-        shapes={name: tuple(tensor.shape) for name, tensor in deps.state.items()},
+        shapes=deps.shapes,
         inputs=deps.inputs,
         digest=deps.digest,
         made=made,
+        dropped=deps.dropped,
     )

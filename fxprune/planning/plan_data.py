@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fxprune.analysis import DependencyGraph, Model, analyze
+from fxprune.analysis import DependencyGraph, Model
+from fxprune.dropping import without_blocks
 from fxprune.errors import FxPruneError, InputError, PlanError, first_line, shown
 from fxprune.files import read_text, write_atomically
 from fxprune.groups import Group
@@ -65,6 +66,7 @@ class Plan:
         inputs: shape, dtype and integer range of the example inputs, one for each argument.
         digest: SHA-256 of the model's structure.
         made: how the plan was made (ratio, criterion ...).
+        dropped: the residual blocks that go whole; groups and slices are of the model without them.
     """
 
     groups: Mapping[str, GroupPlan]
@@ -73,6 +75,7 @@ class Plan:
     inputs: tuple[Any, ...]
     digest: str
     made: Mapping[str, Any] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The plan as JSON text, the same for the same plan."""
@@ -81,6 +84,7 @@ class Plan:
             "version": VERSION,
             "digest": self.digest,
             "made": dict(self.made),
+            **({"dropped": list(self.dropped)} if self.dropped else {}),
             "inputs": [encoded(value) for value in self.inputs],
             "groups": {
                 name: {"size": g.size, "kind": g.kind, "removed": list(g.removed)}
@@ -112,6 +116,7 @@ class Plan:
             inputs=tuple(map(decoded, sequence(document["inputs"]))),
             digest=text_in(document["digest"]),
             made=mapping(document["made"]),
+            dropped=tuple(map(text_in, sequence(document.get("dropped", [])))),
         )
 
     @classmethod
@@ -186,12 +191,15 @@ class Plan:
     def analyze(self, model: Model, inputs: Any) -> DependencyGraph:
         """`fxprune.analyze`; where that fails, a plan for another model is named as the cause.
 
+        If the plan drops blocks, it is the analysis of the model without them.
+
         Raises:
-            PlanError: the analysis failed, and parameters have other shapes than in the plan.
+            PlanError: the analysis failed, and parameters have other shapes than in the plan; or a
+                block cannot be dropped.
             InputError, CaptureError, AnalysisError: see `fxprune.analyze`.
         """
         try:
-            return analyze(model, inputs)
+            return without_blocks(model, inputs, self.dropped)
         except FxPruneError as error:
             if isinstance(model, nn.Module):
                 check_model(model)  # what is wrong with it says more
@@ -242,7 +250,12 @@ class Plan:
     def _check_model(self, deps: DependencyGraph) -> None:
         if self.digest == deps.digest:
             return
-        shapes = {name: tuple(tensor.shape) for name, tensor in deps.state.items()}
+        if deps.dropped != self.dropped:
+            raise PlanError(
+                f"the plan drops {_told(self.dropped)}, the analysis {_told(deps.dropped)}",
+                hint="analyze the model with Plan.analyze, which drops what the plan does",
+            )
+        shapes = deps.shapes
         differences = [
             *(f"{n}: not in this model" for n in self.shapes if n not in shapes),
             *(f"{n}: not in the plan's model" for n in shapes if n not in self.shapes),
@@ -266,7 +279,8 @@ class Plan:
         rows = [f"  {name}: {g.size} -> {g.width} {g.kind}" for name, g in self.groups.items()]
         total = sum(g.size for g in self.groups.values())
         left = sum(g.width for g in self.groups.values())
-        return "\n".join([f"Plan: {total} -> {left} channels in {len(rows)} groups", *rows])
+        gone = [f"  {name}: dropped" for name in self.dropped]
+        return "\n".join([f"Plan: {total} -> {left} channels in {len(rows)} groups", *gone, *rows])
 
 
 def _group(entry: Any) -> GroupPlan:
@@ -295,6 +309,10 @@ def _check_channels(group: Group, channels: Sequence[Any]) -> None:
 def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
     state = named_tensors(model) if isinstance(model, nn.Module) else {}
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _told(dropped: Sequence[str]) -> str:
+    return f"blocks {', '.join(dropped)}" if dropped else "no blocks"
 
 
 def _has(deps: DependencyGraph, name: str) -> bool:

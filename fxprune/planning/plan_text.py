@@ -26,11 +26,12 @@ _MOST_LISTS = 1 << 20
 _DEEPEST = 64
 _LARGEST_INPUT = 1 << 31
 _KEYS = ("format", "version", "digest", "made", "inputs", "groups", "slices", "shapes")
+_OPTIONAL = ("dropped",)
 _AGAIN = "write it again with Plan.save"
 
 
 def document_in(text: str) -> dict[str, Any]:
-    """The JSON object in a plan's text: of this format and version, with exactly its keys.
+    """The JSON object in a plan's text: of this format and version, with its keys.
 
     Raises:
         PlanError: it is none.
@@ -44,7 +45,7 @@ def document_in(text: str) -> dict[str, Any]:
             f"plan version {shown(version)} is not {VERSION}",
             hint="make the plan again with this version of fxprune",
         )
-    with_keys(document, _KEYS)
+    with_keys(document, _KEYS, _OPTIONAL)
     return document
 
 
@@ -103,17 +104,17 @@ def _is_deep(value: Any) -> bool:
 # -- parts ---------------------------------------------------------------------------------------
 
 
-def with_keys(value: Any, keys: tuple[str, ...]) -> dict[str, Any]:
-    """An object that has exactly these keys."""
+def with_keys(value: Any, keys: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    """An object that has exactly these keys, and perhaps optional ones."""
     content = mapping(value)
     for key in keys:
         if key not in content:
             raise PlanError(f"a plan is malformed: {key!r} is missing", hint=_AGAIN)
     for key in content:
-        if key not in keys:
+        if key not in (*keys, *optional):
             raise PlanError(
                 f"a plan is malformed: {shown(key)} is not known",
-                why=f"known are {', '.join(keys)}",
+                why=f"known are {', '.join((*keys, *optional))}",
                 hint=_AGAIN,
             )
     return content
