@@ -143,6 +143,12 @@ _REMOVAL_OPTIONS = (
         " such as 'macs=0.5'; can be repeated.",
     ),
     click.option(
+        "--by",
+        type=click.Choice(("channels", "blocks")),
+        help="What a target takes: channels, or residual blocks and channels for the rest."
+        "  [default: channels]",
+    ),
+    click.option(
         "--channels",
         metavar="MODULE=1,5,7",
         multiple=True,
@@ -216,7 +222,18 @@ _REMOVAL_OPTIONS = (
 )
 
 _REMOVAL = (
-    *("ratio", "ratios", "target", "channels", "keep", "drop", "ignore", "criterion", "reduction"),
+    *(
+        "ratio",
+        "ratios",
+        "target",
+        "by",
+        "channels",
+        "keep",
+        "drop",
+        "ignore",
+        "criterion",
+        "reduction",
+    ),
     *("normalize", "threshold", "scope", "strategy", "round_to", "min_channels", "max_ratio"),
     *("uniform", "plan_seed", "heads", "head_dims", "groups"),
 )
