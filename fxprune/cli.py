@@ -187,8 +187,8 @@ def shrink(
     What to remove is said by --plan, or else by --ratio, --ratios, --channels or --drop.
 
     The file holds the model. torch.load(file, weights_only=False) reads it, without fxprune (but
-    with the Python module of its class, if that was kept), and can run any code in it: load only
-    files you trust.
+    with the Python module of its class, if that was kept, and with fxprune if blocks of that were
+    dropped), and can run any code in it: load only files you trust.
     """
     if no_verify and quick:
         raise click.UsageError("--quick is a kind of verification: leave out --no-verify")

@@ -168,7 +168,7 @@ def _chosen(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
         if not name:
             raise PlanError("the whole model is to be dropped", hint="name blocks inside of it")
         if name not in everything:
-            raise PlanError(f"no module is named {name!r}", hint=nearest(name, everything))
+            raise PlanError(f"no module is named {shown(name)}", hint=nearest(name, everything))
     wanted = {first[id(everything[name])] for name in names}
     for outer in wanted:
         inner = next((name for name in wanted if name.startswith(f"{outer}.")), None)
@@ -199,12 +199,12 @@ def stand_in(name: str, block: nn.Module, uses: ModuleUses) -> Dropped:
 def refusal(name: str, block: nn.Module, uses: ModuleUses) -> str:
     """Why a module cannot be dropped; empty if it can.
 
-    1. It is called, and every call passes the same argument on in the same place.
+    1. It is called, and no hooks are on it, for they would go with it.
     2. What it returns is one tensor, alone or in a tuple or list beside None.
     3. That has the shape and the type of the first tensor that it takes,
     4. is that tensor with something added that the module computes of it,
     5. and its channels stand where they stood there.
-    6. No hooks are on it, for they would go with it.
+    6. All calls get that tensor in the same place, and return it in the same form.
     """
     calls = uses.calls.get(name, ())
     if not calls:

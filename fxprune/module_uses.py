@@ -38,7 +38,8 @@ aten = torch.ops.aten
 Argument: TypeAlias = int | str
 """An argument of a call, by its position or its name."""
 _FLOW = "_fxprune_flow"
-_SUMS = frozenset({aten.add, aten.add_, aten.sub, aten.sub_, aten.lerp})
+_SUMS = frozenset({aten.add, aten.add_, aten.lerp, aten.lerp_})
+"""In a difference, an input may stand with the other sign."""
 
 
 class _Flow(NamedTuple):
@@ -112,7 +113,7 @@ def uses_of(model: nn.Module, example_inputs: Any) -> ModuleUses:
     given = given_arguments(model, example_inputs)
     try:
         return _run(model, given, on_data=False)
-    except (FxPruneError, RuntimeError, TypeError, ValueError) as error:
+    except FxPruneError as error:
         everything = [*named_tensors(model).values(), *tensors(dict(given))]
         if any(tensor.device.type == "meta" for tensor in everything):
             raise AnalysisError(

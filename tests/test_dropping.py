@@ -152,6 +152,14 @@ def test_the_result_trains_and_can_be_exported() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in small.parameters())
 
 
+def test_a_model_in_training_mode_stays_in_it() -> None:
+    model = randomize(models.resnet18(num_classes=10)).train()
+    plan = fxprune.plan(model, IMAGES, drop=["layer1.1"])
+    for emit in ("graph", "module"):
+        small = fxprune.shrink(model, plan, IMAGES, emit=emit, verify="quick")
+        assert all(module.training for module in small.modules())
+
+
 def test_the_users_model_stays_as_it_was() -> None:
     model = net()
     before, state = vars(model.blocks[1]).copy(), copy.deepcopy(model.state_dict())

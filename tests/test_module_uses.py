@@ -53,6 +53,7 @@ CASES: dict[str, tuple[Callable[[Any, Tensor, Tensor], Tensor], set[int | str]]]
     "f(x) + y": (lambda p, x, y: p.fc(x) + y, set()),
     "y + f(y)": (lambda p, x, y: y + p.fc(y), {"y"}),
     "x + y": (lambda p, x, y: x + y, set()),
+    "f(x) - x": (lambda p, x, y: p.fc(x) - x, set()),
     "f(x)": (lambda p, x, y: p.fc(x), set()),
     "norm(x)": (lambda p, x, y: p.norm(x), set()),
     "x * f(x)": (lambda p, x, y: x * p.fc(x), set()),
