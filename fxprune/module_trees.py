@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType, MethodType
@@ -13,7 +12,6 @@ from torch import fx, nn
 
 M = TypeVar("M", bound=nn.Module)
 _PLAIN = frozenset({bool, int, float, str, type(None), type, torch.dtype, torch.device})
-_TABLES = frozenset({dict, OrderedDict})
 Convert = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -50,6 +48,7 @@ class _Cloner:
         self.members = members
         self.tensors: dict[int, torch.Tensor] = {}
         self.modules: dict[int, nn.Module] = dict(instead)
+        self.containers: dict[int, Any] = {}
 
     def tensor(self, value: torch.Tensor) -> torch.Tensor:
         if id(value) not in self.tensors:
@@ -63,23 +62,14 @@ class _Cloner:
             attributes = {}
             for name, value in vars(module).items():
                 kind = type(value)
-                if kind in _PLAIN:
-                    attributes[name] = value
-                elif kind in _TABLES and not value:
-                    attributes[name] = kind()  # most attributes are empty tables of hooks
-                else:
-                    attributes[name] = self.attribute(value)
+                attributes[name] = value if kind in _PLAIN else self.attribute(value)
             object.__setattr__(copy, "__dict__", attributes)
         return self.modules[id(module)]
 
     def attribute(self, value: Any) -> Any:
-        """Tables (parameters, submodules, hooks), lists and sets are rebuilt."""
+        """Tables (parameters, submodules, hooks), lists and sets are rebuilt, each once."""
         if isinstance(value, dict):
-            copy = value.copy()
-            for key, item in value.items():
-                if type(item) not in _PLAIN:
-                    copy[key] = self.attribute(item)
-            return copy
+            return self.table(value)
         if isinstance(value, torch.Tensor):
             return self.tensor(value)
         if isinstance(value, nn.Module):
@@ -91,9 +81,24 @@ class _Cloner:
         if type(value) is partial:
             args, keywords = self.attribute(value.args), self.attribute(value.keywords)
             return partial(self.attribute(value.func), *args, **keywords)
-        if type(value) in (list, tuple, set):
-            return type(value)(v if type(v) in _PLAIN else self.attribute(v) for v in value)
+        if type(value) is tuple:
+            return tuple(v if type(v) in _PLAIN else self.attribute(v) for v in value)
+        if type(value) in (list, set):
+            if id(value) not in self.containers:
+                copy = self.containers[id(value)] = type(value)()
+                items = (v if type(v) in _PLAIN else self.attribute(v) for v in value)
+                copy.extend(items) if type(value) is list else copy.update(items)
+            return self.containers[id(value)]
         return value
+
+    def table(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        if id(value) not in self.containers:
+            copy = self.containers[id(value)] = value.copy()
+            for key, item in value.items():
+                if type(item) not in _PLAIN:
+                    copy[key] = self.attribute(item)
+        table: dict[Any, Any] = self.containers[id(value)]
+        return table
 
 
 def restore_root(graph_module: fx.GraphModule, original: nn.Module) -> None:

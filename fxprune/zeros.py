@@ -15,13 +15,14 @@ import torch
 
 from fxprune.analysis import Model, analyze
 from fxprune.comparison import Claim
-from fxprune.constants import constants_of
+from fxprune.constants import constants_of, fold_constants
 from fxprune.differences import difference
-from fxprune.errors import InputError, PlanError, VerificationError, shown
+from fxprune.errors import InputError, PlanError, RewriteError, VerificationError, shown
 from fxprune.inputs import bind, materialize
 from fxprune.meaning import Meaning
 from fxprune.modes import mode_of
 from fxprune.module_trees import eval_clone, named_state
+from fxprune.passes import shrink_pipeline
 from fxprune.planning import Layout
 from fxprune.planning.choice import make_plan
 from fxprune.planning.layout import all_axes
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from fxprune.reads import Mask
 
 LOSSLESS = Meaning(norm="exact", constants="fold")
-_KEEP_ONE = True
-"""Whether a channel of every group stays, and a position of every axis, even if all could go."""
 _KINDS = ("channels", "groups", "heads", "head_dims")
 _NOISE = 1e-6
 
@@ -58,7 +57,11 @@ def plan_of_zeros(model: Model, example_inputs: Any = None, *, ignore: Sequence[
     if why := unknowable(deps, values):
         raise PlanError("it cannot be told which channels are dead", why=why)
     reads = run_on_unknown(deps, values, ReadsMode)
-    ids = _dead(deps, values, reads, _candidates(deps, ignore))
+    candidates = _candidates(deps, ignore)
+    ids = _dead(deps, values, reads, candidates, branches=True)
+    if ids is None:
+        ids = _dead(deps, values, reads, candidates, branches=False)
+    assert ids is not None
     if ids.size:
         _check(Claim(deps, Layout(deps, ids), LOSSLESS), reads.precision)
     return make_plan(deps, ids, {"from": "masks", "ignore": list(ignore)})
@@ -75,7 +78,14 @@ def _candidates(deps: DependencyGraph, ignore: Sequence[str]) -> Mask:
     return found
 
 
-def _dead(deps: DependencyGraph, values: Sequence[Any], reads: ReadsMode, candidates: Mask) -> Ids:
+def _dead(
+    deps: DependencyGraph,
+    values: Sequence[Any],
+    reads: ReadsMode,
+    candidates: Mask,
+    *,
+    branches: bool,
+) -> Ids | None:
     """The ids that can go without a trace.
 
     1. What varies with the inputs stays if anything that stays reads it, beginning with what is no
@@ -83,17 +93,34 @@ def _dead(deps: DependencyGraph, values: Sequence[Any], reads: ReadsMode, candid
     2. A constant stays if a sum or statistics see it that no bias can take it from.
     3. A constant that is refused by what folds constants stays, and so does one channel of each
        group. These do not vary with the inputs, wherever they count, so they keep no other.
+
+    With `branches`, groups and axes may go as a whole; None if the model cannot be had without.
     """
     stays = spread(reads.varying, ~candidates)
     while True:
         stays = spread(reads.constants, stays)
         gone = candidates & ~stays
-        back = _given_back(deps, gone) if _KEEP_ONE else gone[:0]
+        back = gone[:0] if branches else _given_back(deps, gone)
         if not back.size:
+            if branches and not _goes(deps, values, gone):
+                return None
             back = _refused(deps, values, gone)
         if not back.size:
             return np.flatnonzero(gone)
         stays[back] = True
+
+
+def _goes(deps: DependencyGraph, values: Sequence[Any], gone: Mask) -> bool:
+    """Whether the model can be had without whole branches, if any go."""
+    if not _given_back(deps, gone).size:
+        return True
+    try:
+        layout = Layout(deps, np.flatnonzero(gone))
+        small = shrink_pipeline(LOSSLESS.norm)(deps.graph_module, layout).graph_module
+        fold_constants(Claim(deps, layout, LOSSLESS), small, values)
+    except (PlanError, RewriteError):
+        return False
+    return True
 
 
 def _given_back(deps: DependencyGraph, gone: Mask) -> Ids:

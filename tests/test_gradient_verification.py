@@ -1,0 +1,34 @@
+"""What rounding does to gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from fxprune.comparison import UnprovableError
+from fxprune.gradient_verification import _GradientCheck
+
+
+def check(noise: float) -> _GradientCheck:
+    """A check that has measured by how much last bits change a gradient of 1."""
+    nothing: Any = None
+    gradient = torch.ones(1, dtype=torch.float64)
+    measured = [{"weight": gradient}, {"weight": gradient + noise}, {"weight": gradient}]
+    return _GradientCheck(nothing, nothing, nothing, 1e-9, True, changed={True: measured})
+
+
+@pytest.mark.parametrize(
+    ("error", "noise", "explained"),
+    [(1e-8, 1e-8, True), (1e-8, 1e-10, False), (1e-4, 1e-8, False), (1e-2, 1e-4, False)],
+)
+def test_a_difference_is_rounding_up_to_some_times_the_noise(
+    error: float, noise: float, explained: bool
+) -> None:
+    assert check(noise).explains((), True, "weight", error, 1.0) == explained
+
+
+def test_gradients_that_last_bits_change_by_much_are_no_reference() -> None:
+    with pytest.raises(UnprovableError, match="that of weight changes by 1e-05 with the last bits"):
+        check(1e-5).explains((), True, "weight", 1e-5, 1.0)
