@@ -9,7 +9,15 @@ from typing import Any, Literal, TypeAlias
 from faults.injection import Injection
 
 Area: TypeAlias = Literal[
-    "labels", "rules", "plan layout", "slicing", "attributes", "shape repair", "lowering", "modules"
+    "labels",
+    "rules",
+    "plan layout",
+    "slicing",
+    "attributes",
+    "shape repair",
+    "lowering",
+    "modules",
+    "branches",
 ]
 Emit: TypeAlias = Literal["graph", "module"]
 Expected: TypeAlias = Literal["caught", "refused"]

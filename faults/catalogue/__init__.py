@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from faults.catalogue import (
     attributes,
+    branches,
     combining,
     labels,
     lowering,
@@ -25,4 +26,5 @@ FAULTS: tuple[Fault, ...] = (
     *repairs.FAULTS,
     *lowering.FAULTS,
     *modules.FAULTS,
+    *branches.FAULTS,
 )

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from fxprune.errors import RewriteError
 from fxprune.labels import Axis
 from fxprune.lowering import Lowering
-from fxprune.module_trees import attribute_at, named_tensors
+from fxprune.module_trees import named_tensors
 from fxprune.passes.base import Pass
 from fxprune.passes.branch_constants import (
     HINT,
@@ -22,9 +22,10 @@ from fxprune.passes.branch_constants import (
     is_channels,
     refusal,
 )
-from fxprune.passes.inlining import hold_state_only, inline
+from fxprune.passes.erasing import erase_state, is_pure, is_written_later
+from fxprune.passes.inlining import inline
 from fxprune.passes.numbers import measures_channels_only, read_axes, replace_by_number
-from fxprune.passes.repair import VIEWS, operation, writes
+from fxprune.passes.repair import operation, writes
 from fxprune.planning.branches import kinds_of, readers
 from fxprune.traces import TracedTensor
 
@@ -311,7 +312,7 @@ class _Removal:
 
     def out_of_place(self, node: fx.Node, constants: Iterable[fx.Node]) -> None:
         """Let an operator that would write into a constant return a new tensor."""
-        if not any(self.writes(node, source) for source in constants):
+        if not any(writes(node, source, self.graph_module) for source in constants):
             return
         target: Any = node.target
         if target in _OUT_OF_PLACE:
@@ -349,41 +350,12 @@ class _Removal:
 
     def leave_out(self, node: fx.Node, other: fx.Node) -> None:
         """Take an operator out that returns one of its operands; where that may show, copy it."""
-        if self.writes(node, other) or not self.is_written_later(node, other):
+        in_place = writes(node, other, self.graph_module)
+        if in_place or not is_written_later(node, other, self.graph_module):
             node.replace_all_uses_with(other)
             self.graph.erase_node(node)
             return
         node.op, node.target, node.args, node.kwargs = "call_function", torch.clone, (other,), {}
-
-    def is_written_later(self, node: fx.Node, other: fx.Node) -> bool:
-        """Whether it would show that a node's value and an operand have become one tensor."""
-        order = {each: number for number, each in enumerate(self.graph.nodes)}
-        shared = self.family(other, node) | self.family(node, other)
-        return any(
-            each.op in ("placeholder", "get_attr")
-            or any(order[u] > order[node] and self.writes(u, each) for u in each.users)
-            for each in shared
-        )
-
-    def family(self, node: fx.Node, without: fx.Node | None = None) -> set[fx.Node]:
-        """The nodes whose values may share memory with a node's, but for what another one adds."""
-        found, pending = {node}, [node]
-        while pending:
-            each = pending.pop()
-            near = [user for user in each.users if self.may_alias(user, each)]
-            near += [n for n in each.all_input_nodes if self.may_alias(each, n)]
-            new = {n for n in near if n is not without} - found
-            found |= new
-            pending += new
-        return found
-
-    def may_alias(self, user: fx.Node, source: fx.Node) -> bool:
-        """Whether a node's value may be memory of an operand."""
-        return operation(user, self.graph_module) in VIEWS or self.writes(user, source)
-
-    def writes(self, user: fx.Node, source: fx.Node) -> bool:
-        """Whether a node writes into an operand."""
-        return writes(user, source, self.graph_module)
 
     # -- what is left over ---------------------------------------------------------------------
 
@@ -394,7 +366,7 @@ class _Removal:
             kind = self.kinds.get(node.name, "live")
             if node.users or not (kind in ("gone", "constant", "number") or node in lost):
                 continue
-            if kind == "live" and not self.is_pure(node):
+            if kind == "live" and not is_pure(node, self.graph_module):
                 continue
             if node.op in ("call_module", "get_attr"):
                 targets.add(str(node.target))
@@ -403,7 +375,7 @@ class _Removal:
         for node in self.graph.nodes:
             if self.kinds.get(node.name, "live") in ("gone", "constant", "number"):
                 raise refusal(next(iter(node.users)), f"it reads {node.name}, which has to go")
-        self.erase_state(targets)
+        erase_state(self.graph_module, targets, self.emptied)
         now = _numel(named_tensors(self.graph_module))
         if (more := now - _numel(self.layout.deps.state)) > 0:
             raise RewriteError(
@@ -411,30 +383,6 @@ class _Removal:
                 " the branches",
                 hint=HINT,
             )
-
-    def is_pure(self, node: fx.Node) -> bool:
-        """Whether a node does nothing but return a value, or write where nobody reads."""
-        if node.op in ("placeholder", "output") or node.is_impure():
-            return False
-        written = [source for source in node.all_input_nodes if self.writes(node, source)]
-        shared = {each for source in written for each in self.family(source)}
-        return all(
-            each.op not in ("placeholder", "get_attr") and shared.issuperset(each.users)
-            for each in shared
-        )
-
-    def erase_state(self, targets: set[str]) -> None:
-        """Erase modules that are not called and tensors that are not read any more."""
-        calls = {str(n.target) for n in self.graph.nodes if n.op == "call_module"}
-        for target in self.emptied - calls:
-            hold_state_only(self.graph_module, target)
-        reads = [node for node in self.graph.nodes if node.op == "get_attr"]
-        used = calls | {str(node.target) for node in reads if node.users}
-        for target in sorted(targets | (self.emptied - calls)):
-            _delete(self.graph_module, target, [f"{each}." for each in used])
-        for node in reads:
-            if not node.users and not _has(self.graph_module, str(node.target)):
-                self.graph.erase_node(node)
 
 
 def _parts(node: fx.Node) -> Any:
@@ -445,22 +393,3 @@ def _parts(node: fx.Node) -> Any:
 def _numel(state: Mapping[str, torch.Tensor]) -> int:
     """How many numbers there are in tensors, tied ones once."""
     return sum(tensor.numel() for tensor in {id(t): t for t in state.values()}.values())
-
-
-def _delete(root: nn.Module, target: str, used: Iterable[str]) -> None:
-    """Delete a module or tensor, and the modules above it, as far as nothing in them is used."""
-    if not target or any(f"{target}.".startswith(u) or u.startswith(f"{target}.") for u in used):
-        return
-    path, _, name = target.rpartition(".")
-    if _has(root, target):  # it may have gone with a module that held it
-        delattr(root.get_submodule(path), name)
-    _delete(root, path, used)
-
-
-def _has(root: nn.Module, target: str) -> bool:
-    """Whether there is something at a dotted path."""
-    try:
-        attribute_at(root, target)
-    except AttributeError:
-        return False
-    return True
