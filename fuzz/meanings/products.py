@@ -31,6 +31,8 @@ def product(multiply: Multiply, *factors: Any) -> Masked:
     """
     parts = [masked(factor) for factor in factors]
     data = multiply(*(part.zeroed for part in parts))
+    if sums_nothing(*parts):
+        return Masked.whole(data)
     ones = [torch.ones_like(part.data) for part in parts]
     alone = [
         multiply(*(part.kept if i == j else ones[j] for j, part in enumerate(parts)))
@@ -61,8 +63,6 @@ def rmatmul(b: Any, a: Any) -> Masked:
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """x W' + b."""
     out: Any = product(functional.linear, x, weight)
-    if sums_nothing(masked(x), masked(weight)):
-        out = Masked.whole(torch.zeros_like(out.data))
     return out if bias is None else out + bias
 
 

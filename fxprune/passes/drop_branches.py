@@ -26,7 +26,7 @@ from fxprune.passes.erasing import erase_state, is_pure, is_written_later
 from fxprune.passes.inlining import inline
 from fxprune.passes.numbers import measures_channels_only, read_axes, replace_by_number
 from fxprune.passes.repair import operation, writes
-from fxprune.planning.branches import kinds_of, readers
+from fxprune.planning.branches import kinds_of, operands
 from fxprune.traces import TracedTensor
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class DropBranches(Pass):
         """No tensor without elements is left, and there are not more numbers than before."""
         super().ensures(graph_module, layout)
         for name, tensor in named_tensors(graph_module).items():
-            if not tensor.numel() and layout.deps.state[name].numel():
+            before = layout.deps.state.get(name)
+            if before is not None and before.numel() and not tensor.numel():
                 raise RewriteError(
                     f"{name} would be left without positions",
                     why="what reads it does not go with the branch",
@@ -120,7 +121,7 @@ class _Removal:
         """Lower what hides what has gone; let constants take the place of branches; clean up."""
         self.lower()
         meetings = [node for node in self.graph.nodes if self.meets(node)]
-        constants = [n for n in meetings if readers(n, self.kinds, ["constant"])]
+        constants = [n for n in meetings if operands(n, self.kinds, ["constant"])]
         branches = Branches(self.graph_module, self.layout, self.kinds, constants, self.norm)
         runs = list(branches.run()) if constants else []
         for node in meetings:
@@ -166,7 +167,7 @@ class _Removal:
 
     def has_empty_state(self, node: fx.Node) -> bool:
         """Whether a module has an axis without positions that its operands do not explain."""
-        if node.op != "call_module" or readers(node, self.kinds, ["gone"]):
+        if node.op != "call_module" or operands(node, self.kinds, ["gone"]):
             return False
         return any(
             not self.layout.size(axis)
@@ -180,21 +181,30 @@ class _Removal:
         """Why a node that depends on the inputs cannot do without what has gone, if so."""
         if self.kinds[node.name] != "live":
             return ""
-        name = operation(node, self.graph_module)
-        gone = readers(node, self.kinds, ["gone"])
-        constant = readers(node, self.kinds, ["constant"])
+        name = self.operator(node)
+        gone = operands(node, self.kinds, ["gone"])
+        constant = operands(node, self.kinds, ["constant"])
         if name in _CATS and isinstance(_parts(node), (list, tuple)):
             return ""
         if gone:
             return f"it reads {gone[0].name}, of which nothing is left, beside what is"
         if constant and node.op == "output":
             return f"it returns {constant[0].name}, which no longer depends on the inputs"
-        if constant and (name.rstrip("_") not in _POINTWISE or "out" in node.kwargs):
+        if constant and (name not in _POINTWISE or "out" in node.kwargs):
+            name = operation(node, self.graph_module)
             return f"{name!r} takes {constant[0].name}, which no longer depends on the inputs"
-        numbers = [n for n in readers(node, self.kinds, ["number"]) if not self.is_fixed(n)]
+        numbers = [n for n in operands(node, self.kinds, ["number"]) if not self.is_fixed(n)]
         if numbers:
             return f"it uses {numbers[0].name}, a size of what has gone"
         return ""
+
+    def operator(self, node: fx.Node) -> str:
+        """The plain name of what a node calls if that is an operator of torch, else nothing."""
+        home = str(getattr(node.target, "__module__", "")).partition(".")[0]
+        is_own = node.op == "call_method" or home in ("torch", "_operator")
+        if isinstance(node.target, torch._ops.OpOverload):
+            is_own = node.target.namespace == "aten"
+        return operation(node, self.graph_module) if is_own else ""
 
     def is_fixed(self, node: fx.Node) -> bool:
         """Whether a number that was computed of sizes counts nothing but channels."""
@@ -210,17 +220,17 @@ class _Removal:
     def meets(self, node: fx.Node) -> bool:
         """Whether a node that stays reads what does not."""
         is_live = self.kinds[node.name] == "live"
-        return is_live and bool(readers(node, self.kinds, ["gone", "constant", "number"]))
+        return is_live and bool(operands(node, self.kinds, ["gone", "constant", "number"]))
 
     # -- where branches meet what stays -------------------------------------------------------
 
     def join(self, node: fx.Node, runs: Sequence[dict[str, Meeting]]) -> None:
         """Let a node that stays do without the branches that it reads."""
-        for number in readers(node, self.kinds, ["number"]):
+        for number in operands(node, self.kinds, ["number"]):
             replace_by_number(node, number, self.layout.value(number.name))
-        sources = readers(node, self.kinds, ["constant"])
+        sources = operands(node, self.kinds, ["constant"])
         constants = {n: constant_of(runs, node, n, self.layout) for n in sources}
-        if operation(node, self.graph_module) in _CATS:
+        if self.operator(node) in _CATS:
             self.join_cat(node, constants)
         elif constants:
             self.join_pointwise(node, constants, [run[node.name] for run in runs])
@@ -329,10 +339,7 @@ class _Removal:
         self, node: fx.Node, constants: dict[fx.Node, torch.Tensor], met: Sequence[Meeting]
     ) -> fx.Node | None:
         """The operand that an operator returns as it is, because the other one does nothing."""
-        name = operation(node, self.graph_module)
-        name = (
-            name.removeprefix("i") if name.startswith(("iadd", "imul", "isub", "itrue")) else name
-        )
+        name = self.operator(node)
         if name not in _NEUTRAL or len(node.args) != 2 or set(node.kwargs) - {"alpha"}:
             return None
         (source, value), *more = constants.items()

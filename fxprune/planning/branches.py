@@ -45,9 +45,9 @@ def _kind(node: fx.Node, layout: Layout, kinds: dict[str, Kind]) -> Kind:
         return "gone"
     if node.op == "get_attr":
         return "state"
-    operands = {kinds[n.name] for n in node.all_input_nodes}
-    if not operands & {"gone", "constant", "number"}:
-        return "state" if operands == {"state"} else "live"
+    read = {kinds[n.name] for n in node.all_input_nodes}
+    if not read & {"gone", "constant", "number"}:
+        return "state" if read == {"state"} else "live"
     data = {kinds[n.name] for n in node.all_input_nodes if layout.tensors(n.name)}
     if not tensors and layout.value(node.name) is not None:
         return "number"
@@ -80,11 +80,12 @@ def why_not(graph: fx.Graph, layout: Layout) -> str:
             return f"node {lost[0]}, which the model returns, would not depend on its inputs"
     for entry in layout.deps.trace.renormalized:
         name = entry.place.node.name
-        if kinds.get(name) == "constant" and not layout.size(entry.axis):
+        is_empty = entry.axis.size and not layout.size(entry.axis)
+        if kinds.get(name) == "constant" and is_empty:
             return f"node {name} looks across it, and would have nothing to look at"
     return ""
 
 
-def readers(node: fx.Node, kinds: dict[str, Kind], wanted: Sequence[Kind]) -> list[fx.Node]:
+def operands(node: fx.Node, kinds: dict[str, Kind], wanted: Sequence[Kind]) -> list[fx.Node]:
     """The operands of a node that are of some kinds."""
     return [n for n in node.all_input_nodes if kinds[n.name] in wanted]

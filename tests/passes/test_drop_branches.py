@@ -541,6 +541,19 @@ def test_constants_with_a_name_that_is_taken_get_another() -> None:
     assert_computes_the_original(model, plan, small, OTHER_SHAPES)
 
 
+def maximum(x: Tensor, y: Tensor) -> Tensor:
+    """Not what its name says: it looks across places."""
+    return x + y.sum((2, 3), keepdim=True)
+
+
+fx.wrap("maximum")
+
+
+def test_a_function_of_the_user_is_not_taken_for_the_operator_of_its_name() -> None:
+    error = refusal(lambda m, x: maximum(x, m.b(m.a(x))))
+    assert "no longer depends on the inputs" in error.why or "another size" in error.why
+
+
 def test_one_constant_that_is_read_twice_is_kept_once() -> None:
     def twice(m: Any, x: Tensor) -> Tensor:
         y = m.b(m.a(x))
