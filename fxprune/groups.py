@@ -100,7 +100,7 @@ class Group:
 
     @property
     def prunable(self) -> bool:
-        """Whether a plan may remove some of the channels (one always stays)."""
+        """Whether a plan may remove some of the channels; a ratio leaves at least one."""
         return self.pinned is None and self.size > 1
 
     @cached_property

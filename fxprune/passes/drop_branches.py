@@ -93,7 +93,7 @@ class DropBranches(Pass):
         return True
 
     def ensures(self, graph_module: fx.GraphModule, layout: Layout) -> None:
-        """No tensor without elements is left, and there are not more numbers than before."""
+        """No parameter or buffer is left that has lost all its positions."""
         super().ensures(graph_module, layout)
         for name, tensor in named_tensors(graph_module).items():
             before = layout.deps.state.get(name)
@@ -136,9 +136,8 @@ class _Removal:
         self.kinds = kinds_of(self.graph, self.layout)
         while (node := next(filter(self.is_hiding, self.graph.nodes), None)) is not None:
             problem = self.problem(node) or f"{node.target} loses all channels inside"
-            if node.name in lowered or node.name not in lowering.nodes:
-                raise refusal(node, problem)
-            if isinstance(node.target, torch._ops.OpOverload):
+            is_known = node.name in lowering.nodes and node.name not in lowered
+            if not is_known or isinstance(node.target, torch._ops.OpOverload):
                 raise refusal(node, problem)
             try:
                 inner = lowering.lower(node.name)
