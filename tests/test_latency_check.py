@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 import fxprune
 from fxprune import InputError, latency_check
@@ -13,6 +12,7 @@ from fxprune.planning.budgets import meet
 from fxprune.planning.latency import PredictedLatency
 from tests.planning.families import l2, uniform
 from tests.planning.models import analyzed_chain
+from tests.torchvision_models import models
 
 
 @pytest.fixture

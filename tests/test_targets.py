@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torchvision import models
 
 import fxprune
 from fxprune import DependencyGraph, InputError, PlanError
 from fxprune.importance import L1
 from tests.planning.models import analyzed_chain, chain
+from tests.torchvision_models import models
 
 FIELDS = {"params": "parameters", "macs": "macs", "bytes": "bytes"}
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, fx, nn
 
 import fxprune
@@ -18,6 +17,7 @@ from fxprune import DependencyGraph, Plan, PlanError, RewriteError, Verification
 from fxprune.passes import DropBranches, SliceState
 from models_zoo import randomize
 from tests.passes.models import EXAMPLE, OTHER_SHAPES, assert_computes_the_original
+from tests.torchvision_models import models
 
 Body = Callable[[Any, Tensor], Tensor]
 GONE = {"a": range(8)}
@@ -99,7 +99,7 @@ IMAGE = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator
 
 @pytest.fixture(scope="module")
 def resnet() -> nn.Module:
-    return randomize(torchvision.models.resnet18(num_classes=7)).double().eval()
+    return randomize(models.resnet18(num_classes=7)).double().eval()
 
 
 @pytest.fixture(scope="module")
@@ -392,7 +392,7 @@ def test_half_of_a_split_can_go() -> None:
 
 
 def test_a_layer_of_a_dense_network_goes() -> None:
-    net = torchvision.models.DenseNet(4, (2, 2), 8, num_classes=5)
+    net = models.DenseNet(4, (2, 2), 8, num_classes=5)
     model = randomize(net).double().eval()
     layer = "features.denseblock1.denselayer1"
     plan, small = shrunk(model, {f"{layer}.conv2": range(4)}, IMAGE)
@@ -401,7 +401,7 @@ def test_a_layer_of_a_dense_network_goes() -> None:
 
 
 def test_an_inverted_residual_goes() -> None:
-    model = randomize(torchvision.models.mobilenet_v2(num_classes=5)).double().eval()
+    model = randomize(models.mobilenet_v2(num_classes=5)).double().eval()
     _, small = shrunk(model, {"features.3.conv.0.0": range(144)}, IMAGE, verify="quick")
     assert constants(small) == {"features_3_conv_3_constant": (1, 24, 1, 1)}
     assert not [name for name in small.state_dict() if name.startswith("features.3.")]
@@ -477,7 +477,7 @@ def test_an_encoder_layer_loses_what_is_inside_of_it(kind: str, size: int) -> No
 
 
 def test_an_mlp_goes_from_a_vision_transformer() -> None:
-    net = torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=7)
+    net = models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=7)
     model = randomize(net).double().eval()
     mlp = "encoder.layers.encoder_layer_0.mlp"
     plan, small = shrunk(model, {f"{mlp}.0": range(64)}, IMAGE)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torchvision import models
 
 import fxprune
 from fxprune import DependencyGraph, InputError, PlanError
@@ -16,6 +15,7 @@ from fxprune.planning.budgets import checked_target, meet
 from fxprune.planning.candidates import CandidateCost
 from tests.planning.families import Scores, in_multiples, l2, uniform
 from tests.planning.models import analyzed_chain, zoo
+from tests.torchvision_models import models
 
 NETWORKS = ("resnet50", "mobilenet_v2", "vit_b_16", "densenet121")
 TOLERANCE = 0.01

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
-from torchvision import models
 
 import fxprune
 from fxprune import DependencyGraph, Plan
@@ -21,6 +20,7 @@ from fxprune.planning import Layout
 from fxprune.planning.candidates import CandidateCost, product_of
 from models_zoo import ZOO
 from tests.planning.models import analyzed_chain, zoo
+from tests.torchvision_models import models
 
 NETWORKS = ("resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "vit_b_32", "swin_t", "densenet121")
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 import fxprune
 from fxprune import InputError, Plan, PlanError, Strategy
 from fxprune.importance import L1
 from tests.planning.models import analyzed_chain, zoo
+from tests.torchvision_models import models
 
 X = torch.zeros(1, 3)
 
