@@ -357,6 +357,43 @@ def test_named_channels_that_break_a_constraint_are_refused_with_the_closest(
     assert caught.value.hint == hint
 
 
+class Branches(nn.Module):
+    """Two blocks of one form, each of which can lose its branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)) for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+@pytest.mark.parametrize("options", [{"max_ratio": 0.5}, {"min_channels": 4}])
+def test_a_group_that_is_to_keep_channels_does_not_go_as_a_whole(options: Any) -> None:
+    channels = {"blocks.0.0": range(8)}
+    with pytest.raises(PlanError, match=r"8 of the 8 channels of group blocks\.0\.0") as caught:
+        fxprune.plan(Branches(), torch.zeros(1, 4), channels=channels, **options)
+    assert caught.value.hint == "name 4 of them"
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5])
+@pytest.mark.parametrize("block", [0, 1])
+def test_of_uniform_groups_all_or_none_go_as_a_whole(block: int, ratio: float) -> None:
+    model, every = Branches(), range(8)
+    with pytest.raises(PlanError, match="8 of the 8 channels of group") as caught:
+        fxprune.plan(
+            model, torch.zeros(1, 4), ratio, channels={f"blocks.{block}.0": every}, uniform=True
+        )
+    assert "as many of" in caught.value.hint
+    both = {"blocks.0.0": every, "blocks.1.0": every}
+    plan = fxprune.plan(model, torch.zeros(1, 4), ratio, channels=both, uniform=True)
+    assert [plan.groups[name].width for name in both] == [0, 0]
+
+
 # -- uniform --------------------------------------------------------------------------------
 
 
