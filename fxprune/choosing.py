@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -175,7 +176,9 @@ def plan(
                 before = wanted.get(group, base)
                 wanted[group] = before.changed_by(strategy, f"what is said for {pattern!r}")
     ignored = {group for pattern in ignore for group in matcher.groups(pattern)}
-    wanted = {group: strategy for group, strategy in wanted.items() if group not in ignored}
+    still = replace(base, ratio=0.0, threshold=None)  # groups that lose what is named alone
+    rest = {group: still for group in deps.groups if group.prunable and group not in wanted}
+    wanted = {g: strategy for g, strategy in (wanted | rest).items() if g not in ignored}
     kept = matcher.staying(staying)
     selection = pooled(deps, wanted, kept, seed=seed, uniform=uniform)
     named = _explicit(matcher, explicit, kept, ignored)
