@@ -71,6 +71,19 @@ def test_a_width_remains_a_multiple_though_named_channels_split_a_unit(scope: An
         assert all(g.width % 4 == 0 or g.width == g.size for g in plan.groups.values())
 
 
+def test_under_a_target_others_go_with_named_channels_for_a_width_that_may_be() -> None:
+    deps = analyzed_chain(8, 8, 8, 8, 2)  # layers 0 to 2, of one place and size
+    for share in (0.9, 0.7, 0.5):
+        options: dict[str, Any] = {"target": {"params": share}, "channels": {"1": [3]}}
+        plan = fxprune.plan(deps, round_to=4, **options)
+        assert 3 in plan.groups["1"].removed
+        assert {g.width for g in plan.groups.values()} <= {4, 8}
+        plan = fxprune.plan(deps, uniform=True, **options)
+        assert 3 in plan.groups["1"].removed
+        assert plan.groups["1"].width == plan.groups["2"].width
+        assert plan.made["reached"]["params"] <= share
+
+
 def test_uniform_widths_stay_uniform_under_a_target() -> None:
     model = models.vision_transformer.VisionTransformer(
         image_size=32,

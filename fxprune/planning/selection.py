@@ -118,6 +118,18 @@ class Bundle:
         step = self.steps[self.steps <= fewest].max()
         return np.concatenate([i[np.argsort(score[i], kind="stable")][step:] for i in lost])
 
+    def besides(self, least: int, gone: NDArray[np.bool_]) -> Ids:
+        """The channels that go as well where each group loses so many, for a width to be allowed.
+
+        Args:
+            least: how many channels of each group go at least.
+            gone: which ids are removed.
+        """
+        step = next((int(step) for step in self.steps if step >= least), 0)
+        missing = [max(0, step - int(gone[group.ids].sum())) for group in self.groups]
+        rest = [order[~gone[order]] for order in self.orders]
+        return np.concatenate([ids[:count] for ids, count in zip(rest, missing, strict=True)])
+
     def units(self, inside: Ids, gone: NDArray[np.bool_], score: Scores) -> Iterator[Ids]:
         """The units that are gone beside a smaller removal, of which each can stay instead.
 
@@ -278,7 +290,8 @@ class Selection:
     def with_named(self, named: Ids, amount: float = 0.0) -> Ids:
         """The ids that go, with those that were named.
 
-        Where these break a width that is to be a multiple, or uniform, others stay for them.
+        Where these break a width that is to be a multiple, or uniform, others stay for them; from
+        groups that leave open how much goes, others go with them.
 
         Raises:
             PlanError: they alone do; tells how many of a group may go. Or ratios take the rest.
@@ -288,11 +301,13 @@ class Selection:
         first = self.score.copy()
         first[named] = -np.inf
         is_named = np.isin(np.arange(len(gone)), named)
-        for bundle in (bundle for pool in self.pools for bundle in pool.bundles):
+        for bundle, is_open in ((b, pool.is_open) for pool in self.pools for b in pool.bundles):
             counts = [int(is_named[group.ids].sum()) for group in bundle.groups]
             is_whole = min(counts) == bundle.groups[0].size and bundle.may_go
             if is_whole or not any(counts):
                 continue  # whether a model is left without whole groups is decided elsewhere
+            if is_open:
+                gone[bundle.besides(max(counts), gone)] = True
             back = bundle.given_back(gone, first)
             if is_named[back].any():
                 bundle.refuse(counts)
