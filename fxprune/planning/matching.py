@@ -31,13 +31,14 @@ def is_meant(name: str, pattern: str) -> bool:
 
 
 def checked_patterns(value: Any, name: str) -> list[str]:
-    """Names and patterns as a list.
+    """Names and patterns as a list; those of a set in the order of the alphabet.
 
     Raises:
         InputError: it is no collection of texts.
     """
     try:
         found: list[Any] = [None] if isinstance(value, str) else list(value)
+        found = sorted(found) if isinstance(value, (set, frozenset)) else found
     except TypeError:
         found = [None]
     if not all(isinstance(each, str) for each in found):

@@ -571,3 +571,9 @@ def test_numbers_too_large_for_a_float_are_refused(name: str, value: int) -> Non
 def test_what_is_no_list_of_names_is_refused(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"{name} is"):
         fxprune.plan(analyzed_chain(3, 8, 2), **{name: value})
+
+
+def test_a_set_of_names_makes_the_same_plan_in_every_process() -> None:
+    names = ["0", "1", "2", "3", "4", "5", "6"]
+    plan = fxprune.plan(analyzed_chain(3, 4, 4, 4, 4, 4, 4, 2), ignore=set(names))  # type: ignore[arg-type]
+    assert plan.made["ignore"] == names
