@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,15 +19,15 @@ from fxprune.planning.blocks import analyzed_without, drop_to_budget
 from fxprune.planning.budgets import Met, checked_target, meet
 from fxprune.planning.choice import make_plan
 from fxprune.planning.latency import OpCost, PredictedLatency
-from fxprune.planning.matching import ModuleMatcher
+from fxprune.planning.matching import ModuleMatcher, checked_patterns
 from fxprune.planning.plan_data import Plan
 from fxprune.planning.pooling import pooled
 from fxprune.planning.strategies import (
     SCOPES,
     Scope,
     Strategy,
-    check_integer,
     checked_choice,
+    checked_integer,
     checked_ratio,
 )
 
@@ -132,25 +133,26 @@ def plan(
         CaptureError, AnalysisError: see `analyze`.
     """
     ratio = checked_ratio(ratio, "ratio")
+    seed = checked_integer(seed, "seed", 0)
     share = None if target is None else checked_target(target)
     _refuse_both(ratio, threshold, share, cost)
-    _check_by(by, share, drop)
     base = Strategy(
         ratio=ratio if threshold is None and share is None else None,
         threshold=threshold,
-        criterion=criterion_of(criterion, check_integer(seed, "seed", 0)),
+        criterion=criterion_of(criterion, seed),
         reduction=checked_choice(reduction, "reduction", REDUCTIONS),
         normalize=normalize,
         scope=checked_choice(scope, "scope", SCOPES),
-        round_to=check_integer(round_to, "round_to", 1),
-        min_channels=check_integer(min_channels, "min_channels", 1),
+        round_to=checked_integer(round_to, "round_to", 1),
+        min_channels=checked_integer(min_channels, "min_channels", 1),
         max_ratio=max_ratio,
     )
     said = _by_name(ratios, strategies)
     explicit = _checked_lists(channels, "channels")
     staying = _checked_lists(keep, "keep")
-    if isinstance(ignore, str) or not all(isinstance(name, str) for name in _items(ignore)):
-        raise InputError(f"ignore is {shown(ignore)}", hint="pass a list of names or patterns")
+    ignore = checked_patterns(ignore, "ignore")
+    drop = checked_patterns(drop, "drop")
+    _check_by(by, share, drop)
     switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
     kinds = {"channels", *(kind for kind, on in switches.items() if _checked_switch(on, kind))}
     _checked_switch(uniform, "uniform")
@@ -158,7 +160,12 @@ def plan(
     if by == "blocks" and share:
         counted: Literal["params", "macs"] = "params" if "params" in share else "macs"
         taken, _ = drop_to_budget(
-            deps, 1 - share[counted], counted, example_inputs, criterion=base.criterion
+            deps,
+            1 - share[counted],
+            counted,
+            example_inputs,
+            criterion=base.criterion,
+            keep=[*ignore, *explicit, *staying],
         )
         deps = analyzed_without(deps, example_inputs, taken)
     matcher = ModuleMatcher(deps)
@@ -169,32 +176,34 @@ def plan(
                 before = wanted.get(group, base)
                 wanted[group] = before.changed_by(strategy, f"what is said for {pattern!r}")
     ignored = {group for pattern in ignore for group in matcher.groups(pattern)}
-    wanted = {group: strategy for group, strategy in wanted.items() if group not in ignored}
+    still = replace(base, ratio=0.0, threshold=None)  # groups that lose what is named alone
+    rest = {group: still for group in deps.groups if group.prunable and group not in wanted}
+    wanted = {g: strategy for g, strategy in (wanted | rest).items() if g not in ignored}
     kept = matcher.staying(staying)
     selection = pooled(deps, wanted, kept, seed=seed, uniform=uniform)
     named = _explicit(matcher, explicit, kept, ignored)
     met = None if share is None else _met(selection, named, share, cost, example_inputs)
     made = {
         "ratio": ratio,
-        "ratios": dict(ratios or {}),
+        "ratios": {name: strategy.ratio for name, strategy in said[: len(ratios or ())]},
         "channels": explicit,
-        "ignore": list(ignore),
+        "ignore": ignore,
         "criterion": criterion if isinstance(criterion, str) else str(base.criterion),
         "reduction": reduction,
-        "round_to": round_to,
+        "round_to": base.round_to,
         "seed": seed,
         **switches,
     }
     told: dict[str, Any] = {
-        "threshold": threshold,
-        "drop": list(drop) or None,
+        "threshold": base.threshold,
+        "drop": drop or None,
         "target": share,
         "by": by if by != "channels" else None,
         "reached": None if met is None else dict(met.shares),
         "normalize": normalize,
         "scope": scope if scope != "group" else None,
-        "min_channels": min_channels if min_channels > 1 else None,
-        "max_ratio": max_ratio,
+        "min_channels": base.min_channels if base.min_channels != 1 else None,
+        "max_ratio": base.max_ratio,
         "uniform": uniform or None,
         "keep": staying or None,
         "strategies": {name: strategy.told() for name, strategy in said[len(ratios or ()) :]},
@@ -241,10 +250,6 @@ def _checked_names(value: Any, name: str) -> Mapping[str, Any]:
     return value
 
 
-def _items(value: Any) -> Iterable[Any]:
-    return value if isinstance(value, Iterable) else [None]
-
-
 def _checked_lists(value: Any, name: str) -> dict[str, list[int]]:
     return {
         module: _checked_channels(numbers, f"{name}[{module!r}]")
@@ -254,9 +259,10 @@ def _checked_lists(value: Any, name: str) -> dict[str, list[int]]:
 
 def _checked_channels(value: Any, name: str) -> list[int]:
     try:
-        if any(isinstance(c, bool) or "bool" in str(getattr(c, "dtype", "")) for c in value):
+        numbers = list(value)
+        if any(isinstance(c, bool) or "bool" in str(getattr(c, "dtype", "")) for c in numbers):
             raise TypeError("a mask")
-        return [operator.index(channel) for channel in value]
+        return [operator.index(channel) for channel in numbers]
     except TypeError as error:
         raise InputError(
             f"{name} is {shown(value)}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -69,6 +69,20 @@ def _plain(text: str) -> int | float | str:
         with contextlib.suppress(ValueError):
             return kind(text)
     return text
+
+
+def _by_name(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """What was said of each name, in the order of the last times; several lists add up."""
+    found: dict[str, Any] = {}
+    for name, value in given:
+        before = found.pop(name, None)
+        if isinstance(value, list):
+            found[name] = [*(before or []), *value]
+        elif isinstance(value, dict):
+            found[name] = {**(before or {}), **value}
+        else:
+            found[name] = value
+    return found
 
 
 def _writable(ctx: click.Context, param: click.Parameter, path: Path) -> Path:
@@ -283,7 +297,7 @@ def removal_options(command: Command) -> Command:
         for name in _REMOVAL:
             value = options.pop(name)
             if value is not None and value != ():
-                given = dict(value) if name in _BY_NAME else value
+                given = _by_name(value) if name in _BY_NAME else value
                 removal[_RENAMED.get(name, name)] = given
         command(removal=removal, **options)
 

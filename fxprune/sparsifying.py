@@ -16,7 +16,8 @@ from torch.nn.utils import prune
 from fxprune.errors import InputError, shown
 from fxprune.model_checks import check_model
 from fxprune.module_trees import clone_tree
-from fxprune.planning.matching import is_meant
+from fxprune.planning.matching import checked_patterns, is_meant
+from fxprune.planning.strategies import checked_integer
 from fxprune.suggestions import nearest
 
 M = TypeVar("M", bound=nn.Module)
@@ -111,8 +112,12 @@ def sparsify(
     """
     check_model(model)
     _check(amount, scope, method)
+    seed = checked_integer(seed, "seed", 0)
     twin = _twin(model)
     chosen = _chosen(twin, ignore)
+    for name, layer in chosen.items():
+        if _weight(layer).is_meta:
+            raise InputError(f"the weight of {name} has no data", hint="load the weights first")
     if not chosen or not amount:
         return twin
     with torch.random.fork_rng(devices=[]):
@@ -192,14 +197,15 @@ def _check(amount: Any, scope: Any, method: Any) -> None:
             hint="0.5 zeroes half of the weights",
         )
     for name, value, known in (("scope", scope, get_args(Scope)), ("method", method, _METHODS)):
-        if value not in known:
-            raise InputError(f"{name}={value!r} is not known", hint=f"pass {' or '.join(known)}")
+        if value not in tuple(known):
+            raise InputError(
+                f"{name}={shown(value)} is not known", hint=f"pass {' or '.join(known)}"
+            )
 
 
 def _chosen(model: nn.Module, ignore: Sequence[str]) -> dict[str, Any]:
     """The layers whose weights may be zeroed."""
-    if isinstance(ignore, str) or not all(isinstance(name, str) for name in ignore):
-        raise InputError(f"ignore is {shown(ignore)}", hint="pass a list of names or patterns")
+    ignore = checked_patterns(ignore, "ignore")
     names = [name for name, _ in model.named_modules()]
     for pattern in ignore:
         if not any(is_meant(name, pattern) for name in names):

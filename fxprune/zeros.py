@@ -17,7 +17,7 @@ from fxprune.analysis import Model, analyze
 from fxprune.comparison import Claim
 from fxprune.constants import constants_of, fold_constants
 from fxprune.differences import difference
-from fxprune.errors import InputError, PlanError, RewriteError, VerificationError, shown
+from fxprune.errors import PlanError, RewriteError, VerificationError
 from fxprune.inputs import bind, materialize
 from fxprune.meaning import Meaning
 from fxprune.modes import mode_of
@@ -26,7 +26,7 @@ from fxprune.passes import shrink_pipeline
 from fxprune.planning import Layout
 from fxprune.planning.choice import make_plan
 from fxprune.planning.layout import all_axes
-from fxprune.planning.matching import ModuleMatcher
+from fxprune.planning.matching import ModuleMatcher, checked_patterns
 from fxprune.reads import ReadsMode, spread
 from fxprune.reference import QuietMode, put_state
 from fxprune.stepping import Stepper
@@ -49,8 +49,7 @@ _NOISE = 1e-6
 
 def plan_of_zeros(model: Model, example_inputs: Any = None, *, ignore: Sequence[str] = ()) -> Plan:
     """See `Plan.from_masks`."""
-    if isinstance(ignore, str) or not all(isinstance(name, str) for name in ignore):
-        raise InputError(f"ignore is {shown(ignore)}", hint="pass a list of names or patterns")
+    ignore = checked_patterns(ignore, "ignore")
     deps = analyze(model, example_inputs)
     given = example_inputs is not None and deps is not model
     values = bind(deps.graph_module, example_inputs) if given else materialize(deps.inputs, seed=0)
@@ -64,7 +63,7 @@ def plan_of_zeros(model: Model, example_inputs: Any = None, *, ignore: Sequence[
     assert ids is not None
     if ids.size:
         _check(Claim(deps, Layout(deps, ids), LOSSLESS), reads.precision)
-    return make_plan(deps, ids, {"from": "masks", "ignore": list(ignore)})
+    return make_plan(deps, ids, {"from": "masks", "ignore": ignore})
 
 
 def _candidates(deps: DependencyGraph, ignore: Sequence[str]) -> Mask:

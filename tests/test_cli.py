@@ -451,6 +451,18 @@ def test_the_options_that_choose_channels_reach_the_plan() -> None:
     assert fxprune.Plan.load("plan.json").made["threshold"] == 0.1
 
 
+def test_of_repeated_options_the_last_of_a_name_wins_and_lists_add_up() -> None:
+    run(
+        *("plan", "nets:Net", "--ratios", "body=0.1", "--ratios", "*=0.25"),
+        *("--ratios", "body=0.5", "--channels", "stem=0", "--channels", "stem=3"),
+        *("--strategy", "stem:criterion=l1", "--strategy", "stem:round_to=2", "-o", "plan.json"),
+    )
+    plan = fxprune.Plan.load("plan.json")
+    assert plan.groups["body"].width == 3
+    assert plan.made["channels"] == {"stem": [0, 3]}
+    assert plan.made["strategies"] == {"stem": {"criterion": "l1", "round_to": 2}}
+
+
 def test_a_target_reaches_the_plan() -> None:
     run("plan", "nets:Net", "--target", "params=0.6", "--target", "macs=0.9", "-o", "plan.json")
     made = fxprune.Plan.load("plan.json").made

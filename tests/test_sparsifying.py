@@ -130,12 +130,25 @@ def test_a_model_without_weights_has_no_sparsity() -> None:
         ({"amount": 0.5, "scope": "both"}, "scope='both' is not known"),
         ({"amount": 0.5, "method": "l2"}, "method='l2' is not known"),
         ({"amount": 0.5, "ignore": "0"}, "ignore is '0'"),
+        ({"amount": 0.5, "method": ["l1"]}, r"method=\['l1'\] is not known"),
+        ({"amount": 0.5, "seed": "a"}, "seed is 'a'"),
+        ({"amount": 0.5, "ignore": 3}, "ignore is 3"),
         ({"amount": 0.5, "ignore": ["layer9"]}, "no module matches 'layer9'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         fxprune.sparsify(net(), **arguments)
+
+
+def test_names_that_can_be_read_once_only_count() -> None:
+    sparse = fxprune.sparsify(net(), 0.5, ignore=iter(["0"]))  # type: ignore[arg-type]
+    assert fxprune.sparsity(sparse).layers["0"][0] == 0
+
+
+def test_weights_without_data_are_refused() -> None:
+    with pytest.raises(InputError, match="the weight of 0 has no data"):
+        fxprune.sparsify(net().to("meta"), 0.5)
 
 
 def test_what_is_no_module_is_refused() -> None:

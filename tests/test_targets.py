@@ -60,6 +60,30 @@ def test_a_first_unit_that_makes_a_multiple_is_not_given_back_alone() -> None:
         assert all(g.width % 4 == 0 or g.width == g.size for g in plan.groups.values())
 
 
+@pytest.mark.parametrize("scope", ["group", "global"])
+def test_a_width_remains_a_multiple_though_named_channels_split_a_unit(scope: Any) -> None:
+    for channel in range(21):
+        deps = analyzed_chain(3, 21, 22, 23, 5)
+        plan = fxprune.plan(
+            deps, target={"params": 0.8}, scope=scope, round_to=4, channels={"0": [channel]}
+        )
+        assert channel in plan.groups["0"].removed
+        assert all(g.width % 4 == 0 or g.width == g.size for g in plan.groups.values())
+
+
+def test_under_a_target_others_go_with_named_channels_for_a_width_that_may_be() -> None:
+    deps = analyzed_chain(8, 8, 8, 8, 2)  # layers 0 to 2, of one place and size
+    for share in (0.9, 0.7, 0.5):
+        options: dict[str, Any] = {"target": {"params": share}, "channels": {"1": [3]}}
+        plan = fxprune.plan(deps, round_to=4, **options)
+        assert 3 in plan.groups["1"].removed
+        assert {g.width for g in plan.groups.values()} <= {4, 8}
+        plan = fxprune.plan(deps, uniform=True, **options)
+        assert 3 in plan.groups["1"].removed
+        assert plan.groups["1"].width == plan.groups["2"].width
+        assert plan.made["reached"]["params"] <= share
+
+
 def test_uniform_widths_stay_uniform_under_a_target() -> None:
     model = models.vision_transformer.VisionTransformer(
         image_size=32,
@@ -176,6 +200,20 @@ def test_a_target_is_met_by_dropping_blocks_and_then_channels(
     names = [node.name for node in fxprune.shrink(resnet, plan, verify=False).graph.nodes]
     for block in plan.dropped:
         assert not any(name.startswith(block.replace(".", "_")) for name in names)
+
+
+def test_a_block_in_which_something_is_to_stay_is_not_dropped(resnet: DependencyGraph) -> None:
+    options: dict[str, Any] = {"target": {"params": 0.6}, "by": "blocks"}
+    block = fxprune.plan(resnet, **options).dropped[0]
+    for staying in (
+        {"ignore": [f"{block}.conv1"]},
+        {"ignore": [f"{block[:-2]}*"]},
+        {"keep": {f"{block}.conv1": [0]}},
+        {"channels": {f"{block}.conv1": [0]}},
+    ):
+        plan = fxprune.plan(resnet, **options, **staying)
+        assert block not in plan.dropped
+        assert plan.made["reached"]["params"] <= 0.6
 
 
 def test_a_target_beside_dropped_blocks_is_a_share_of_the_whole_model(

@@ -597,3 +597,5 @@ def test_names_that_mean_nothing_are_refused() -> None:
         Plan.from_masks(chain(), ROWS, ignore=["fourth"])
     with pytest.raises(InputError, match="ignore is 'first'"):
         Plan.from_masks(chain(), ROWS, ignore="first")
+    with pytest.raises(InputError, match="ignore is 3"):
+        Plan.from_masks(chain(), ROWS, ignore=3)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from fxprune.importance import criterion_of
 from fxprune.module_trees import named_tensors
 from fxprune.module_uses import ModuleUses, uses_of
 from fxprune.planning.criteria import scores
+from fxprune.planning.matching import ModuleMatcher, checked_patterns
 from fxprune.suggestions import nearest
 
 if TYPE_CHECKING:
@@ -59,9 +60,7 @@ def analyzed_without(model: Model, example_inputs: Any, drop: Sequence[str]) -> 
         InputError: `drop` is no list of names.
         PlanError: a block cannot be dropped, or a pattern matches none.
     """
-    is_list = isinstance(drop, (list, tuple, set, frozenset))
-    if not is_list or not all(isinstance(name, str) for name in drop):
-        raise InputError(f"drop is {shown(drop)}", hint="pass a list of names or patterns")
+    drop = checked_patterns(drop, "drop")
     patterns = [name for name in drop if any(mark in name for mark in "*?")]
     names = [name for name in drop if name not in patterns]
     if patterns:
@@ -120,6 +119,7 @@ def drop_to_budget(
     *,
     criterion: Any = "l2",
     seed: int = 0,
+    keep: Sequence[str] = (),
 ) -> tuple[tuple[str, ...], float]:
     """The residual blocks to drop so that at most a share of a model's cost goes.
 
@@ -134,19 +134,21 @@ def drop_to_budget(
         example_inputs: as for `analyze`; needed if the model has to be run on data.
         criterion: as for `plan`.
         seed: for "random".
+        keep: names and patterns of modules, or names of groups; blocks that they occur in stay.
 
     Returns:
         The names for `plan(..., drop=)`, in the order of the model, and the share that they take.
 
     Raises:
         InputError: `target` or `counted` is out of range, or the criterion does not work.
-        PlanError: the model is a graph, which has no modules to drop.
+        PlanError: the model is a graph, which has no modules to drop; or `keep` names nothing.
     """
     if isinstance(target, bool) or not isinstance(target, Real) or not 0 <= target < 1:
         raise InputError(f"target is {shown(target)}", why="it is a share of the cost, in [0, 1)")
     if counted not in ("params", "macs"):
         raise InputError(f"counted is {shown(counted)}", hint='pass "params" or "macs"')
     blocks = residual_blocks(deps, example_inputs)
+    blocks = _without_named(deps, blocks, keep)
     importance = _importance(deps, blocks, criterion, seed)
     share = {b.name: b.params_share if counted == "params" else b.macs_share for b in blocks}
     ranked = sorted(
@@ -158,6 +160,23 @@ def drop_to_budget(
             reached += share[name]
             chosen.add(name)
     return tuple(block.name for block in blocks if block.name in chosen), reached
+
+
+def _without_named(
+    deps: DependencyGraph, blocks: Sequence[Block], names: Sequence[str]
+) -> list[Block]:
+    """The blocks in which no module or group is that names and patterns mean."""
+    groups = {group.name for group in deps.groups}
+    matcher = ModuleMatcher(deps)
+    meant: list[str] = []
+    for name in names:
+        meant += [name] if name in groups else matcher.matching(name)
+
+    def is_named(block: str) -> bool:
+        inside = tuple(f"{block}{mark}" for mark in ".[#")
+        return any(name == block or name.startswith(inside) for name in meant)
+
+    return [block for block in blocks if not is_named(block.name)]
 
 
 def _importance(

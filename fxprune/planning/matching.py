@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fxprune.errors import PlanError, shown
+from fxprune.errors import InputError, PlanError, shown
 from fxprune.groups import traced_tensors
 from fxprune.rules import as_diagnostic
 from fxprune.rules.place import module_path
@@ -28,6 +28,22 @@ if TYPE_CHECKING:
 def is_meant(name: str, pattern: str) -> bool:
     """Whether a pattern means a module of that name: `layer1` means all below it, too."""
     return fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") or name == pattern
+
+
+def checked_patterns(value: Any, name: str) -> list[str]:
+    """Names and patterns as a list; those of a set in the order of the alphabet.
+
+    Raises:
+        InputError: it is no collection of texts.
+    """
+    try:
+        found: list[Any] = [None] if isinstance(value, str) else list(value)
+        found = sorted(found) if isinstance(value, (set, frozenset)) else found
+    except TypeError:
+        found = [None]
+    if not all(isinstance(each, str) for each in found):
+        raise InputError(f"{name} is {shown(value)}", hint="pass a list of names or patterns")
+    return found
 
 
 class ModuleMatcher:

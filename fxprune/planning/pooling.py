@@ -46,12 +46,13 @@ def pooled(
         alike[own].append(group)
     bundles = [Bundle.of(groups, wanted[groups[0]], score, kept) for groups in alike.values()]
     kinds = {name: type(module).__name__ for name, module in deps.graph_module.named_modules()}
+    shapes = deps.shapes
     pools: dict[Key, list[Bundle]] = defaultdict(list)
     for number, bundle in enumerate(bundles):
         scope = bundle.strategy.scope
         among: Key = (number,) if scope == "group" else ()
         if scope == "isomorphic":
-            among = structure(kinds, bundle.groups[0])
+            among = structure(kinds, shapes, bundle.groups[0])
         pools[*among, *_key(*vars(bundle.strategy).values())].append(bundle)
     return Selection(deps, tuple(Pool(tuple(own), score) for own in pools.values()), score)
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -117,6 +118,44 @@ class Bundle:
         step = self.steps[self.steps <= fewest].max()
         return np.concatenate([i[np.argsort(score[i], kind="stable")][step:] for i in lost])
 
+    def besides(self, least: int, gone: NDArray[np.bool_]) -> Ids:
+        """The channels that go as well where each group loses so many, for a width to be allowed.
+
+        Args:
+            least: how many channels of each group go at least.
+            gone: which ids are removed.
+        """
+        step = next((int(step) for step in self.steps if step >= least), 0)
+        missing = [max(0, step - int(gone[group.ids].sum())) for group in self.groups]
+        rest = [order[~gone[order]] for order in self.orders]
+        return np.concatenate([ids[:count] for ids, count in zip(rest, missing, strict=True)])
+
+    def units(self, inside: Ids, gone: NDArray[np.bool_], score: Scores) -> Iterator[Ids]:
+        """The units that are gone beside a smaller removal, of which each can stay instead.
+
+        The first one of all, which makes a width a multiple, can only if no other is gone.
+
+        Args:
+            inside: the smaller removal.
+            gone: which ids are removed beside it.
+            score: the score of every id.
+        """
+        lost = [group.ids[gone[group.ids]] for group in self.groups]
+        orders = [ids[np.argsort(score[ids], kind="stable")] for ids in lost]
+        before = int(np.isin(self.groups[0].ids, inside).sum())
+        ends = self.steps[self.steps >= before] - before
+        ends = ends[ends <= min(map(len, lost))]
+        sizes = np.diff(ends)
+        first = int(len(sizes) > 1 and sizes[0] < sizes[1])
+        for start, end in pairwise(ends[first:]):
+            yield np.concatenate([order[start:end] for order in orders])
+
+    @property
+    def may_go(self) -> bool:
+        """Whether the groups may lose all channels, where that is asked for."""
+        most, least = self.strategy.max_ratio, self.strategy.min_channels
+        return (least or 1) == 1 and (most is None or most == 1)
+
     def refuse(self, counts: Sequence[int]) -> NoReturn:
         """The error for channels that were named, so many of each group.
 
@@ -211,20 +250,6 @@ class Pool:
             return self.below(self.strategy.threshold)
         return self.taken(amount if self.is_open else self.ratio)
 
-    def units(self, gone: NDArray[np.bool_]) -> Iterator[Ids]:
-        """The units of which all channels are gone, of which each can stay instead.
-
-        The first one of a bundle, which makes a width a multiple, can once no other is gone.
-        """
-        for bundle in self.bundles:
-            if not self.is_open or not bundle.capacity:
-                continue
-            units = np.split(bundle.ids, np.cumsum(bundle.sizes)[:-1])
-            whole = [number for number, unit in enumerate(units) if gone[unit].all()]
-            if len(whole) > 1 and whole[0] == 0 and len(units[0]) < len(units[1]):
-                whole = whole[1:]
-            yield from (units[number] for number in whole)
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -259,12 +284,14 @@ class Selection:
         gone = np.zeros(len(self.score), dtype=np.bool_)
         gone[outside] = True
         gone[inside] = False
-        return [unit for pool in self.pools for unit in pool.units(gone)]
+        bundles = [bundle for pool in self.pools if pool.is_open for bundle in pool.bundles]
+        return [unit for b in bundles for unit in b.units(inside, gone, self.score)]
 
     def with_named(self, named: Ids, amount: float = 0.0) -> Ids:
         """The ids that go, with those that were named.
 
-        Where these break a width that is to be a multiple, or uniform, others stay for them.
+        Where these break a width that is to be a multiple, or uniform, others stay for them; from
+        groups that leave open how much goes, others go with them.
 
         Raises:
             PlanError: they alone do; tells how many of a group may go. Or ratios take the rest.
@@ -274,10 +301,13 @@ class Selection:
         first = self.score.copy()
         first[named] = -np.inf
         is_named = np.isin(np.arange(len(gone)), named)
-        for bundle in (bundle for pool in self.pools for bundle in pool.bundles):
+        for bundle, is_open in ((b, pool.is_open) for pool in self.pools for b in pool.bundles):
             counts = [int(is_named[group.ids].sum()) for group in bundle.groups]
-            if not any(counts) or counts[0] == bundle.groups[0].size:
-                continue  # whether a group may go as a whole is decided elsewhere
+            is_whole = min(counts) == bundle.groups[0].size and bundle.may_go
+            if is_whole or not any(counts):
+                continue  # whether a model is left without whole groups is decided elsewhere
+            if is_open:
+                gone[bundle.besides(max(counts), gone)] = True
             back = bundle.given_back(gone, first)
             if is_named[back].any():
                 bundle.refuse(counts)

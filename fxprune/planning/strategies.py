@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 from fxprune.errors import InputError, shown
@@ -69,12 +69,13 @@ class Strategy:
                 checked_choice(getattr(self, name), name, known)
         for name in ("round_to", "min_channels"):
             if getattr(self, name) is not None:
-                check_integer(getattr(self, name), name, 1)
+                object.__setattr__(self, name, checked_integer(getattr(self, name), name, 1))
         self._check_numbers()
 
     def _check_numbers(self) -> None:
         if self.threshold is not None:
-            _check_number(self.threshold, "threshold", -math.inf, math.inf)
+            threshold = _checked_number(self.threshold, "threshold", -math.inf, math.inf)
+            object.__setattr__(self, "threshold", threshold)
             if self.ratio:
                 raise InputError(
                     f"both ratio={self.ratio} and threshold={self.threshold} are given",
@@ -82,7 +83,9 @@ class Strategy:
                     hint="pass one of them",
                 )
         if self.max_ratio is not None:
-            _check_number(self.max_ratio, "max_ratio", 0, 1)
+            object.__setattr__(
+                self, "max_ratio", _checked_number(self.max_ratio, "max_ratio", 0, 1)
+            )
             if self.ratio and self.ratio > self.max_ratio:
                 raise InputError(
                     f"ratio={self.ratio} is more than max_ratio={self.max_ratio}",
@@ -152,18 +155,19 @@ def checked_ratio(ratio: Any, name: str) -> float:
     return float(ratio)
 
 
-def check_integer(value: Any, name: str, least: int) -> int:
-    """An integer of at least `least`.
+def checked_integer(value: Any, name: str, least: int) -> int:
+    """An integer (one of numpy, too) of at least `least`.
 
     Raises:
         InputError: it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 64:
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_integer or not least <= int(value) < 1 << 64:
         raise InputError(
             f"{name} is {shown(value)}",
             why=f"it must be an integer of at least {least}, of at most 64 bits",
         )
-    return value
+    return int(value)
 
 
 def checked_choice(value: Any, name: str, known: tuple[_Name, ...]) -> _Name:
@@ -178,8 +182,12 @@ def checked_choice(value: Any, name: str, known: tuple[_Name, ...]) -> _Name:
     raise InputError(f"unknown {name} {shown(value)}", hint=f"take one of {', '.join(known)}")
 
 
-def _check_number(value: Any, name: str, least: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InputError(f"{name} is {shown(value)}", why="it must be a finite number")
+def _checked_number(value: Any, name: str, least: float, most: float) -> float:
+    try:
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise InputError(f"{name} is {shown(value)}", why="it must be a finite number")
+    except OverflowError as error:
+        raise InputError(f"{name} is {shown(value)}", why="no float is that large") from error
     if not least <= value <= most:  # type: ignore[operator]  # mypy does not know how Real compares
         raise InputError(f"{name} is {value}", why=f"it must be in [{least:g}, {most:g}]")
+    return float(value)

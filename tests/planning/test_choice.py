@@ -1,6 +1,7 @@
 """Which channels `fxprune.plan` chooses, and what it refuses."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -529,3 +530,50 @@ def test_the_text_of_a_plan_tells_the_widths() -> None:
         "  0: 8 -> 4 channels",
         "  1: 6 -> 3 channels",
     ]
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
+def test_a_plan_of_any_kind_of_numbers_is_the_one_that_its_text_tells(number: Any) -> None:
+    deps = analyzed_chain(3, 8, 8, 8, 2)
+    two: Any = np.int64(2)
+    for options in (
+        {"threshold": number, "round_to": two, "min_channels": two},
+        {"ratio": 0.25, "max_ratio": number, "seed": two, "channels": {"0": np.array([1])}},
+        {"ratios": {"0": number}, "keep": {"1": np.array([1])}},
+        {"strategies": {"0": {"threshold": number, "max_ratio": number, "round_to": two}}},
+        {"target": {"params": number}},
+    ):
+        plan = fxprune.plan(deps, **options)
+        assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_names_and_channels_that_can_be_read_once_only_count() -> None:
+    deps = analyzed_chain(3, 8, 8, 2)
+    assert not fxprune.plan(deps, ratio=0.5, ignore=iter(["0"])).groups["0"].removed  # type: ignore[arg-type]
+    plan = fxprune.plan(deps, channels={"0": iter([1, 2])}, keep={"1": iter([3])})  # type: ignore[dict-item]
+    assert plan.groups["0"].removed == (1, 2)
+    assert plan.made["keep"] == {"1": [3]}
+
+
+@pytest.mark.parametrize("name", ["threshold", "max_ratio"])
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_numbers_too_large_for_a_float_are_refused(name: str, value: int) -> None:
+    deps = analyzed_chain(3, 8, 2)
+    options: dict[str, Any] = {name: value}
+    with pytest.raises(InputError, match=f"{name} is"):
+        fxprune.plan(deps, **options)
+    with pytest.raises(InputError, match=rf"strategies\['0'\]: {name} is"):
+        fxprune.plan(deps, strategies={"0": options})
+
+
+@pytest.mark.parametrize("name", ["ignore", "drop"])
+@pytest.mark.parametrize("value", ["0", 3, None, [3], torch.zeros(2), torch.tensor(1.0)])
+def test_what_is_no_list_of_names_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"{name} is"):
+        fxprune.plan(analyzed_chain(3, 8, 2), **{name: value})
+
+
+def test_a_set_of_names_makes_the_same_plan_in_every_process() -> None:
+    names = ["0", "1", "2", "3", "4", "5", "6"]
+    plan = fxprune.plan(analyzed_chain(3, 4, 4, 4, 4, 4, 4, 2), ignore=set(names))  # type: ignore[arg-type]
+    assert plan.made["ignore"] == names

@@ -127,7 +127,13 @@ def test_groups_of_the_same_layers_are_ranked_together_and_others_apart() -> Non
         for number, layer in enumerate([*model.images, *model.vectors]):
             layer.weight.fill_(1.0 + number)  # type: ignore[operator, union-attr]
     options: dict[str, Any] = {"criterion": "l1", "reduction": "first", "normalize": "none"}
-    plan = fxprune.plan(model, torch.zeros(1, 4, 5, 5), 0.375, scope="isomorphic", **options)
+    example = torch.zeros(1, 4, 5, 5)
+    exported = torch.export.export(model.eval(), (example,))
+    plan, same = (
+        fxprune.plan(source, example, 0.375, scope="isomorphic", **options)
+        for source in (model, exported)
+    )
+    assert widths(same) == widths(plan)  # though it has no classes of modules
     # images.0 and images.1 are convolution to convolution; vectors.0, vectors.1 linear to linear;
     # images.2 is convolution to linear
     assert widths(plan) == {
@@ -355,6 +361,56 @@ def test_named_channels_that_break_a_constraint_are_refused_with_the_closest(
     with pytest.raises(PlanError, match=r"3 of the 8 channels of group 0 are to go") as caught:
         fxprune.plan(analyzed_chain(3, 8, 2), channels={"0": [1, 2, 3]}, **options)
     assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize("options", [{"round_to": 4}, {"min_channels": 3}, {"max_ratio": 0.25}])
+@pytest.mark.parametrize("target", [None, {"params": 0.9}])
+def test_constraints_hold_for_named_channels_of_kinds_that_ratios_do_not_take(
+    options: Any, target: Any
+) -> None:
+    deps = zoo("qkv_separate")
+    channels = {"1.inner.q[heads]": [0, 1]}
+    with pytest.raises(PlanError, match="2 of the 4 channels of group"):
+        fxprune.plan(deps, channels=channels, target=target, heads=False, **options)
+    plan = fxprune.plan(deps, channels=channels, target=target, heads=False, round_to=2)
+    assert plan.groups["1.inner.q[heads]"].removed == (0, 1)
+
+
+class Branches(nn.Module):
+    """Two blocks of one form, each of which can lose its branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)) for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+@pytest.mark.parametrize("options", [{"max_ratio": 0.5}, {"min_channels": 4}])
+def test_a_group_that_is_to_keep_channels_does_not_go_as_a_whole(options: Any) -> None:
+    channels = {"blocks.0.0": range(8)}
+    with pytest.raises(PlanError, match=r"8 of the 8 channels of group blocks\.0\.0") as caught:
+        fxprune.plan(Branches(), torch.zeros(1, 4), channels=channels, **options)
+    assert caught.value.hint == "name 4 of them"
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5])
+@pytest.mark.parametrize("block", [0, 1])
+def test_of_uniform_groups_all_or_none_go_as_a_whole(block: int, ratio: float) -> None:
+    model, every = Branches(), range(8)
+    with pytest.raises(PlanError, match="8 of the 8 channels of group") as caught:
+        fxprune.plan(
+            model, torch.zeros(1, 4), ratio, channels={f"blocks.{block}.0": every}, uniform=True
+        )
+    assert "as many of" in caught.value.hint
+    both = {"blocks.0.0": every, "blocks.1.0": every}
+    plan = fxprune.plan(model, torch.zeros(1, 4), ratio, channels=both, uniform=True)
+    assert [plan.groups[name].width for name in both] == [0, 0]
 
 
 # -- uniform --------------------------------------------------------------------------------
