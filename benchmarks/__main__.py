@@ -4,6 +4,8 @@ The unit makes the figures comparable between machines. Every run has its own un
 forward before and one after it, so that a machine that is now fast, now slow measures the same.
 Every figure is the median of several runs after a warm-up; the spread is told beside it.
 
+`python -m benchmarks` makes all tables, `python -m benchmarks quick candidates` these two.
+
 A second table tells how near analysis is to its floor, one forward on meta tensors; a third what
 the quick checks of verification take, a fourth what exact statistics cost, and a fifth how many
 candidates a second are priced.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -199,63 +202,86 @@ def table(head: str, names: Sequence[str], line: Callable[[str], str]) -> list[s
     return lines
 
 
-def main() -> None:
-    """Measure every network, print the tables, and write them."""
-    versions = f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}"
-    lines = [
-        "# Benchmarks",
-        "",
+def stages() -> list[str]:
+    """From a model to a smaller one."""
+    head = "| model | forward | analyze | plan | shrink | total | spread | verify (float64) |"
+    return [
         "Time in units of one CPU forward of the dense model (batch 1, 224 x 224, float32); half",
         "of the channels of every group removed, criterion l2. `total` is `analyze` + `plan` +",
         "`shrink` without verification. `verify` analyzes again and makes all checks, in float64.",
         f"Medians of {RUNS} runs after a warm-up, each divided by the",
         "mean of a forward before and one after it.",
-        "",
-        f"{versions}, {torch.get_num_threads()} threads. Written by `python -m benchmarks`.",
+        *table(head, NETWORKS, row),
     ]
-    head = "| model | forward | analyze | plan | shrink | total | spread | verify (float64) |"
-    lines += table(head, NETWORKS, row)
-    lines += [
-        "",
-        "## Analysis",
-        "",
+
+
+def analysis() -> list[str]:
+    """How near analysis is to its floor."""
+    return [
         "Analysis runs the model on meta tensors, which have no data. Its floor is one forward on",
         "them under a dispatch mode that only calls the operators. `analyze` captures, interprets",
         "and groups; nothing is remembered from earlier runs.",
+        *table(
+            "| model | meta forward | analyze, in meta forwards | spread |", ANALYZED, analysis_row
+        ),
     ]
-    head = "| model | meta forward | analyze, in meta forwards | spread |"
-    lines += table(head, ANALYZED, analysis_row)
-    lines += [
-        "",
-        "## Quick verification",
-        "",
+
+
+def verification() -> list[str]:
+    """The quick checks."""
+    head = f"| model |{' |'.join(f' forward, batch {b} | quick verification' for b in BATCHES)} |"
+    return [
         "`fxprune.verify(deps, small, plan, images, quick=True)`: shapes, and both models in",
         "float32 with NaN at removed positions, in units of one eager forward of the dense model",
         "on the same images, at several batches. What does not grow with the batch is Python's",
         "share, a fifth to a third of a second.",
+        *table(head, VERIFIED, verification_row),
     ]
-    head = f"| model |{' |'.join(f' forward, batch {b} | quick verification' for b in BATCHES)} |"
-    lines += table(head, VERIFIED, verification_row)
-    lines += [
-        "",
-        "## Exact statistics",
-        "",
+
+
+def exact() -> list[str]:
+    """What exact statistics cost."""
+    return [
         'Half of all channels removed; a forward with `norm="kept"` and with `norm="exact"`, as',
         f"shares of the dense one at a batch of {BATCH}, and the second in units of the first.",
+        *table("| model | dense forward | kept | exact | exact / kept |", EXACT, exact_row),
     ]
-    head = "| model | dense forward | kept | exact | exact / kept |"
-    lines += table(head, EXACT, exact_row)
-    lines += [
-        "",
-        "## Candidates",
-        "",
+
+
+def candidates() -> list[str]:
+    """How fast candidates are priced."""
+    return [
         "Exact parameters, bytes and MACs of random removals, without building a model: what is",
         "prepared once, and candidates a second.",
+        *table("| model | preparation | candidates a second | spread |", PRICED, candidates_row),
     ]
-    head = "| model | preparation | candidates a second | spread |"
-    lines += table(head, PRICED, candidates_row)
-    TARGET.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+SECTIONS: dict[str, Callable[[], list[str]]] = {
+    "Stages": stages,
+    "Analysis": analysis,
+    "Quick verification": verification,
+    "Exact statistics": exact,
+    "Candidates": candidates,
+}
+
+
+def main(chosen: Sequence[str]) -> None:
+    """Measure what is named, or everything; print the tables, and write them in their places.
+
+    Args:
+        chosen: first letters of sections; the others stay as they are.
+    """
+    versions = f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}"
+    made = f"{versions}, {torch.get_num_threads()} threads. Written by `python -m benchmarks`."
+    before = TARGET.read_text(encoding="utf-8").split("\n## ")[1:]
+    text = {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in before}
+    for title, section in SECTIONS.items():
+        if not chosen or title.lower().startswith(tuple(chosen)):
+            text[title] = "\n".join([*section(), "", made])
+    parts = [f"## {title}\n\n{text[title]}\n" for title in SECTIONS if title in text]
+    TARGET.write_text("\n".join(["# Benchmarks\n", *parts]), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main([name.lower() for name in sys.argv[1:]])
