@@ -172,7 +172,8 @@ def plan(
     wanted = {group: base for group in deps.groups if group.prunable and group.kind in kinds}
     for pattern, strategy in said:
         for group in _prunable(matcher.groups(pattern), pattern):
-            if group in wanted or group.name == pattern:
+            says_how_much = strategy.ratio is not None or strategy.threshold is not None
+            if group in wanted or (group.name == pattern and says_how_much):
                 before = wanted.get(group, base)
                 wanted[group] = before.changed_by(strategy, f"what is said for {pattern!r}")
     ignored = {group for pattern in ignore for group in matcher.groups(pattern)}

@@ -239,7 +239,8 @@ def _unreachable(target: Shares, least: Shares) -> PlanError:
             f"{name} can go down to {math.ceil(least[name] * 1e4) / 1e4:g} of the model's"
             for name in over
         ),
-        hint="raise the target, or let more be removed (ignore=, round_to=, head_dims=, groups=)",
+        hint="raise the target, or let more be removed (ignore=, keep=, max_ratio=, min_channels=,"
+        " round_to=, head_dims=, groups=)",
     )
 
 

@@ -247,6 +247,16 @@ def test_a_strategy_that_cannot_be_is_refused(value: Any, match: str) -> None:
         fxprune.plan(analyzed_chain(3, 8, 2), ratio=0.5, strategies={"0": value})
 
 
+def test_a_strategy_that_does_not_say_how_much_switches_no_kind_on() -> None:
+    deps = zoo("qkv_fused")
+    (name,) = (group.name for group in deps.groups if group.kind == "heads")
+    options: dict[str, Any] = {"ratio": 0.5, "heads": False}
+    plan = fxprune.plan(deps, strategies={name: {"round_to": 2}}, **options)
+    assert plan.groups[name].removed == ()
+    plan = fxprune.plan(deps, strategies={name: {"ratio": 0.5}}, **options)
+    assert plan.groups[name].removed
+
+
 def test_a_strategy_for_nothing_is_refused() -> None:
     with pytest.raises(PlanError, match="no module with parameters matches"):
         fxprune.plan(analyzed_chain(3, 8, 2), strategies={"encoder": {"ratio": 0.5}})
