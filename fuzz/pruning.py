@@ -27,8 +27,8 @@ class Pruning:
         ignored: how many groups to leave alone.
         own_ratios: how many groups get a ratio of their own.
         explicit: whether channels go by their numbers instead, from half of all groups, of any
-            kind but copies (both together could leave nothing). With every fourth seed one of
-            them loses all its channels.
+            kind but copies (both together could leave nothing), without a multiple, which such
+            channels seldom leave. With every fourth seed one of them loses all its channels.
     """
 
     ratio: float = 0.5
@@ -59,7 +59,7 @@ class Pruning:
             channels=_channels(deps, rest, chance, self.seed) if self.explicit else None,
             ignore=[] if self.explicit else ignored,
             criterion=self.criterion,
-            round_to=self.round_to,
+            round_to=1 if self.explicit else self.round_to,
             seed=self.seed,
             heads=self.heads,
             head_dims=self.head_dims,

@@ -83,7 +83,7 @@ def _scored(
 
 def _loses(group: Group, strategy: Strategy, kept: NDArray[np.bool_]) -> bool:
     """Whether a strategy may take channels from a group."""
-    possible = steps(group, strategy, kept)
+    possible = steps(group.size, int(kept[group.ids].sum()), strategy)
     if len(possible) == 1:
         return False
     if strategy.ratio is None:

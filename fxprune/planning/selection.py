@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn
@@ -36,16 +36,16 @@ def count(size: int, ratio: float) -> int:
     return math.floor(size * ratio + 1e-9)
 
 
-def steps(group: Group, strategy: Strategy, keep: NDArray[np.bool_]) -> NDArray[np.int64]:
+def steps(size: int, kept: int, strategy: Strategy) -> NDArray[np.int64]:
     """How many channels a group may lose, in ascending order, from 0.
 
     Args:
-        group: the group.
+        size: of the group.
+        kept: how many of its channels must stay.
         strategy: what it says of widths.
-        keep: which ids must stay.
     """
-    size, multiple = group.size, strategy.round_to or 1
-    least = max(strategy.min_channels or 1, int(keep[group.ids].sum()))
+    multiple = strategy.round_to or 1
+    least = max(strategy.min_channels or 1, kept)
     if strategy.max_ratio is not None:
         least = max(least, size - count(size, strategy.max_ratio))
     widths = np.arange(size // multiple * multiple, least - 1, -multiple)
@@ -82,8 +82,17 @@ class Bundle:
         """
         free = [group.ids[~keep[group.ids]] for group in groups]
         orders = tuple(ids[np.argsort(score[ids], kind="stable")] for ids in free)
-        losses = min((steps(group, strategy, keep) for group in groups), key=len)
-        return cls(tuple(groups), strategy, orders, losses)
+        kept = max(int(keep[group.ids].sum()) for group in groups)
+        return cls(tuple(groups), strategy, orders, steps(groups[0].size, kept, strategy))
+
+    def for_named(self) -> Bundle:
+        """The same for channels that are named: multiples hold where a group is that wide."""
+        size = self.groups[0].size
+        if size >= (self.strategy.round_to or 1):
+            return self
+        strategy = replace(self.strategy, round_to=1)
+        kept = size - min(map(len, self.orders))
+        return replace(self, strategy=strategy, steps=steps(size, kept, strategy))
 
     @property
     def size(self) -> int:
@@ -301,7 +310,8 @@ class Selection:
         first = self.score.copy()
         first[named] = -np.inf
         is_named = np.isin(np.arange(len(gone)), named)
-        for bundle, is_open in ((b, pool.is_open) for pool in self.pools for b in pool.bundles):
+        bundles = [(b.for_named(), pool.is_open) for pool in self.pools for b in pool.bundles]
+        for bundle, is_open in bundles:
             counts = [int(is_named[group.ids].sum()) for group in bundle.groups]
             is_whole = min(counts) == bundle.groups[0].size and bundle.may_go
             if is_whole or not any(counts):

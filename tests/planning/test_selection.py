@@ -423,6 +423,14 @@ def test_of_uniform_groups_all_or_none_go_as_a_whole(block: int, ratio: float) -
     assert [plan.groups[name].width for name in both] == [0, 0]
 
 
+def test_a_group_narrower_than_a_multiple_can_lose_named_channels() -> None:
+    deps = analyzed_chain(3, 6, 16, 2)
+    plan = fxprune.plan(deps, channels={"0": [1]}, round_to=8)
+    assert widths(plan) == {"0": 5, "1": 16}
+    with pytest.raises(PlanError, match=r"3 of the 6 channels of group 0 are to go"):
+        fxprune.plan(deps, channels={"0": [1, 2, 3]}, round_to=8, min_channels=4)
+
+
 # -- uniform --------------------------------------------------------------------------------
 
 
