@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from fxprune.rules.place import module_path
 from fxprune.suggestions import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from torch import fx
@@ -34,10 +35,10 @@ def checked_patterns(value: Any, name: str) -> list[str]:
     """Names and patterns as a list; those of a set in the order of the alphabet.
 
     Raises:
-        InputError: it is no collection of texts.
+        InputError: it is no collection of texts, or a dict, whose values would count for nothing.
     """
     try:
-        found: list[Any] = [None] if isinstance(value, str) else list(value)
+        found: list[Any] = [None] if isinstance(value, (str, Mapping)) else list(value)
         found = sorted(found) if isinstance(value, (set, frozenset)) else found
     except TypeError:
         found = [None]
