@@ -13,7 +13,7 @@ import fxprune
 from fxprune import DependencyGraph, InputError, PlanError
 from fxprune.importance import L1
 from tests.planning.models import analyzed_chain, chain
-from tests.torchvision_models import models
+from tests.torchvision_models import models, small_vision_transformer
 
 FIELDS = {"params": "parameters", "macs": "macs", "bytes": "bytes"}
 
@@ -85,15 +85,7 @@ def test_under_a_target_others_go_with_named_channels_for_a_width_that_may_be() 
 
 
 def test_uniform_widths_stay_uniform_under_a_target() -> None:
-    model = models.vision_transformer.VisionTransformer(
-        image_size=32,
-        patch_size=8,
-        num_layers=3,
-        num_heads=4,
-        hidden_dim=32,
-        mlp_dim=64,
-        num_classes=10,
-    ).eval()
+    model = small_vision_transformer()
     plan = fxprune.plan(
         model, torch.zeros(1, 3, 32, 32), target={"params": 0.5}, scope="global", uniform=True
     )

@@ -15,3 +15,16 @@ class _Models:
 
 
 models: Any = _Models()
+
+
+def small_vision_transformer() -> Any:
+    """Three blocks of four heads, for images of 32 x 32."""
+    return models.vision_transformer.VisionTransformer(
+        image_size=32,
+        patch_size=8,
+        num_layers=3,
+        num_heads=4,
+        hidden_dim=32,
+        mlp_dim=64,
+        num_classes=10,
+    ).eval()

@@ -328,9 +328,7 @@ class Selection:
 
     def _check_some_left(self, gone: NDArray[np.bool_], named: NDArray[np.bool_]) -> None:
         """Only channels that were named may go to the last one."""
-        for vectors in self._axes:
-            if not vectors or not np.logical_or.reduce([gone[v] for v in vectors]).all():
-                continue
+        for vectors in self._emptied(gone):
             if not np.logical_or.reduce([named[v] for v in vectors]).all():
                 names = [g.name for g in self.deps.groups if np.isin(g.ids, vectors).any()]
                 raise PlanError(
@@ -360,6 +358,12 @@ class Selection:
         found = [leaves(axis) for axis in all_axes(self.deps)]
         return list({tuple(v.tobytes() for v in vectors): vectors for vectors in found}.values())
 
+    def _emptied(self, gone: NDArray[np.bool_]) -> Iterator[Sequence[Ids]]:
+        """The vectors of the axes that lose all positions, as `gone` is when each is reached."""
+        for vectors in self._axes:
+            if vectors and np.logical_or.reduce([gone[v] for v in vectors]).all():
+                yield vectors
+
     def _leave_some(self, gone: NDArray[np.bool_]) -> bool:
         """Give the best channel back to every axis that would lose all; whether there was one.
 
@@ -367,9 +371,7 @@ class Selection:
         only channels with low scores.
         """
         found = False
-        for vectors in self._axes:
-            if not vectors or not np.logical_or.reduce([gone[v] for v in vectors]).all():
-                continue
+        for vectors in self._emptied(gone):
             best = int(np.argmax(np.sum([self.score[v] for v in vectors], axis=0)))
             for vector in vectors:
                 gone[vector[best]] = False

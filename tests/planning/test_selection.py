@@ -13,7 +13,7 @@ import fxprune
 from fxprune import InputError, Plan, PlanError, Strategy
 from fxprune.importance import L1
 from tests.planning.models import analyzed_chain, zoo
-from tests.torchvision_models import models
+from tests.torchvision_models import models, small_vision_transformer
 
 X = torch.zeros(1, 3)
 
@@ -435,15 +435,7 @@ def test_a_group_narrower_than_a_multiple_can_lose_named_channels() -> None:
 
 
 def test_groups_in_the_same_place_of_repeated_blocks_keep_the_same_width() -> None:
-    model = models.vision_transformer.VisionTransformer(
-        image_size=32,
-        patch_size=8,
-        num_layers=3,
-        num_heads=4,
-        hidden_dim=32,
-        mlp_dim=64,
-        num_classes=10,
-    ).eval()
+    model = small_vision_transformer()
     deps = fxprune.analyze(model, torch.zeros(1, 3, 32, 32))
     loose = fxprune.plan(deps, ratio=0.4, scope="global", round_to=2)
     plan = fxprune.plan(deps, ratio=0.4, scope="global", round_to=2, uniform=True)
