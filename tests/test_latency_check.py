@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import fxprune
 from fxprune import InputError, latency_check
@@ -11,7 +11,7 @@ from fxprune.latency_check import latency_ratio, measured_latency
 from fxprune.planning.budgets import meet
 from fxprune.planning.latency import PredictedLatency
 from tests.planning.families import l2, uniform
-from tests.planning.models import analyzed_chain
+from tests.planning.models import Deciding, analyzed_chain
 from tests.torchvision_models import models
 
 
@@ -38,15 +38,6 @@ def test_both_models_are_called_in_turns_and_ratios_compared(clock: list[int]) -
 
 
 def test_a_recorded_model_is_measured_as_a_module(clock: list[int]) -> None:
-    class Deciding(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            inner = self.first(x).relu()
-            return self.second(inner) if float(inner.sum()) > -1 else inner
-
     example = torch.ones(3, 4)
     deps = fxprune.analyze(Deciding().eval(), example)
     assert deps.captured_by == "record"

@@ -13,7 +13,7 @@ import fxprune
 from fxprune.op_calls import Operand, op_calls, replaced, takes_time
 from fxprune.planning.axis_sizes import AxisSizes
 from models_zoo import ZOO
-from tests.planning.models import analyzed_chain, zoo
+from tests.planning.models import Deciding, analyzed_chain, zoo
 
 CONVOLUTIONAL = (
     "classic_cnn",
@@ -87,18 +87,6 @@ def test_axes_shrink_as_those_of_the_analysis() -> None:
     mask[deps.group("0").ids[:3]] = True
     (number,) = {sizes.number(axis) for axis in axes} - {None}
     assert sizes.of(mask)[number] == 5
-
-
-class Deciding(nn.Module):
-    """Goes on by a value, so that it is recorded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = self.first(x).relu()
-        return self.second(inner) if float(inner.sum()) > -1 else inner
 
 
 def test_the_calls_of_a_recorded_model_are_its_nodes() -> None:
