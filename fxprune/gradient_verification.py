@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,7 +33,7 @@ from fxprune.planning.branches import frozen_state
 from fxprune.real_calls import copies, set_mode
 from fxprune.reference import QuietMode, put_state, run_quietly
 from fxprune.rounding import CAP, FACTOR, RUNS
-from fxprune.rules import Call, lookup
+from fxprune.rules import Call, axes_of, lookup, put_axes
 from fxprune.stepping import OriginalFailsError, ResultFailsError, seed
 from fxprune.values import mapped, taken, tensors
 
@@ -43,8 +44,9 @@ if TYPE_CHECKING:
 
     from fxprune.comparison import Claim
     from fxprune.input_sets import Inputs
+    from fxprune.labels import Axis, LabelAlgebra
     from fxprune.precision import Precision
-    from fxprune.reference import MaskedMode
+    from fxprune.reference import MaskedMode, Removed
 
 Gradients = dict[str, torch.Tensor]
 """The gradient of each parameter, by name."""
@@ -87,11 +89,46 @@ class _Decomposing(QuietMode):
 
 
 class _Masked(fx.Interpreter):
-    """Runs operators as the reference does, where autograd sees it."""
+    """Runs operators as the reference does, where autograd sees it.
 
-    def __init__(self, module: fx.GraphModule, run: Callable[[Any, Any, Any], Any]) -> None:
+    Positions that are coupled only later (a padded value that meets another, a `new_zeros` that is
+    filled in place) are not known to be removed yet; a second run, which is given the axes that the
+    first one found, knows.
+    """
+
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        run: Callable[[Any, Any, Any], Any],
+        labels: LabelAlgebra,
+        known: Mapping[str, Sequence[Sequence[Axis]]] | None = None,
+    ) -> None:
         super().__init__(module)
         self.run_masked = run
+        self.labels = labels
+        self.known = known or {}
+        self.axes: dict[str, list[list[Axis]]] = {}
+        self.early = len(labels)
+        self.late: list[Axis] = []
+
+    def run_node(self, n: fx.Node) -> Any:
+        out = super().run_node(n)
+        if n.op == "call_function":
+            found = tensors(out)
+            for tensor, axes in zip(found, self.known.get(n.name, ()), strict=False):
+                put_axes(tensor, axes)
+            self.axes[n.name] = [axes_of(tensor, self.labels) for tensor in found]
+            if len(self.labels) > self.early:
+                self.late += [a for axes in self.axes[n.name] for a in axes if self._is_late(a)]
+        return out
+
+    def _is_late(self, axis: Axis) -> bool:
+        """Whether positions of an axis are not coupled to any that the analysis knows, so far."""
+        return any((ids >= self.early).any() for ids in self.labels.leaves(axis))
+
+    def has_learned(self, removed: Removed) -> bool:
+        """Whether a removed position was perhaps not known to be one."""
+        return any(removed(axis).any() for axis in self.late)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         if isinstance(target, torch._ops.OpOverload):
@@ -241,26 +278,36 @@ class _GradientCheck:
         if key not in self.traced:  # once with masks and once without them
             original = self.copy(deps.graph_module, training, precision)
             put_state(named_state(original), deps.trace)
-            run = _Decomposing(labels, precision.widening())
+            quiet = _Decomposing(labels, precision.widening())
             self.traced.clear()
-            self.traced[key] = original, *_operators(original, values, run)
+            self.traced[key] = original, *_operators(original, values, quiet)
         original, names, flat, graph = self.traced[key]
-        leaves = _leaves(names, flat, original)
-        own = [tensor.clone() for tensor in flat]  # the run may write into buffers and inputs
-        state = dict(zip(names, own, strict=False)) | leaves
-        put_state(state, deps.trace)
-        mode = mode_of(self.claim.meaning, labels, lambda a: layout.removed_positions(a, labels))
+
+        def run(runner: _Masked) -> tuple[Any, Mapping[str, torch.Tensor]]:
+            leaves = _leaves(names, flat, original)
+            own = [tensor.clone() for tensor in flat]  # the run may write into buffers and inputs
+            state = dict(zip(names, own, strict=False)) | leaves
+            put_state(state, deps.trace)
+            with torch.enable_grad():
+                return runner.run(*state.values(), *own[len(names) :]), leaves
+
+        if not masked:
+            outputs, leaves = run(_Masked(graph, run_quietly, labels))
+            return _gradients(tensors(outputs), leaves)
+        removed = partial(layout.removed_positions, labels=labels)
+        mode = mode_of(self.claim.meaning, labels, removed)
 
         def run_masked(func: OpOverload, args: Any, kwargs: Any) -> Any:
             if training and mode.norm == "exact":
                 _refuse_places(mode, Call(labels, func, args, kwargs))
             return mode.run_operator(func, args, kwargs)
 
-        with torch.enable_grad():
-            runner = _Masked(graph, run_masked if masked else run_quietly)
-            outputs = runner.run(*state.values(), *own[len(names) :])
+        first = _Masked(graph, run_masked, labels)
+        outputs, leaves = run(first)
+        if first.has_learned(removed):
+            outputs, leaves = run(_Masked(graph, run_masked, labels, first.axes))
         found = _gradients(tensors(outputs), leaves)
-        return {n: self._kept(n, gradient) for n, gradient in found.items()} if masked else found
+        return {n: self._kept(n, gradient) for n, gradient in found.items()}
 
     def _kept(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
         """The kept positions of a gradient."""

@@ -169,6 +169,39 @@ def test_gradients_agree_in_training_mode() -> None:
     assert worst < 1e-12
 
 
+def padded_places(x: Tensor, more: int) -> Tensor:
+    return F.pad(x, (0, 0, 0, 0, 0, more))
+
+
+def new_zeros(x: Tensor, more: int) -> Tensor:
+    wide = x.new_zeros(len(x), x.shape[1] + more, *x.shape[2:])
+    wide[:, : x.shape[1]] = x
+    return wide
+
+
+@pytest.mark.parametrize("wider", [padded_places, new_zeros])
+@pytest.mark.parametrize("norm", ["kept", "exact"])
+def test_gradients_agree_where_places_are_coupled_after_they_were_looked_across(
+    wider: Any, norm: Any
+) -> None:
+    class Shortcut(Network):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second, self.head = nn.Conv2d(8, 11, 3, padding=1), nn.Linear(11, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            wide = wider(x, 3)
+            mean = wide.mean((1, 2, 3))
+            return self.head((wide + self.second(x)).mean((2, 3))) + mean[:, None]
+
+    channels = {"first": [0, 4], "second": [0, 4, 9]}
+    model = Shortcut().double().eval()
+    plan = fxprune.plan(model, X, channels=channels)
+    small = fxprune.shrink(model, plan, X, norm=norm)
+    assert small.meta["fxprune"].verification.gradients == 6
+
+
 def test_a_detached_value_is_found_by_gradients_alone() -> None:
     def detach(small: fx.GraphModule) -> None:
         node = next(n for n in small.graph.nodes if n.name == "second")
