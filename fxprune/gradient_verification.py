@@ -24,29 +24,29 @@ from fxprune.comparison import UnprovableError
 from fxprune.decompositions import decomposed
 from fxprune.differences import largest
 from fxprune.errors import FxPruneError, VerificationError, first_line
+from fxprune.gradient_runs import MaskedRun, SeveredRun
 from fxprune.inputs import call_arguments
 from fxprune.interpretation import decomposed_attention
 from fxprune.modes import mode_of
 from fxprune.module_runs import tensor_at
 from fxprune.module_trees import clone_tree, named_state
-from fxprune.planning.branches import frozen_state
+from fxprune.planning.branches import state_of_numbers
 from fxprune.real_calls import copies, set_mode
 from fxprune.reference import QuietMode, put_state, run_quietly
 from fxprune.rounding import CAP, FACTOR, RUNS
-from fxprune.rules import Call, axes_of, lookup, put_axes
+from fxprune.rules import Call, lookup
 from fxprune.stepping import OriginalFailsError, ResultFailsError, seed
 from fxprune.values import mapped, taken, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch._ops import OpOverload
 
     from fxprune.comparison import Claim
     from fxprune.input_sets import Inputs
-    from fxprune.labels import Axis, LabelAlgebra
     from fxprune.precision import Precision
-    from fxprune.reference import MaskedMode, Removed
+    from fxprune.reference import MaskedMode
 
 Gradients = dict[str, torch.Tensor]
 """The gradient of each parameter, by name."""
@@ -88,54 +88,6 @@ class _Decomposing(QuietMode):
         return super().run_operator(func, args, kwargs)
 
 
-class _Masked(fx.Interpreter):
-    """Runs operators as the reference does, where autograd sees it.
-
-    Positions that are coupled only later (a padded value that meets another, a `new_zeros` that is
-    filled in place) are not known to be removed yet; a second run, which is given the axes that the
-    first one found, knows.
-    """
-
-    def __init__(
-        self,
-        module: fx.GraphModule,
-        run: Callable[[Any, Any, Any], Any],
-        labels: LabelAlgebra,
-        known: Mapping[str, Sequence[Sequence[Axis]]] | None = None,
-    ) -> None:
-        super().__init__(module)
-        self.run_masked = run
-        self.labels = labels
-        self.known = known or {}
-        self.axes: dict[str, list[list[Axis]]] = {}
-        self.early = len(labels)
-        self.late: list[Axis] = []
-
-    def run_node(self, n: fx.Node) -> Any:
-        out = super().run_node(n)
-        if n.op == "call_function":
-            found = tensors(out)
-            for tensor, axes in zip(found, self.known.get(n.name, ()), strict=False):
-                put_axes(tensor, axes)
-            self.axes[n.name] = [axes_of(tensor, self.labels) for tensor in found]
-            if len(self.labels) > self.early:
-                self.late += [a for axes in self.axes[n.name] for a in axes if self._is_late(a)]
-        return out
-
-    def _is_late(self, axis: Axis) -> bool:
-        """Whether positions of an axis are not coupled to any that the analysis knows, so far."""
-        return any((ids >= self.early).any() for ids in self.labels.leaves(axis))
-
-    def has_learned(self, removed: Removed) -> bool:
-        """Whether a removed position was perhaps not known to be one."""
-        return any(removed(axis).any() for axis in self.late)
-
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        if isinstance(target, torch._ops.OpOverload):
-            return self.run_masked(target, args, kwargs)
-        return super().call_function(target, args, kwargs)
-
-
 def check_gradients(
     claim: Claim,
     small: nn.Module,
@@ -158,8 +110,8 @@ def check_gradients(
         tolerance: the difference that is rounding, relative to the largest gradient of all: one
             that is zero but for rounding is no measure for itself.
         known_parts: whether all parameters have the names of the original's; if not, those that
-            have are compared. Where branches lose all their channels, no parameter of theirs is
-            compared: what they still add is a constant, which follows none.
+            have are compared. Where branches lose all their channels, what they still add may be
+            a constant, which follows no parameter.
 
     Returns:
         How many parameters were compared, and the largest difference.
@@ -207,14 +159,21 @@ class _GradientCheck:
         if not math.isfinite(scale):
             raise UnprovableError("gradients of the original are not finite")
         deps, layout = self.claim.deps, self.claim.layout
-        frozen = frozen_state(deps.graph_module.graph, layout) if layout.emptied else ()
+        severed: Gradients = {}
+        numeric = state_of_numbers(deps.graph_module.graph, layout) if layout.emptied else ()
         count, worst = 0, 0.0
         for name, gradient in expected.items():
-            is_lost = name not in got and (layout.emptied or not self.known_parts)
-            if is_lost or deps.trace.tied.get(name) in frozen:
+            is_lost = name not in got and not (self.known_parts and gradient.any())
+            if is_lost or deps.trace.tied.get(name) in numeric:
                 continue
+            found = got.get(name, torch.zeros_like(gradient))
+            off = _distance(gradient, found, scale)
+            if off > self.tolerance and layout.emptied:
+                severed = severed or self.expected(values, training, self.precision, severed=True)
+                off = min(off, _distance(severed[name], found, scale))
+                if not off and name not in got:
+                    continue
             count += 1
-            off = _distance(gradient, got.get(name, torch.zeros_like(gradient)), scale)
             if off > self.tolerance and not self.explains(values, training, name, off, scale):
                 raise VerificationError(
                     f"the gradient of {name} differs from the original's by {off:.2e} of the"
@@ -263,14 +222,24 @@ class _GradientCheck:
     # -- the original -----------------------------------------------------------------------
 
     def expected(
-        self, values: Inputs, training: bool, precision: Precision, *, masked: bool = True
+        self,
+        values: Inputs,
+        training: bool,
+        precision: Precision,
+        *,
+        masked: bool = True,
+        severed: bool = False,
     ) -> Gradients:
-        """The gradients of kept positions of the masked original, or all without masks."""
+        """The gradients of kept positions of the masked original, or all without masks.
+
+        With `severed`, what a branch that has gone still adds is a constant.
+        """
         with _differentiating():
-            return self._expected(mapped(precision.cast, values), training, precision, masked)
+            values = mapped(precision.cast, values)
+            return self._expected(values, training, precision, masked, severed)
 
     def _expected(
-        self, values: Inputs, training: bool, precision: Precision, masked: bool
+        self, values: Inputs, training: bool, precision: Precision, masked: bool, severed: bool
     ) -> Gradients:
         deps, layout = self.claim.deps, self.claim.layout
         labels = deps.trace.labels.copy()
@@ -283,7 +252,7 @@ class _GradientCheck:
             self.traced[key] = original, *_operators(original, values, quiet)
         original, names, flat, graph = self.traced[key]
 
-        def run(runner: _Masked) -> tuple[Any, Mapping[str, torch.Tensor]]:
+        def run(runner: MaskedRun) -> tuple[Any, Mapping[str, torch.Tensor]]:
             leaves = _leaves(names, flat, original)
             own = [tensor.clone() for tensor in flat]  # the run may write into buffers and inputs
             state = dict(zip(names, own, strict=False)) | leaves
@@ -292,7 +261,7 @@ class _GradientCheck:
                 return runner.run(*state.values(), *own[len(names) :]), leaves
 
         if not masked:
-            outputs, leaves = run(_Masked(graph, run_quietly, labels))
+            outputs, leaves = run(MaskedRun(graph, run_quietly, labels))
             return _gradients(tensors(outputs), leaves)
         removed = partial(layout.removed_positions, labels=labels)
         mode = mode_of(self.claim.meaning, labels, removed)
@@ -302,10 +271,14 @@ class _GradientCheck:
                 _refuse_places(mode, Call(labels, func, args, kwargs))
             return mode.run_operator(func, args, kwargs)
 
-        first = _Masked(graph, run_masked, labels)
+        first = MaskedRun(graph, run_masked, labels)
         outputs, leaves = run(first)
-        if first.has_learned(removed):
-            outputs, leaves = run(_Masked(graph, run_masked, labels, first.axes))
+        if severed:
+            outputs, leaves = run(
+                SeveredRun(graph, run_masked, labels, first.axes, removed=removed, state=len(names))
+            )
+        elif first.has_learned(removed):
+            outputs, leaves = run(MaskedRun(graph, run_masked, labels, first.axes))
         found = _gradients(tensors(outputs), leaves)
         return {n: self._kept(n, gradient) for n, gradient in found.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -468,6 +469,32 @@ def test_an_unknown_kind_of_verification_is_refused() -> None:
 
 
 # -- gradients that are lost, or are forward's own ----------------------------------------------
+
+
+class Branch(Network):
+    """A network with a branch beside it, whose norm nothing else reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.up, self.down = nn.GroupNorm(1, 6), nn.Conv2d(6, 5, 1), nn.Conv2d(5, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(F.relu(self.norm(self.first(x))))
+        return self.head((x + self.down(self.up(self.before(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("lost", ["", "first.weight", "norm.bias", "second.bias", "head.weight"])
+def test_a_live_gradient_that_is_lost_beside_a_branch_that_went_is_refuted(lost: str) -> None:
+    deps = fxprune.analyze(Branch().double().eval(), X)
+    plan = fxprune.plan(deps, channels={"up": range(5)})
+    small = fxprune.shrink(deps, plan, X, verify=False)
+    precision = Precision.candidates(deps.state.values(), [X])[0]
+    check = functools.partial(check_gradients, claim(deps, plan), small, precision, (X,), 1e-9)
+    assert check() == (8, pytest.approx(0.0, abs=1e-12))
+    if lost:
+        small.get_parameter(lost).requires_grad_(False)
+        with pytest.raises(VerificationError, match=f"the gradient of {lost} differs"):
+            check()
 
 
 def test_a_result_that_has_lost_all_gradients_is_refuted() -> None:

@@ -58,6 +58,7 @@ LAYERS = (
             "zeros",
             "drop_verification",
             "folding",
+            "gradient_runs",
             "gradient_verification",
             "interference",
             "modes",
