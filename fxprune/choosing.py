@@ -30,6 +30,7 @@ from fxprune.planning.strategies import (
     checked_integer,
     checked_ratio,
 )
+from fxprune.size_check import rewritten_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -376,6 +377,7 @@ def _met(
         steps=selection.between,
         latency=PredictedLatency(deps, cost) if is_timed else None,
         measure=measured_latency(deps, example_inputs) if is_timed and cost is None else None,
+        weigh=rewritten_bytes(deps) if deps.captured_by != "record" else None,
         dense=undropped_cost(deps) if deps.drop is not None else None,
     )
 

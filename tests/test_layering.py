@@ -66,6 +66,7 @@ LAYERS = (
             "drawing",
             "emission",
             "latency_check",
+            "size_check",
             "graph_verification",
             "module_runs",
         ),
