@@ -48,7 +48,7 @@ def _convolved(
     _must_agree(by_group, lost, ~gone_rows)
     data = getattr(functional, name)(x.zeroed, weight.zeroed, groups=groups, **options)
     samples = channels.all(1)[:, None] | gone_rows.flatten()[None]
-    gone = samples.view(*samples.shape, *[1] * (x.dim() - 2)).expand(data.shape)
+    gone = samples.view(*samples.shape, *[1] * (x.dim() - 2)).expand(data.shape).contiguous()
     if sums_nothing(x, weight):
         gone = torch.zeros_like(gone)
     out: Any = Masked(data.masked_fill(gone, torch.nan), gone)

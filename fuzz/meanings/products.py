@@ -17,6 +17,7 @@ from fuzz.masked import (
     meaning,
     must_be_whole,
     sums_nothing,
+    union,
     written_out,
 )
 
@@ -113,12 +114,21 @@ def cdist(a: Masked, b: Masked, p: float = 2.0, **_: Any) -> Any:
     return rows.norm(p, -1)
 
 
+@meaning("linalg_cross")
+def cross(func: Any, args: Any, kwargs: Any) -> Masked:
+    """Vectors of three along one dim, of which some may be gone."""
+    for x in args:
+        must_be_whole(x, kwargs.get("dim", -1), func.__name__)
+    data = func(*(x.zeroed for x in args), **kwargs)
+    gone = union(data.shape, args)
+    return Masked(data.masked_fill(gone, torch.nan), gone)
+
+
 @meaning(
     "linalg_inv",
     "linalg_matrix_exp",
     "linalg_det",
     "det",
-    "linalg_cross",
     "linalg_solve_triangular",
 )
 def whole_matrix(func: Any, args: Any, kwargs: Any) -> Masked:

@@ -90,6 +90,22 @@ def test_a_grouped_convolution_loses_the_same_channels_of_each_group() -> None:
         functional.conv1d(removed(x, 1), removed(w, 1), groups=2)  # type: ignore[arg-type]
 
 
+def test_a_write_into_what_a_convolution_yields_removes_there_as_well() -> None:
+    out = functional.conv1d(removed(torch.randn(2, 5, 4), 1), removed(torch.randn(3, 5, 1), 1))  # type: ignore[arg-type]
+    gone = torch.tensor([False, True, False]).view(1, 3, 1).expand(2, 3, 4)
+    out.add_(Masked(torch.randn(2, 3, 4), gone))
+    assert out.gone.all((0, 2)).tolist() == [False, True, False]
+
+
+def test_a_cross_product_takes_whole_vectors_of_which_some_are_gone() -> None:
+    x, y = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
+    out: Masked = torch.linalg.cross(removed(x, 1), removed(y, 1))  # type: ignore[arg-type]
+    torch.testing.assert_close(kept(out.data, 1), torch.linalg.cross(kept(x, 1), kept(y, 1)))
+    assert out.gone.all((0, 2)).tolist() == [False, True, False, False, True]
+    with pytest.raises(ContradictionError, match="a part is gone"):
+        torch.linalg.cross(removed(torch.randn(2, 5), 1), removed(torch.randn(2, 5), 1), dim=1)  # type: ignore[arg-type]
+
+
 def test_order_along_channels_wants_them_all() -> None:
     with pytest.raises(ContradictionError, match="a part is gone"):
         removed(torch.randn(2, 5), 1).cumsum(1)
