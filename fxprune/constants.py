@@ -22,7 +22,8 @@ from fxprune.folding import Product
 from fxprune.input_sets import other_sizes
 from fxprune.reads import columns_read
 from fxprune.reference import PARTNERS, is_state
-from fxprune.rules import axes_of, locate
+from fxprune.rules import locate
+from fxprune.rules.convolution import transposed_channels
 from fxprune.stepping import OriginalFailsError
 from fxprune.traces import STATE_NAME
 from fxprune.unknowns import (
@@ -50,6 +51,7 @@ _CHUNK = 16
 _UNKNOWN = "the channel carries what depends on the inputs"
 _VARIED = "the constant differs from place to place, as zero padding makes it"
 _PADDED = "the operator pads with zeros, where the constant is missing"
+_TAPS = "a transposed convolution takes the constant with other taps from place to place"
 _SIZED = "the constant is another one for inputs of another size"
 _NO_IDS = np.zeros(0, dtype=np.int64)
 
@@ -100,7 +102,7 @@ class ConstantMode(UnknownMode):
         """Note what a product takes of removed channels."""
         reader, x = self.reader(call, product), call.arg(product.x)
         reader.uses += 1
-        out_axis = axes_of(call.arg(product.weight), self.labels)[product.rows]
+        out_axis = product.channels(call)
         kept = torch.from_numpy(~self.removed(out_axis))
         found = ((d, self.gone(call, n, d)) for n, d in rule.sums(call) if n == product.x)
         dim, gone = next(((d, g) for d, g in found if g is not None), (0, None))
@@ -126,7 +128,9 @@ class ConstantMode(UnknownMode):
         if bool((_spread(amounts[kept]) > limit).any()):
             uneven = taken.uneven(nonzero, kept, limit)
             varied = bool((_spread(_flat(x, dim, nonzero)) != 0).any())
-            self.refuse(call, product.x, dim, uneven, _VARIED if varied else _PADDED)
+            is_up = call.op is aten.convolution.default and call.arg("transposed")
+            why = _VARIED if varied else _TAPS if is_up else _PADDED
+            self.refuse(call, product.x, dim, uneven, why)
 
     def reader(self, call: Call, product: Product) -> _Reader:
         """The bias that a product adds, or would add if it had one."""
@@ -371,7 +375,10 @@ def _axis_of_new(claim: Claim, owner: nn.Module, path: str) -> Axis | str:
     weight = next((w for w in (f"{path}.weight", f"{path}.weight_orig") if w in axes), None)
     if weight is None or not isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
         return f"{path} has no bias, and its weight is computed or was rewritten"
-    return axes[weight][1 if getattr(owner, "transposed", False) else 0]
+    if not getattr(owner, "transposed", False):
+        return axes[weight][0]
+    original: Any = claim.deps.graph_module.get_submodule(path)
+    return transposed_channels(claim.layout.labels, axes[weight], original.groups)
 
 
 def _axis_of(claim: Claim, reader: _Reader, touched: int) -> Axis | str:

@@ -134,7 +134,7 @@ class UnknownMode(FoldedMode):
         """The rows of a weight that read nothing unknown."""
         reach = _reach(call, product)
         if reach is None:
-            found = np.ones(call.arg(product.weight).shape[product.rows], dtype=np.bool_)
+            found = np.ones(product.channels(call).size, dtype=np.bool_)
         else:
             found = ~by_channel(reach, call).any(1).cpu().numpy()
         self.constant_rows[use] = found

@@ -292,6 +292,59 @@ def test_a_transposed_convolution_is_read_by_its_rows() -> None:
     assert lossless(model, IMAGE) == {"first": [1, 4], "up": [2]}
 
 
+def upsampled(*, groups: int = 2, bias: bool = True, width: int = 6, kernel: int = 2) -> Any:
+    """A grouped transposed convolution between pointwise ones; 8 channels go in."""
+    up = nn.ConvTranspose2d(8, width, kernel, stride=kernel, groups=groups, bias=bias)
+    return made(
+        lambda self, x: self.last(torch.sigmoid(self.up(torch.sigmoid(self.first(x))))).mean(
+            (2, 3)
+        ),
+        first=nn.Conv2d(3, 8, 1),
+        up=up,
+        last=nn.Conv2d(width, 4, 1),
+    )
+
+
+def test_a_grouped_transposed_convolution_is_read_group_by_group() -> None:
+    model = upsampled()
+    zero((model.up.weight, np.s_[[1, 5, 2]]))  # 6 is read
+    assert lossless(model, IMAGE) == {"first": [1]}  # positions 1 and 5
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_constants_of_every_group_go_into_a_transposed_convolution(bias: bool) -> None:
+    model = upsampled(bias=bias, kernel=1)
+    zero((model.first.weight, np.s_[[1, 5]]), (model.up.weight, np.s_[:, 2]))
+    assert lossless(model, IMAGE) == {"first": [1], "up": [2]}
+
+
+def test_a_whole_group_of_a_transposed_convolution_goes() -> None:
+    model = upsampled()
+    zero((model.last.weight, np.s_[:, 3:]))
+    assert lossless(model, IMAGE) == {"first[groups]": [1]}
+
+
+def test_a_constant_that_a_transposed_convolution_takes_with_other_taps_at_every_place_stays() -> (
+    None
+):
+    model = upsampled()
+    zero((model.first.weight, np.s_[[1, 5]]))
+    assert lossless(model, IMAGE) == {}
+
+
+def test_channels_of_one_group_of_a_transposed_convolution_alone_stay() -> None:
+    model = upsampled()
+    zero((model.last.weight, np.s_[:, [0, 4]]), (model.up.weight, np.s_[3]))
+    assert lossless(model, IMAGE) == {}
+
+
+def test_a_depthwise_transposed_convolution_passes_channels_through() -> None:
+    model = upsampled(groups=8, width=16, kernel=1)
+    zero((model.last.weight, np.s_[:, [4, 5]]))  # all that is made of channel 2
+    zero((model.first.weight, np.s_[5]))  # two constants, in the place of channel 5
+    assert lossless(model, IMAGE) == {"first": [2, 5]}
+
+
 def test_hidden_channels_of_a_recurrent_layer_go() -> None:
     model = made(
         lambda self, x: self.last(self.rnn(x)[0]),
