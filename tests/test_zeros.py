@@ -360,12 +360,12 @@ def test_hidden_channels_of_a_recurrent_layer_go() -> None:
     assert sorted(*lossless(model, WORDS).values()) == [2, 4]
 
 
-def attention() -> Any:
+def attention(**masks: Any) -> Any:
     def forward(self: Any, x: Tensor) -> Tensor:
         q, k, v = (
             layer(x).unflatten(-1, (4, 2)).transpose(1, 2) for layer in (self.q, self.k, self.v)
         )
-        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = F.scaled_dot_product_attention(q, k, v, **masks).transpose(1, 2).flatten(2)
         return self.out(x)
 
     layers = {name: nn.Linear(8, 8) for name in ("q", "k", "v")}
@@ -382,6 +382,73 @@ def test_heads_whose_values_are_zero_go() -> None:
     model = attention()
     zero((model.v.weight, np.s_[4:6]), (model.v.bias, np.s_[4:6]))
     assert lossless(model, WORDS) == {"q[heads]": [2]}
+
+
+def test_heads_whose_values_are_constant_go_into_the_bias_of_their_reader() -> None:
+    model = attention()
+    zero((model.v.weight, np.s_[4:6]))
+    assert lossless(model, WORDS) == {"q[heads]": [2]}
+
+
+def test_heads_under_a_causal_mask_average_constants_too() -> None:
+    model = attention(is_causal=True)
+    zero((model.v.weight, np.s_[4:6]))
+    assert lossless(model, WORDS) == {"q[heads]": [2]}
+
+
+def test_heads_that_may_see_no_token_at_all_average_nothing() -> None:
+    """Where a mask leaves nothing of a row, the outcome is zero, and not the constant."""
+    blind = torch.ones(5, 5, dtype=torch.bool)
+    blind[3] = False
+    model = attention(attn_mask=blind)
+    zero((model.v.weight, np.s_[4:6]))
+    assert lossless(model, WORDS) == {}
+
+
+def test_values_that_differ_from_token_to_token_are_no_constant() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        weights = torch.softmax(self.q(x) @ self.k(x).mT, -1)
+        return self.out(weights @ (self.v(x) + self.place.weight))
+
+    layers = {name: nn.Linear(8, 8) for name in ("q", "k", "v")}
+    model = made(forward, **layers, place=nn.Embedding(5, 8), out=nn.Linear(8, 8))
+    zero((model.v.weight, np.s_[:]), (model.place.weight, np.s_[:, 2]))
+    assert lossless(model, WORDS) == {"place": [2]}
+
+
+def test_an_average_over_channels_that_may_go_is_no_constant() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        h = self.first(x).mT
+        averages = torch.softmax(h @ h.mT, -1) @ self.v(x).mT
+        return self.last(averages.mT) + x
+
+    layers = {name: nn.Linear(8, 8) for name in ("first", "v", "last")}
+    model = made(forward, **layers)
+    zero((model.v.weight, np.s_[:]))
+    nn.init.ones_(model.v.bias)
+    assert lossless(model, WORDS) == {}
+
+
+def test_what_is_no_softmax_any_more_averages_nothing() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        weights = torch.softmax(self.q(x) @ self.k(x).mT, -1)
+        weights *= 1 + x[..., :1].abs()
+        return self.out(weights @ self.v(x))
+
+    layers = {name: nn.Linear(8, 8) for name in ("q", "k", "v")}
+    model = made(forward, **layers, out=nn.Linear(8, 8))
+    zero((model.v.weight, np.s_[2]))
+    assert lossless(model, WORDS) == {}
+
+
+def test_a_softmax_along_another_dim_averages_nothing() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return self.out(torch.softmax(self.q(x) @ self.k(x).mT, 1) @ self.v(x))
+
+    layers = {name: nn.Linear(8, 8) for name in ("q", "k", "v")}
+    model = made(forward, **layers, out=nn.Linear(8, 8))
+    zero((model.v.weight, np.s_[2]))
+    assert lossless(model, WORDS) == {}
 
 
 def test_dims_of_heads_go_where_queries_or_keys_are_zero() -> None:
