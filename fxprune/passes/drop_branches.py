@@ -22,7 +22,13 @@ from fxprune.passes.branch_constants import (
     is_channels,
     refusal,
 )
-from fxprune.passes.erasing import erase_state, is_pure, is_written_later
+from fxprune.passes.erasing import (
+    PREDICTED,
+    erase_pieces,
+    erase_state,
+    is_pure,
+    is_written_later,
+)
 from fxprune.passes.inlining import inline
 from fxprune.passes.numbers import measures_channels_only, read_axes, replace_by_number
 from fxprune.passes.repair import operation, writes
@@ -36,10 +42,8 @@ if TYPE_CHECKING:
     from fxprune.planning import Layout
     from fxprune.planning.branches import Kind
 
-PREDICTED = "fxprune_predicted"
-"""Where nodes that this pass makes keep their values, for the passes that follow."""
 ACROSS = "fxprune_across"
-"""Likewise, the axes that they look across in another way than summing."""
+"""Where nodes that lowering makes keep the axes that they look across, but not by summing."""
 _CATS = frozenset({"cat", "concat", "concatenate"})
 _POINTWISE = frozenset(
     {
@@ -381,6 +385,7 @@ class _Removal:
         for node in self.graph.nodes:
             if self.kinds.get(node.name, "live") in ("gone", "constant", "number"):
                 raise refusal(next(iter(node.users)), f"it reads {node.name}, which has to go")
+        erase_pieces(self.graph_module, self.layout)
         erase_state(self.graph_module, targets, self.emptied)
         now = _numel(named_tensors(self.graph_module))
         if (more := now - _numel(self.layout.deps.state)) > 0:

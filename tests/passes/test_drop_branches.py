@@ -88,6 +88,12 @@ def nodes(small: fx.GraphModule) -> list[str]:
     return [node.name for node in small.graph.nodes]
 
 
+def splits(small: fx.GraphModule) -> list[Any]:
+    """The sizes that splits are called with."""
+    found = [n for n in small.graph.nodes if "chunk" in str(n.target) or "split" in str(n.target)]
+    return [node.args[1] for node in found]
+
+
 def group(deps: DependencyGraph, kind: str, size: int) -> str:
     return next(g.name for g in deps.groups if g.kind == kind and g.size == size and g.prunable)
 
@@ -388,6 +394,61 @@ def test_half_of_a_split_can_go() -> None:
     model = branched(halves, one=nn.Conv2d(4, 16, 1), two=nn.Conv2d(4, 16, 1))
     plan, small = shrunk(model, {"a": range(4)})
     assert constants(small) == {"one_constant": (1, 16, 1, 1)}
+    assert not {"chunk", "getitem", "getitem_1"} & set(nodes(small))
+    assert_computes_the_original(model, plan, small, OTHER_SHAPES)
+
+
+@pytest.mark.parametrize("emptied", [0, 1, 2])
+def test_a_third_of_a_split_leaves_a_split_of_two(emptied: int) -> None:
+    def thirds(m: Any, x: Tensor) -> Tensor:
+        parts = m.a(x).split([3, 2, 3], dim=1)
+        out: Tensor = x + m.one(parts[0]) + m.two(parts[1]) * m.three(parts[2])
+        return out
+
+    layers = {name: nn.Conv2d(k, 16, 1) for name, k in (("one", 3), ("two", 2), ("three", 3))}
+    model = branched(thirds, **layers)
+    start, end = ((0, 3), (3, 5), (5, 8))[emptied]
+    plan, small = shrunk(model, {"a": range(start, end)})
+    assert splits(small) == [[3, 2, 3][:emptied] + [3, 2, 3][emptied + 1 :]]
+    assert_computes_the_original(model, plan, small, OTHER_SHAPES)
+
+
+def test_half_of_a_split_goes_from_operators_too() -> None:
+    def halves(m: Any, x: Tensor) -> Tensor:
+        first, second = m.a(x).chunk(2, 1)
+        out: Tensor = x + m.one(first) + m.two(second)
+        return out
+
+    model = branched(halves, one=nn.Conv2d(4, 16, 1), two=nn.Conv2d(4, 16, 1))
+    graph = torch.export.export(model, (EXAMPLE,)).module()
+    _, name = (g.name for g in fxprune.analyze(graph, EXAMPLE).groups if g.size == 4)
+    plan, small = shrunk(graph, {name: range(4)})
+    assert splits(small) == []
+    assert_computes_the_original(graph, plan, small, [EXAMPLE])
+
+
+def test_what_is_written_into_the_half_that_is_left_shows_in_the_whole() -> None:
+    def halves(m: Any, x: Tensor) -> Tensor:
+        whole = m.a(x)
+        first, second = whole.chunk(2, 1)
+        second.mul_(2)
+        out: Tensor = x + m.one(first) + m.b(whole)
+        return out
+
+    model = branched(halves, one=nn.Conv2d(4, 16, 1))
+    plan, small = shrunk(model, {"a": range(4)})
+    assert splits(small) == []
+    assert_computes_the_original(model, plan, small, OTHER_SHAPES)
+
+
+def test_a_split_that_is_used_as_a_whole_keeps_its_empty_half() -> None:
+    def halves(m: Any, x: Tensor) -> Tensor:
+        parts = m.a(x).chunk(2, 1)
+        return x + m.b(torch.cat(parts, 1)) + m.one(parts[0])
+
+    model = branched(halves, one=nn.Conv2d(4, 16, 1))
+    plan, small = shrunk(model, {"a": range(4)})
+    assert splits(small) == [[0, 4]]
     assert_computes_the_original(model, plan, small, OTHER_SHAPES)
 
 
