@@ -587,9 +587,20 @@ def test_a_group_that_is_dead_as_a_whole_takes_its_branch_with_it() -> None:
     assert lossless(model, ROWS) == {"hidden": [0, 1, 2, 3, 4]}
 
 
-def test_one_channel_of_a_dead_group_stays_where_its_branch_cannot_go() -> None:
-    model = made(  # a stack takes no constant in the place of what has gone
+def test_a_branch_that_is_stacked_goes() -> None:
+    model = made(
         lambda self, x: self.last(torch.stack([x, self.second(self.first(x).relu())]).sum(0)),
+        first=nn.Linear(6, 5),
+        second=nn.Linear(5, 6),
+        last=nn.Linear(6, 3),
+    )
+    zero((model.second.weight, np.s_[:]))
+    assert lossless(model, ROWS) == {"first": [0, 1, 2, 3, 4]}
+
+
+def test_one_channel_of_a_dead_group_stays_where_its_branch_cannot_go() -> None:
+    model = made(  # a matrix product takes no constant in the place of what has gone
+        lambda self, x: self.last(x @ self.second(self.first(x).relu()).mT @ x),
         first=nn.Linear(6, 5),
         second=nn.Linear(5, 6),
         last=nn.Linear(6, 3),
