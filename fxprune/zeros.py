@@ -15,7 +15,7 @@ import torch
 
 from fxprune.analysis import Model, analyze
 from fxprune.comparison import Claim
-from fxprune.constants import constants_of, fold_constants
+from fxprune.constants import additions_to, constants_of, fold_constants, folded_layout
 from fxprune.differences import difference
 from fxprune.errors import PlanError, RewriteError, VerificationError
 from fxprune.inputs import bind, materialize
@@ -115,8 +115,10 @@ def _goes(deps: DependencyGraph, values: Sequence[Any], gone: Mask) -> bool:
         return True
     try:
         layout = Layout(deps, np.flatnonzero(gone))
+        additions = additions_to(Claim(deps, layout, LOSSLESS), values)
+        layout = folded_layout(layout, additions)
         small = shrink_pipeline(LOSSLESS.norm)(deps.graph_module, layout).graph_module
-        fold_constants(Claim(deps, layout, LOSSLESS), small, values)
+        fold_constants(additions, small, layout)
     except (PlanError, RewriteError):
         return False
     return True
@@ -137,7 +139,7 @@ def _refused(deps: DependencyGraph, values: Sequence[Any], gone: Mask) -> Ids:
     if not gone.any():
         return np.zeros(0, dtype=np.int64)
     claim = Claim(deps, Layout(deps, np.flatnonzero(gone)), LOSSLESS)
-    refusals, _ = constants_of(claim, deps.graph_module, values)
+    refusals, _ = constants_of(claim, values)
     ids = np.array(sorted(frozenset[int]().union(*(r.ids for r in refusals))), dtype=np.int64)
     ids = ids[gone[ids]]
     return np.flatnonzero(gone) if refusals and not ids.size else ids

@@ -587,6 +587,16 @@ def test_a_group_that_is_dead_as_a_whole_takes_its_branch_with_it() -> None:
     assert lossless(model, ROWS) == {"hidden": [0, 1, 2, 3, 4]}
 
 
+def test_a_group_of_constants_takes_its_branch_with_it_into_a_constant() -> None:
+    model = residual()
+    zero((model.hidden.weight, np.s_[:]))
+    with torch.no_grad():
+        model.hidden.bias.abs_()
+    assert lossless(model, ROWS) == {"hidden": [0, 1, 2, 3, 4]}
+    model.out.bias = None  # then nothing can take them up
+    assert lossless(model, ROWS) == {"hidden": [1, 2, 3, 4]}
+
+
 def test_a_branch_that_is_stacked_goes() -> None:
     model = made(
         lambda self, x: self.last(torch.stack([x, self.second(self.first(x).relu())]).sum(0)),

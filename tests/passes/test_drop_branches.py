@@ -741,15 +741,65 @@ def test_a_constant_that_a_narrow_type_would_round_is_refused() -> None:
     assert small.get_buffer("b_constant").dtype is torch.bfloat16  # a bias is what it is
 
 
-def test_what_would_be_folded_into_a_bias_that_has_gone_is_refused() -> None:
-    one = nn.Conv2d(8, 16, 1)
+@pytest.mark.parametrize("others", [{}, {"mid": [1, 4]}, {"mid": range(6)}])
+def test_what_is_folded_into_a_bias_that_goes_is_in_the_constant_of_its_branch(
+    others: dict[str, Sequence[int]],
+) -> None:
+    model = branched(
+        lambda m, x: x + m.b(torch.sigmoid(m.mid(torch.sigmoid(m.a(x))))),
+        mid=nn.Conv2d(8, 6, 1),
+        b=nn.Conv2d(6, 16, 1),
+    )
+    before = copy.deepcopy(model.state_dict())
+    _, small = shrunk(model, {**GONE, **others}, constants="fold")
+    assert constants(small) == {"b_constant": (1, 16, 1, 1)}
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    nn.init.zeros_(model.get_parameter("a.weight"))  # so that `mid` is constant, too
+    for x in (EXAMPLE, *OTHER_SHAPES):
+        torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
+
+
+def test_what_would_be_folded_into_a_layer_without_a_bias_that_has_gone_is_refused() -> None:
+    one = nn.Conv2d(8, 16, 1, bias=False)
     model = branched(lambda m, x: x + m.b(m.a(x)), b=one)
-    with pytest.raises(RewriteError, match="cannot be folded") as caught:
+    with pytest.raises(RewriteError, match="cannot be folded into b") as caught:
         shrunk(model, constants="fold")
-    assert caught.value.why == "b goes with the branch that has no channels left"
+    assert "goes with the branch that has no channels left" in caught.value.why
+    assert "module b" in str(caught.value.where)
     nn.init.zeros_(model.get_parameter("a.bias"))
     _, small = shrunk(model, constants="fold")
-    assert constants(small) == {"b_constant": (1, 16, 1, 1)}
+    assert constants(small) == {}
+
+
+def sharing(*, bias: bool) -> nn.Module:
+    """A layer `d` that reads one constant in a branch that goes, and the same in one that stays."""
+    model = branched(
+        lambda m, x: x + m.d(torch.sigmoid(m.b(m.a(x)))) + m.d(torch.sigmoid(m.c(x))),
+        b=nn.Conv2d(8, 6, 1),
+        c=nn.Conv2d(16, 6, 1),
+        d=nn.Conv2d(6, 16, 1, bias=bias),
+    )
+    for name in ("a.weight", "a.bias"):
+        nn.init.zeros_(model.get_parameter(name))
+    for name in ("b", "c"):
+        nn.init.zeros_(model.get_parameter(f"{name}.weight")[2])
+        nn.init.ones_(model.get_parameter(f"{name}.bias")[2])
+    return model
+
+
+def test_what_is_folded_into_a_layer_that_a_branch_shares_is_in_its_constant_too() -> None:
+    model = sharing(bias=True)
+    plan, small = shrunk(model, {**GONE, "b": [2]}, constants="fold")
+    assert plan.slices["d.weight"] == {1: (2,)}
+    assert constants(small) == {"d_constant": (1, 16, 1, 1)}
+    for x in (EXAMPLE, *OTHER_SHAPES):
+        torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_layer_that_a_branch_shares_gets_no_bias_that_the_branch_would_lack() -> None:
+    with pytest.raises(RewriteError, match="cannot be folded into d, which has no bias") as caught:
+        shrunk(sharing(bias=False), {**GONE, "b": [2]}, constants="fold")
+    assert "goes with the branch that has no channels left" in caught.value.why
 
 
 # -- the pass ------------------------------------------------------------------------------------
