@@ -617,6 +617,42 @@ def test_one_channel_of_a_dead_group_stays_where_its_branch_cannot_go() -> None:
     )
     zero((model.second.weight, np.s_[:]))
     assert lossless(model, ROWS) == {"first": [1, 2, 3, 4]}
+    plan = Plan.from_masks(model, ROWS)
+    assert plan == Plan.from_json(plan.to_json())
+    assert str(plan).splitlines()[-1] == (
+        "  first keeps a channel: node matmul cannot go on without a branch that has no channels"
+        " left: 'matmul' takes getattr_1, which no longer depends on the inputs"
+    )
+
+
+def test_a_branch_that_cannot_go_keeps_no_other_branch() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        x = x + self.four(self.three(x).relu())
+        return self.last(x @ self.second(self.first(x).relu()).mT @ x)
+
+    model = made(
+        forward,
+        first=nn.Linear(6, 5),
+        second=nn.Linear(5, 6),
+        three=nn.Linear(6, 5),
+        four=nn.Linear(5, 6),
+        last=nn.Linear(6, 3),
+    )
+    zero((model.second.weight, np.s_[:]), (model.four.weight, np.s_[:]))
+    assert lossless(model, ROWS) == {"three": [0, 1, 2, 3, 4], "first": [1, 2, 3, 4]}
+
+
+def test_a_constant_that_stays_keeps_no_branch() -> None:
+    model = made(
+        lambda self, x: self.last(self.wide(x) + self.out(self.hidden(x).relu())).mean((2, 3)),
+        wide=nn.Conv2d(3, 8, 1),
+        hidden=nn.Conv2d(3, 5, 1),
+        out=nn.Conv2d(5, 8, 1),
+        last=nn.Conv2d(8, 4, 3, padding=1),
+    )
+    zero((model.out.weight, np.s_[:]), (model.wide.weight, np.s_[2]))  # 2 stays for its padding
+    assert lossless(model, IMAGE) == {"hidden": [0, 1, 2, 3, 4]}
+    assert "kept" not in Plan.from_masks(model, IMAGE).made
 
 
 def test_nothing_of_ignored_modules_goes() -> None:
