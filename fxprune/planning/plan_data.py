@@ -131,7 +131,8 @@ class Plan:
         reads but what goes as well. Masks of `torch.nn.utils.prune` may be in place or permanent.
         `fxprune.shrink(model, plan, norm="exact", constants="fold")` then computes what the model
         computes, in eval mode. What would not be exact stays: a constant that a convolution with
-        zero padding reads, for one, and one channel of every group.
+        zero padding reads, for one, and one channel of a group whose branch cannot go; printing
+        the plan tells of which, and why.
 
         Args:
             model: the model with its masks, or the DependencyGraph that `analyze` made of it.
