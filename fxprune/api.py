@@ -14,7 +14,7 @@ from torch import fx, nn
 from fxprune.analysis import DependencyGraph, Model
 from fxprune.choosing import plan as make
 from fxprune.comparison import Claim
-from fxprune.constants import fold_constants
+from fxprune.constants import Addition, additions_to, fold_constants, folded_layout
 from fxprune.cost import Cost, cost_of, undropped_cost
 from fxprune.dropping import refuse_cache_keepers
 from fxprune.emission import emit_module, put_report, refuse_decisions, refuse_exact
@@ -143,6 +143,8 @@ class _Attempt:
         renormalized = _renormalized(self.claim)
         if emit == "graph":
             refuse_decisions(deps)
+            additions = self.additions()
+            layout = folded_layout(layout, additions)
             pipeline = shrink_pipeline(meaning.norm)
             small: nn.Module = pipeline(deps.graph_module, layout).graph_module
         else:
@@ -150,9 +152,8 @@ class _Attempt:
                 refuse_exact(renormalized)
             refuse_cache_keepers(deps)
             small = emit_module(deps, layout, self.values)
-        if meaning.constants == "fold":
-            values = self.values or materialize(deps.inputs, seed=0)
-            fold_constants(self.claim, small, values)
+            additions = self.additions()
+        fold_constants(additions, small, layout)
         proof = None
         if self.verify:
             quick = self.verify == "quick"
@@ -173,6 +174,12 @@ class _Attempt:
         )
         put_report(small, report)
         return small
+
+    def additions(self) -> Sequence[Addition]:
+        """What biases are to take up of removed channels."""
+        if self.claim.meaning.constants == "drop":
+            return ()
+        return additions_to(self.claim, self.values or materialize(self.claim.deps.inputs, seed=0))
 
     def cost_before(self, emit: Literal["graph", "module"]) -> Cost:
         """The cost of the original; of the user's module if blocks of it were dropped."""

@@ -20,9 +20,12 @@ from torch import nn
 from fxprune.errors import Location, RewriteError
 from fxprune.folding import Product
 from fxprune.input_sets import other_sizes
+from fxprune.module_trees import clone_tree
+from fxprune.planning.branches import kinds_of
 from fxprune.reads import columns_read
 from fxprune.reference import PARTNERS, is_state
-from fxprune.rules import axes_of, locate
+from fxprune.rules import locate
+from fxprune.rules.convolution import transposed_channels
 from fxprune.stepping import OriginalFailsError
 from fxprune.traces import STATE_NAME
 from fxprune.unknowns import (
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fxprune.comparison import Claim
-    from fxprune.labels import Axis, LabelAlgebra
+    from fxprune.labels import Axis, Ids, LabelAlgebra
+    from fxprune.planning import Layout
     from fxprune.precision import Precision
     from fxprune.rules import Call, Rule
 
@@ -50,6 +54,7 @@ _CHUNK = 16
 _UNKNOWN = "the channel carries what depends on the inputs"
 _VARIED = "the constant differs from place to place, as zero padding makes it"
 _PADDED = "the operator pads with zeros, where the constant is missing"
+_TAPS = "a transposed convolution takes the constant with other taps from place to place"
 _SIZED = "the constant is another one for inputs of another size"
 _GIVE_BIAS = "give the product a bias in the same operator (zeros will do), "
 _NO_IDS = np.zeros(0, dtype=np.int64)
@@ -81,11 +86,23 @@ class Refusal:
 
 
 class Addition(NamedTuple):
-    """What a bias takes up, or a new bias is, of a module."""
+    """What a bias takes up, or a new bias is, of a module; a number for each of some channels."""
 
-    owner: nn.Module
+    path: str
     attribute: str
     share: torch.Tensor
+    kept: Ids | None
+
+    def bias(self, model: nn.Module) -> torch.Tensor | None:
+        """The bias of a model that has the module, or None if it has yet to get one."""
+        bias: torch.Tensor | None = getattr(model.get_submodule(self.path), self.attribute, None)
+        return bias
+
+    def add(self, model: nn.Module, where: torch.Tensor | slice) -> None:
+        """Add it to the bias of a model, at some positions."""
+        bias = self.bias(model)
+        assert bias is not None
+        bias.data[where] += self.share.to(bias)
 
 
 class ConstantMode(UnknownMode):
@@ -102,7 +119,7 @@ class ConstantMode(UnknownMode):
         """Note what a product takes of removed channels."""
         reader, x = self.reader(call, product), call.arg(product.x)
         reader.uses += 1
-        out_axis = axes_of(call.arg(product.weight), self.labels)[product.rows]
+        out_axis = product.channels(call)
         kept = torch.from_numpy(~self.removed(out_axis))
         found = ((d, self.gone(call, n, d)) for n, d in rule.sums(call) if n == product.x)
         dim, gone = next(((d, g) for d, g in found if g is not None), (0, None))
@@ -128,7 +145,9 @@ class ConstantMode(UnknownMode):
         if bool((_spread(amounts[kept]) > limit).any()):
             uneven = taken.uneven(nonzero, kept, limit)
             varied = bool((_spread(_flat(x, dim, nonzero)) != 0).any())
-            self.refuse(call, product.x, dim, uneven, _VARIED if varied else _PADDED)
+            is_up = call.op is aten.convolution.default and call.arg("transposed")
+            why = _VARIED if varied else _TAPS if is_up else _PADDED
+            self.refuse(call, product.x, dim, uneven, why)
 
     def reader(self, call: Call, product: Product) -> _Reader:
         """The bias that a product adds, or would add if it had one."""
@@ -246,13 +265,11 @@ class _Taken:
 # -- from what was found to a model that has it ---------------------------------------------
 
 
-def fold_constants(claim: Claim, small: nn.Module, values: Sequence[Any]) -> None:
-    """Add to the biases of a shrunk model what removed channels would still emit.
+def additions_to(claim: Claim, values: Sequence[Any]) -> Sequence[Addition]:
+    """What biases are to take up of what removed channels would still emit.
 
     Args:
         claim: the original, what stays, and what that means.
-        small: the shrunk model, which is changed: biases, and new ones where there were none. A
-            new bias has fewer entries than what the weight beside it has lost.
         values: one for each placeholder; of tensors only shape and dtype matter.
 
     Raises:
@@ -260,27 +277,77 @@ def fold_constants(claim: Claim, small: nn.Module, values: Sequence[Any]) -> Non
     """
     if why := unknowable(claim.deps, values):
         raise RewriteError("constants cannot be folded", why=why, hint='pass constants="drop"')
-    refusals, additions = constants_of(claim, small, values)
+    refusals, additions = constants_of(claim, values)
     if refusals:
         raise _error(claim, refusals)
-    for owner, attribute, share in additions:
-        bias = getattr(owner, attribute, None)
-        if bias is None:
-            like: Any = getattr(owner, "weight_orig", owner.weight)
-            new = nn.Parameter(share.to(like), requires_grad=like.requires_grad)
-            owner.register_parameter(attribute, new)
-        else:
-            bias.data.add_(share.to(bias))
+    return additions
+
+
+def folded_layout(layout: Layout, additions: Sequence[Addition]) -> Layout:
+    """The same layout, in which branches that go have taken up what their biases are to.
+
+    Raises:
+        RewriteError: a layer of such a branch has no bias.
+    """
+    if not layout.emptied or not additions:
+        return layout
+    graph = layout.original.graph
+    kinds = kinds_of(graph, layout)
+    frozen = {str(n.target) for n in graph.nodes if kinds[n.name] in ("gone", "constant")}
+    for each in additions:
+        if each.path in frozen and each.bias(layout.original) is None:
+            raise _no_bias(each, "it goes with the branch that has no channels left")
+    found = [each for each in additions if each.bias(layout.original) is not None]
+    biases = {id(each.bias(layout.original)) for each in found}
+    original = clone_tree(layout.original, lambda t: t.detach().clone() if id(t) in biases else t)
+    for each in found:
+        each.add(original, slice(None) if each.kept is None else torch.from_numpy(each.kept))
+    return layout.on(original)
+
+
+def _no_bias(addition: Addition, why: str) -> RewriteError:
+    return RewriteError(
+        f"constants of removed channels cannot be folded into {addition.path}, which has no bias",
+        where=f"module {addition.path}",
+        why=why,
+        hint='take these channels from the plan, or pass constants="drop"',
+    )
+
+
+def fold_constants(additions: Sequence[Addition], small: nn.Module, layout: Layout) -> None:
+    """Add to the biases of a shrunk model what they are to take up.
+
+    Args:
+        additions: what that is.
+        small: the shrunk model, which is changed: biases, and new ones where there were none. A
+            new bias has fewer entries than what the weight beside it has lost.
+        layout: what the model was shrunk by: a `folded_layout`. What goes into a bias that has
+            gone is in the constant that took the place of its branch.
+
+    Raises:
+        RewriteError: a layer without a bias was rewritten.
+    """
+    modules = dict(small.named_modules(remove_duplicate=False))
+    for each in additions:
+        owner: Any = modules.get(each.path)
+        if each.bias(layout.original) is not None:
+            if owner is not None:
+                each.add(small, slice(None))
+            continue
+        if not isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
+            raise _no_bias(each, "its operators took its place")
+        like: Any = getattr(owner, "weight_orig", owner.weight)
+        new = nn.Parameter(each.share.to(like), requires_grad=like.requires_grad)
+        owner.register_parameter(each.attribute, new)
 
 
 def constants_of(
-    claim: Claim, model: nn.Module, values: Sequence[Any]
+    claim: Claim, values: Sequence[Any]
 ) -> tuple[Sequence[Refusal], Sequence[Addition]]:
-    """What the biases of a model, the shrunk one or the original, are to take up; or why not.
+    """What biases are to take up; or why not.
 
     Args:
         claim: the original, of which constants can be told (`unknowable`), and what stays.
-        model: what has the biases.
         values: one for each placeholder; of tensors only shape and dtype matter.
     """
 
@@ -303,7 +370,7 @@ def constants_of(
     if refusals:
         return refusals, ()
     found = [
-        _addition(claim, model, reader, mode.touched[reader.name])
+        _addition(claim, reader, mode.touched[reader.name])
         for reader in mode.readers.values()
         if any(bool(share.any()) for share in reader.shares)
     ]
@@ -340,7 +407,7 @@ def _error(claim: Claim, refusals: Sequence[Refusal]) -> RewriteError:
     )
 
 
-def _addition(claim: Claim, model: nn.Module, reader: _Reader, touched: int) -> Addition | Refusal:
+def _addition(claim: Claim, reader: _Reader, touched: int) -> Addition | Refusal:
     """The share of constants that a bias takes up."""
     share = reader.shares[0]
     if not reader.name:
@@ -350,10 +417,7 @@ def _addition(claim: Claim, model: nn.Module, reader: _Reader, touched: int) -> 
     if any(not torch.equal(share, other) for other in reader.shares):
         return reader.refusal(f"{reader.name} is added at several places, where constants differ")
     path, _, attribute = reader.name.rpartition(".")
-    try:
-        owner: Any = model.get_submodule(path)
-    except AttributeError:
-        return reader.refusal(f"{path} goes with the branch that has no channels left")
+    owner: Any = claim.deps.graph_module.get_submodule(path)
     bias = getattr(owner, attribute, None)
     axis = _axis_of_new(claim, owner, path) if bias is None else None
     axis = axis or _axis_of(claim, reader, touched)
@@ -367,7 +431,8 @@ def _addition(claim: Claim, model: nn.Module, reader: _Reader, touched: int) -> 
             f"a bias of type {like.dtype} would round too much: fold in float32 first"
         )
     kept = claim.layout.kept(axis)
-    return Addition(owner, attribute, share if kept is None else share[torch.from_numpy(kept)])
+    share = share if kept is None else share[torch.from_numpy(kept)]
+    return Addition(path, attribute, share, kept)
 
 
 def _axis_of_new(claim: Claim, owner: nn.Module, path: str) -> Axis | str:
@@ -376,7 +441,10 @@ def _axis_of_new(claim: Claim, owner: nn.Module, path: str) -> Axis | str:
     weight = next((w for w in (f"{path}.weight", f"{path}.weight_orig") if w in axes), None)
     if weight is None or not isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
         return f"{path} has no bias, and its weight is computed or was rewritten"
-    return axes[weight][1 if getattr(owner, "transposed", False) else 0]
+    if not getattr(owner, "transposed", False):
+        return axes[weight][0]
+    original: Any = claim.deps.graph_module.get_submodule(path)
+    return transposed_channels(claim.layout.labels, axes[weight], original.groups)
 
 
 def _axis_of(claim: Claim, reader: _Reader, touched: int) -> Axis | str:

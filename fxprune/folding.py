@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from fxprune.reference import StateMode, is_state
 from fxprune.rules import Call, put_axes
+from fxprune.rules.convolution import transposed_channels
 from fxprune.traces import STATE_NAME
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload
 
-    from fxprune.labels import LabelAlgebra
+    from fxprune.labels import Axis, LabelAlgebra
     from fxprune.meaning import Norm
     from fxprune.precision import Widening
     from fxprune.reference import Removed
@@ -44,6 +45,8 @@ class Product:
         x: the operand that is the value.
         weight: the operand that is, or is computed of, parameters alone.
         rows: the dim of the weight that gives the channels of the outcome.
+        blocks: how often the outcome repeats that dim: once for each group of a transposed
+            convolution, whose groups are on dim 0.
         bias: the operand that is added to every channel, if the operator has one.
         mixes: whether a channel of the outcome is made of several of the value. A depthwise
             convolution passes channels through instead.
@@ -52,6 +55,7 @@ class Product:
     x: str
     weight: str
     rows: int
+    blocks: int
     bias: str | None
     mixes: bool
 
@@ -63,14 +67,28 @@ class Product:
         x, weight, rows, bias = _PRODUCTS[call.op]
         if not is_state(call.arg(weight)) or is_state(call.arg(x)):
             return None
-        mixes = True
+        mixes, blocks = True, 1
         if call.op is aten.convolution.default:
             groups = call.arg("groups")
-            if call.arg("transposed") and groups > 1:
-                return None
-            rows = 1 if call.arg("transposed") else 0
-            mixes = groups == 1 or call.arg(weight).shape[1] > 1
-        return cls(x, weight, rows, bias, mixes)
+            if call.arg("transposed"):
+                rows, blocks = 1, groups
+            mixes = groups == 1 or call.arg(x).shape[1] > groups
+        return cls(x, weight, rows, blocks, bias, mixes)
+
+    def channels(self, call: Call) -> Axis:
+        """The channels of the outcome."""
+        axes = call.axes(self.weight)
+        if self.blocks == 1:
+            return axes[self.rows]
+        return transposed_channels(call.labels, axes, self.blocks)
+
+    def zero(self, weight: torch.Tensor, gone: torch.Tensor) -> None:
+        """Zero what makes the channels of the outcome that a mask names."""
+        by_row = weight.movedim(self.rows, 0)
+        if self.blocks > 1:
+            by_row = weight.unflatten(0, (self.blocks, -1)).transpose(1, 2)
+            gone = gone.reshape(self.blocks, -1)
+        by_row[gone] = 0
 
 
 class FoldedMode(StateMode):
@@ -105,19 +123,17 @@ class FoldedMode(StateMode):
             return super().masked(call, rule)
         name = str(getattr(call.arg(product.weight), STATE_NAME))
         self._uses[name] += 1
-        gone = self.gone(call, product.weight, product.rows)
-        if gone is None:
+        gone = self.removed(product.channels(call))
+        if not gone.any():
             return call
         gone = gone & ~self.constant(call, product, f"{name} {self._uses[name]}")
         weight = self.copy(call, product.weight)
-        weight.index_fill_(
-            product.rows, torch.from_numpy(np.flatnonzero(gone)).to(weight.device), 0
-        )
+        product.zero(weight, torch.from_numpy(gone).to(weight.device))
         put_axes(weight, call.axes(product.weight))
         args, kwargs = call.replaced(**{product.weight: weight})
         return Call(self.labels, call.op, args, kwargs)
 
     def constant(self, call: Call, product: Product, use: str) -> NDArray[np.bool_]:
         """The rows of a weight that make constants, at one of its uses."""
-        none = np.zeros(call.arg(product.weight).shape[product.rows], dtype=np.bool_)
+        none = np.zeros(product.channels(call).size, dtype=np.bool_)
         return self.constant_rows.get(use, none)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fxprune.rules.convolution import transposed_channels
 from fxprune.unknowns import UnknownMode
 
 if TYPE_CHECKING:
@@ -181,13 +182,15 @@ def operands(call: Call) -> tuple[Operand, Operand]:
 
 
 def _of_convolution(call: Call) -> tuple[Operand, Operand]:
-    """Input and weight, the latter as a matrix of all outputs by all inputs."""
+    """Input and weight, the latter as a matrix of all outputs and all inputs."""
     x, axes = _summed(call, "input", 1), call.axes("weight")
     taps = (call.arg("weight") != 0).flatten(2).any(2)
-    if call.arg("transposed"):
-        return x, Operand(taps, "pr", (x.axes[1], axes[1]))
     groups = torch.arange(call.arg("groups"))
-    rows = taps.reshape(len(groups), -1, taps.shape[1])
-    matrix = taps.new_zeros(len(groups), rows.shape[1], len(groups), rows.shape[2])
-    matrix[groups, :, groups] = rows
-    return x, Operand(matrix.reshape(len(taps), -1), "rp", (axes[0], x.axes[1]))
+    blocks = taps.reshape(len(groups), -1, taps.shape[1])
+    matrix = taps.new_zeros(len(groups), blocks.shape[1], len(groups), blocks.shape[2])
+    matrix[groups, :, groups] = blocks
+    matrix = matrix.reshape(len(taps), -1)
+    if call.arg("transposed"):
+        channels = transposed_channels(call.labels, axes, len(groups))
+        return x, Operand(matrix, "pr", (x.axes[1], channels))
+    return x, Operand(matrix, "rp", (axes[0], x.axes[1]))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fxprune.averages import averaged, note
 from fxprune.folding import FoldedMode, Product
 from fxprune.inputs import materialize
 from fxprune.module_trees import eval_clone, named_state
@@ -120,6 +121,7 @@ class UnknownMode(FoldedMode):
             self.read_otherwise(call, rule)
             out = super().run(call, rule)
             self.recall(call, out)
+        note(call, out)
         return self.forget(call, product, out)
 
     def product(self, call: Call, rule: Rule, product: Product) -> Any:
@@ -134,14 +136,18 @@ class UnknownMode(FoldedMode):
         """The rows of a weight that read nothing unknown."""
         reach = _reach(call, product)
         if reach is None:
-            found = np.ones(call.arg(product.weight).shape[product.rows], dtype=np.bool_)
+            found = np.ones(product.channels(call).size, dtype=np.bool_)
         else:
             found = ~by_channel(reach, call).any(1).cpu().numpy()
         self.constant_rows[use] = found
         return found
 
     def recall(self, call: Call, out: Any) -> None:
-        """Put zeros, and the bias of a norm, where what is unknown is multiplied with zero."""
+        """Put what is known where what is unknown does not count.
+
+        Zeros, or the bias of a norm, where it is multiplied with zero; a constant where it is
+        weights of an average of that.
+        """
         if call.op in _FACTORS:
             a, b = (call.arg(name) for name in _FACTORS[call.op])
             has_nan = isinstance(b, torch.Tensor) and (_has_nan(a) or _has_nan(b))
@@ -150,6 +156,8 @@ class UnknownMode(FoldedMode):
                 known = (((t != 0) & ~t.isnan()).to(out.dtype) for t in (a, b))
                 sums = call.op(*(t.nan_to_num(nan=0.0) for t in (a, b)))
                 out.copy_(torch.where(there > call.op(*known) + 0.5, torch.nan, sums))
+                if call.op is not aten.mul.Tensor:
+                    out.copy_(averaged(call, out))
         elif call.name in _NORMS and call.arg("weight") is not None:
             first, weight, bias = tensors(out)[0], call.arg("weight"), call.arg("bias")
             is_last = call.name == "native_layer_norm"

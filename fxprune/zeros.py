@@ -8,6 +8,7 @@ it refuses stay.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +16,9 @@ import torch
 
 from fxprune.analysis import Model, analyze
 from fxprune.comparison import Claim
-from fxprune.constants import constants_of, fold_constants
+from fxprune.constants import additions_to, constants_of, fold_constants, folded_layout
 from fxprune.differences import difference
-from fxprune.errors import PlanError, RewriteError, VerificationError
+from fxprune.errors import FxPruneError, PlanError, RewriteError, VerificationError
 from fxprune.inputs import bind, materialize
 from fxprune.meaning import Meaning
 from fxprune.modes import mode_of
@@ -34,7 +35,7 @@ from fxprune.unknowns import run_on_unknown, unknowable
 from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fxprune.analysis import DependencyGraph
     from fxprune.labels import Ids
@@ -57,13 +58,11 @@ def plan_of_zeros(model: Model, example_inputs: Any = None, *, ignore: Sequence[
         raise PlanError("it cannot be told which channels are dead", why=why)
     reads = run_on_unknown(deps, values, ReadsMode)
     candidates = _candidates(deps, ignore)
-    ids = _dead(deps, values, reads, candidates, branches=True)
-    if ids is None:
-        ids = _dead(deps, values, reads, candidates, branches=False)
-    assert ids is not None
+    ids, kept = _dead(deps, values, reads, candidates)
     if ids.size:
         _check(Claim(deps, Layout(deps, ids), LOSSLESS), reads.precision)
-    return make_plan(deps, ids, {"from": "masks", "ignore": ignore})
+    made = {"from": "masks", "ignore": ignore, **({"kept": kept} if kept else {})}
+    return make_plan(deps, ids, made)
 
 
 def _candidates(deps: DependencyGraph, ignore: Sequence[str]) -> Mask:
@@ -78,48 +77,80 @@ def _candidates(deps: DependencyGraph, ignore: Sequence[str]) -> Mask:
 
 
 def _dead(
-    deps: DependencyGraph,
-    values: Sequence[Any],
-    reads: ReadsMode,
-    candidates: Mask,
-    *,
-    branches: bool,
-) -> Ids | None:
-    """The ids that can go without a trace.
+    deps: DependencyGraph, values: Sequence[Any], reads: ReadsMode, candidates: Mask
+) -> tuple[Ids, dict[str, str]]:
+    """The ids that can go without a trace, and why some groups that are dead keep a channel.
 
     1. What varies with the inputs stays if anything that stays reads it, beginning with what is no
        candidate. What reads only in order to make a constant makes the same of anything else.
     2. A constant stays if a sum or statistics see it that no bias can take it from.
     3. A constant that is refused by what folds constants stays, and so does one channel of each
-       group. These do not vary with the inputs, wherever they count, so they keep no other.
-
-    With `branches`, groups and axes may go as a whole; None if the model cannot be had without.
+       group whose branch cannot go. These do not vary with the inputs, wherever they count, so
+       they keep no other.
     """
+    kept: dict[str, str] = {}
     stays = spread(reads.varying, ~candidates)
     while True:
         stays = spread(reads.constants, stays)
         gone = candidates & ~stays
-        back = gone[:0] if branches else _given_back(deps, gone)
+        back, why = _stuck(deps, gone, partial(_plan_refusal, deps))
         if not back.size:
-            if branches and not _goes(deps, values, gone):
-                return None
             back = _refused(deps, values, gone)
         if not back.size:
-            return np.flatnonzero(gone)
+            back, why = _stuck(deps, gone, partial(_build_refusal, deps, values))
+        if not back.size:
+            return np.flatnonzero(gone), kept
+        kept |= why
         stays[back] = True
 
 
-def _goes(deps: DependencyGraph, values: Sequence[Any], gone: Mask) -> bool:
-    """Whether the model can be had without whole branches, if any go."""
-    if not _given_back(deps, gone).size:
-        return True
+def _stuck(
+    deps: DependencyGraph, gone: Mask, refusal: Callable[[Mask], str]
+) -> tuple[Ids, dict[str, str]]:
+    """A channel of each group and axis that cannot lose all, and why, by group.
+
+    Groups that cannot go alone, with a channel of every other; all if there are none such.
+    """
+    all_back = _given_back(deps, gone)
+    if not all_back.size or not (why := refusal(gone)):
+        return all_back[:0], {}
+    emptied = [group for group in deps.groups if gone[group.ids].all()]
+    told = {}
+    for group in emptied:
+        alone = gone.copy()
+        alone[all_back] = False
+        alone[group.ids] = True
+        if reason := refusal(alone):
+            told[group.name] = reason
+    if not told:
+        return all_back, {group.name: why for group in emptied}
+    return np.array([deps.group(name).ids[0] for name in told], dtype=np.int64), told
+
+
+def _plan_refusal(deps: DependencyGraph, gone: Mask) -> str:
+    """Why no plan may take all of these; nothing if it may."""
+    try:
+        Layout(deps, np.flatnonzero(gone))
+    except PlanError as error:
+        return _told(error)
+    return ""
+
+
+def _build_refusal(deps: DependencyGraph, values: Sequence[Any], gone: Mask) -> str:
+    """Why no graph can be had without these; nothing if it can."""
     try:
         layout = Layout(deps, np.flatnonzero(gone))
+        additions = additions_to(Claim(deps, layout, LOSSLESS), values)
+        layout = folded_layout(layout, additions)
         small = shrink_pipeline(LOSSLESS.norm)(deps.graph_module, layout).graph_module
-        fold_constants(Claim(deps, layout, LOSSLESS), small, values)
-    except (PlanError, RewriteError):
-        return False
-    return True
+        fold_constants(additions, small, layout)
+    except (PlanError, RewriteError) as error:
+        return _told(error)
+    return ""
+
+
+def _told(error: FxPruneError) -> str:
+    return ": ".join(filter(None, [error.what, error.why]))
 
 
 def _given_back(deps: DependencyGraph, gone: Mask) -> Ids:
@@ -137,7 +168,7 @@ def _refused(deps: DependencyGraph, values: Sequence[Any], gone: Mask) -> Ids:
     if not gone.any():
         return np.zeros(0, dtype=np.int64)
     claim = Claim(deps, Layout(deps, np.flatnonzero(gone)), LOSSLESS)
-    refusals, _ = constants_of(claim, deps.graph_module, values)
+    refusals, _ = constants_of(claim, values)
     ids = np.array(sorted(frozenset[int]().union(*(r.ids for r in refusals))), dtype=np.int64)
     ids = ids[gone[ids]]
     return np.flatnonzero(gone) if refusals and not ids.size else ids

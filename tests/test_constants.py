@@ -149,6 +149,15 @@ def test_zero_padding_at_the_reader_is_refused_with_channels_and_reason() -> Non
     assert "module second" in str(error.where)
 
 
+def test_other_taps_of_a_transposed_convolution_are_refused() -> None:
+    layers = (nn.Conv2d(3, 8, 1), nn.Sigmoid(), nn.ConvTranspose2d(8, 6, 2, stride=2, groups=2))
+    model = nn.Sequential(*layers, nn.Conv2d(6, 4, 1)).double().eval()
+    error = refused(model, IMAGE, {"0": [1]})
+    assert error.what == "constants of removed channels cannot be folded: 0 [1]"
+    assert "takes the constant with other taps from place to place" in error.why
+    assert "module 2" in str(error.where)
+
+
 def test_zero_padding_of_a_zero_constant_is_no_obstacle() -> None:
     model = made(padding=1)
     with torch.no_grad():

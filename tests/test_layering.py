@@ -53,6 +53,7 @@ LAYERS = (
             "accumulation",
             "comparison",
             "constants",
+            "averages",
             "unknowns",
             "reads",
             "zeros",

@@ -292,6 +292,59 @@ def test_a_transposed_convolution_is_read_by_its_rows() -> None:
     assert lossless(model, IMAGE) == {"first": [1, 4], "up": [2]}
 
 
+def upsampled(*, groups: int = 2, bias: bool = True, width: int = 6, kernel: int = 2) -> Any:
+    """A grouped transposed convolution between pointwise ones; 8 channels go in."""
+    up = nn.ConvTranspose2d(8, width, kernel, stride=kernel, groups=groups, bias=bias)
+    return made(
+        lambda self, x: self.last(torch.sigmoid(self.up(torch.sigmoid(self.first(x))))).mean(
+            (2, 3)
+        ),
+        first=nn.Conv2d(3, 8, 1),
+        up=up,
+        last=nn.Conv2d(width, 4, 1),
+    )
+
+
+def test_a_grouped_transposed_convolution_is_read_group_by_group() -> None:
+    model = upsampled()
+    zero((model.up.weight, np.s_[[1, 5, 2]]))  # 6 is read
+    assert lossless(model, IMAGE) == {"first": [1]}  # positions 1 and 5
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_constants_of_every_group_go_into_a_transposed_convolution(bias: bool) -> None:
+    model = upsampled(bias=bias, kernel=1)
+    zero((model.first.weight, np.s_[[1, 5]]), (model.up.weight, np.s_[:, 2]))
+    assert lossless(model, IMAGE) == {"first": [1], "up": [2]}
+
+
+def test_a_whole_group_of_a_transposed_convolution_goes() -> None:
+    model = upsampled()
+    zero((model.last.weight, np.s_[:, 3:]))
+    assert lossless(model, IMAGE) == {"first[groups]": [1]}
+
+
+def test_a_constant_that_a_transposed_convolution_takes_with_other_taps_at_every_place_stays() -> (
+    None
+):
+    model = upsampled()
+    zero((model.first.weight, np.s_[[1, 5]]))
+    assert lossless(model, IMAGE) == {}
+
+
+def test_channels_of_one_group_of_a_transposed_convolution_alone_stay() -> None:
+    model = upsampled()
+    zero((model.last.weight, np.s_[:, [0, 4]]), (model.up.weight, np.s_[3]))
+    assert lossless(model, IMAGE) == {}
+
+
+def test_a_depthwise_transposed_convolution_passes_channels_through() -> None:
+    model = upsampled(groups=8, width=16, kernel=1)
+    zero((model.last.weight, np.s_[:, [4, 5]]))  # all that is made of channel 2
+    zero((model.first.weight, np.s_[5]))  # two constants, in the place of channel 5
+    assert lossless(model, IMAGE) == {"first": [2, 5]}
+
+
 def test_hidden_channels_of_a_recurrent_layer_go() -> None:
     model = made(
         lambda self, x: self.last(self.rnn(x)[0]),
@@ -307,12 +360,12 @@ def test_hidden_channels_of_a_recurrent_layer_go() -> None:
     assert sorted(*lossless(model, WORDS).values()) == [2, 4]
 
 
-def attention() -> Any:
+def attention(**masks: Any) -> Any:
     def forward(self: Any, x: Tensor) -> Tensor:
         q, k, v = (
             layer(x).unflatten(-1, (4, 2)).transpose(1, 2) for layer in (self.q, self.k, self.v)
         )
-        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = F.scaled_dot_product_attention(q, k, v, **masks).transpose(1, 2).flatten(2)
         return self.out(x)
 
     layers = {name: nn.Linear(8, 8) for name in ("q", "k", "v")}
@@ -329,6 +382,73 @@ def test_heads_whose_values_are_zero_go() -> None:
     model = attention()
     zero((model.v.weight, np.s_[4:6]), (model.v.bias, np.s_[4:6]))
     assert lossless(model, WORDS) == {"q[heads]": [2]}
+
+
+def test_heads_whose_values_are_constant_go_into_the_bias_of_their_reader() -> None:
+    model = attention()
+    zero((model.v.weight, np.s_[4:6]))
+    assert lossless(model, WORDS) == {"q[heads]": [2]}
+
+
+def test_heads_under_a_causal_mask_average_constants_too() -> None:
+    model = attention(is_causal=True)
+    zero((model.v.weight, np.s_[4:6]))
+    assert lossless(model, WORDS) == {"q[heads]": [2]}
+
+
+def test_heads_that_may_see_no_token_at_all_average_nothing() -> None:
+    """Where a mask leaves nothing of a row, the outcome is zero, and not the constant."""
+    blind = torch.ones(5, 5, dtype=torch.bool)
+    blind[3] = False
+    model = attention(attn_mask=blind)
+    zero((model.v.weight, np.s_[4:6]))
+    assert lossless(model, WORDS) == {}
+
+
+def test_values_that_differ_from_token_to_token_are_no_constant() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        weights = torch.softmax(self.q(x) @ self.k(x).mT, -1)
+        return self.out(weights @ (self.v(x) + self.place.weight))
+
+    layers = {name: nn.Linear(8, 8) for name in ("q", "k", "v")}
+    model = made(forward, **layers, place=nn.Embedding(5, 8), out=nn.Linear(8, 8))
+    zero((model.v.weight, np.s_[:]), (model.place.weight, np.s_[:, 2]))
+    assert lossless(model, WORDS) == {"v": [2]}
+
+
+def test_an_average_over_channels_that_may_go_is_no_constant() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        h = self.first(x).mT
+        averages = torch.softmax(h @ h.mT, -1) @ self.v(x).mT
+        return self.last(averages.mT) + x
+
+    layers = {name: nn.Linear(8, 8) for name in ("first", "v", "last")}
+    model = made(forward, **layers)
+    zero((model.v.weight, np.s_[:]))
+    nn.init.ones_(model.v.bias)
+    assert lossless(model, WORDS) == {}
+
+
+def test_what_is_no_softmax_any_more_averages_nothing() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        weights = torch.softmax(self.q(x) @ self.k(x).mT, -1)
+        weights *= 1 + x[..., :1].abs()
+        return self.out(weights @ self.v(x))
+
+    layers = {name: nn.Linear(8, 8) for name in ("q", "k", "v")}
+    model = made(forward, **layers, out=nn.Linear(8, 8))
+    zero((model.v.weight, np.s_[2]))
+    assert lossless(model, WORDS) == {}
+
+
+def test_a_softmax_along_another_dim_averages_nothing() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return self.out(torch.softmax(self.q(x) @ self.k(x).mT, 1) @ self.v(x))
+
+    layers = {name: nn.Linear(8, 8) for name in ("q", "k", "v")}
+    model = made(forward, **layers, out=nn.Linear(8, 8))
+    zero((model.v.weight, np.s_[2]))
+    assert lossless(model, WORDS) == {}
 
 
 def test_dims_of_heads_go_where_queries_or_keys_are_zero() -> None:
@@ -467,15 +587,72 @@ def test_a_group_that_is_dead_as_a_whole_takes_its_branch_with_it() -> None:
     assert lossless(model, ROWS) == {"hidden": [0, 1, 2, 3, 4]}
 
 
-def test_one_channel_of_a_dead_group_stays_where_its_branch_cannot_go() -> None:
-    model = made(  # a stack takes no constant in the place of what has gone
+def test_a_group_of_constants_takes_its_branch_with_it_into_a_constant() -> None:
+    model = residual()
+    zero((model.hidden.weight, np.s_[:]))
+    with torch.no_grad():
+        model.hidden.bias.abs_()
+    assert lossless(model, ROWS) == {"hidden": [0, 1, 2, 3, 4]}
+    model.out.bias = None  # then nothing can take them up
+    assert lossless(model, ROWS) == {"hidden": [1, 2, 3, 4]}
+
+
+def test_a_branch_that_is_stacked_goes() -> None:
+    model = made(
         lambda self, x: self.last(torch.stack([x, self.second(self.first(x).relu())]).sum(0)),
         first=nn.Linear(6, 5),
         second=nn.Linear(5, 6),
         last=nn.Linear(6, 3),
     )
     zero((model.second.weight, np.s_[:]))
+    assert lossless(model, ROWS) == {"first": [0, 1, 2, 3, 4]}
+
+
+def test_one_channel_of_a_dead_group_stays_where_its_branch_cannot_go() -> None:
+    model = made(  # a matrix product takes no constant in the place of what has gone
+        lambda self, x: self.last(x @ self.second(self.first(x).relu()).mT @ x),
+        first=nn.Linear(6, 5),
+        second=nn.Linear(5, 6),
+        last=nn.Linear(6, 3),
+    )
+    zero((model.second.weight, np.s_[:]))
     assert lossless(model, ROWS) == {"first": [1, 2, 3, 4]}
+    plan = Plan.from_masks(model, ROWS)
+    assert plan == Plan.from_json(plan.to_json())
+    assert str(plan).splitlines()[-1] == (
+        "  first keeps a channel: node matmul cannot go on without a branch that has no channels"
+        " left: 'matmul' takes getattr_1, which no longer depends on the inputs"
+    )
+
+
+def test_a_branch_that_cannot_go_keeps_no_other_branch() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        x = x + self.four(self.three(x).relu())
+        return self.last(x @ self.second(self.first(x).relu()).mT @ x)
+
+    model = made(
+        forward,
+        first=nn.Linear(6, 5),
+        second=nn.Linear(5, 6),
+        three=nn.Linear(6, 5),
+        four=nn.Linear(5, 6),
+        last=nn.Linear(6, 3),
+    )
+    zero((model.second.weight, np.s_[:]), (model.four.weight, np.s_[:]))
+    assert lossless(model, ROWS) == {"three": [0, 1, 2, 3, 4], "first": [1, 2, 3, 4]}
+
+
+def test_a_constant_that_stays_keeps_no_branch() -> None:
+    model = made(
+        lambda self, x: self.last(self.wide(x) + self.out(self.hidden(x).relu())).mean((2, 3)),
+        wide=nn.Conv2d(3, 8, 1),
+        hidden=nn.Conv2d(3, 5, 1),
+        out=nn.Conv2d(5, 8, 1),
+        last=nn.Conv2d(8, 4, 3, padding=1),
+    )
+    zero((model.out.weight, np.s_[:]), (model.wide.weight, np.s_[2]))  # 2 stays for its padding
+    assert lossless(model, IMAGE) == {"hidden": [0, 1, 2, 3, 4]}
+    assert "kept" not in Plan.from_masks(model, IMAGE).made
 
 
 def test_nothing_of_ignored_modules_goes() -> None:

@@ -45,7 +45,7 @@ FAULTS: tuple[Fault, ...] = (
         "constant parts of a concatenation come last",
         "branches",
         Edit(
-            "passes.drop_branches:_Removal.join_cat",
+            "passes.drop_branches:_Removal.join_parts",
             "node.update_arg(0, new)",
             "node.update_arg(0, sorted(new, key=lambda n: 'expand' in n.name))",
         ),

@@ -76,7 +76,7 @@ class Branches:
         norm: Norm,
     ) -> None:
         self.graph_module = graph_module
-        self.original = layout.deps.graph_module
+        self.original = layout.original
         self.layout = layout
         self.kinds = kinds
         self.meetings = {node.name for node in meetings}

@@ -22,7 +22,13 @@ from fxprune.passes.branch_constants import (
     is_channels,
     refusal,
 )
-from fxprune.passes.erasing import erase_state, is_pure, is_written_later
+from fxprune.passes.erasing import (
+    PREDICTED,
+    erase_pieces,
+    erase_state,
+    is_pure,
+    is_written_later,
+)
 from fxprune.passes.inlining import inline
 from fxprune.passes.numbers import measures_channels_only, read_axes, replace_by_number
 from fxprune.passes.repair import operation, writes
@@ -36,11 +42,10 @@ if TYPE_CHECKING:
     from fxprune.planning import Layout
     from fxprune.planning.branches import Kind
 
-PREDICTED = "fxprune_predicted"
-"""Where nodes that this pass makes keep their values, for the passes that follow."""
 ACROSS = "fxprune_across"
-"""Likewise, the axes that they look across in another way than summing."""
+"""Where nodes that lowering makes keep the axes that they look across, but not by summing."""
 _CATS = frozenset({"cat", "concat", "concatenate"})
+_JOINS = _CATS | {"stack"}
 _POINTWISE = frozenset(
     {
         *("add", "iadd", "sub", "isub", "subtract", "rsub", "mul", "imul", "multiply"),
@@ -74,7 +79,8 @@ class DropBranches(Pass):
     3. Where a constant meets what depends on the inputs, in an operator that goes position by
        position, it becomes a buffer with one position along every dim but channels. An addition
        of 0 and a multiplication by 1 go.
-    4. A concatenation goes on without parts that have gone; parts that are constant are expanded.
+    4. A concatenation goes on without parts that have gone, a split without pieces; parts of a
+       concatenation or a stack that are constant are expanded.
     5. Anything else that needs what has gone is an error that names the node.
     6. Nodes that nothing reads any more, their modules, parameters and buffers are erased.
 
@@ -183,7 +189,8 @@ class _Removal:
         name = self.operator(node)
         gone = operands(node, self.kinds, ["gone"])
         constant = operands(node, self.kinds, ["constant"])
-        if name in _CATS and isinstance(_parts(node), (list, tuple)):
+        is_cat = name in _CATS or (name == "stack" and not gone)
+        if is_cat and isinstance(_parts(node), (list, tuple)):
             return ""
         if gone:
             return f"it reads {gone[0].name}, of which nothing is left, beside what is"
@@ -229,23 +236,18 @@ class _Removal:
             replace_by_number(node, number, self.layout.value(number.name))
         sources = operands(node, self.kinds, ["constant"])
         constants = {n: constant_of(runs, node, n, self.layout) for n in sources}
-        if self.operator(node) in _CATS:
-            self.join_cat(node, constants)
+        if self.operator(node) in _JOINS:
+            self.join_parts(node, constants)
         elif constants:
             self.join_pointwise(node, constants, [run[node.name] for run in runs])
 
-    def join_cat(self, node: fx.Node, constants: dict[fx.Node, torch.Tensor]) -> None:
+    def join_parts(self, node: fx.Node, constants: dict[fx.Node, torch.Tensor]) -> None:
         """Leave out the parts of a concatenation that have gone, and expand constant ones."""
         parts = _parts(node)
         whole = next(n for n in parts if self.kinds[n.name] in ("live", "state"))
-        rank = len(self.layout.tensors(node.name)[0].axes)
-        given = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-        if not isinstance(given, int):
-            raise refusal(node, "the dim that it joins along is computed")
+        along = None if self.operator(node) == "stack" else self.along(node)
         new = [
-            self.expanded(node, part, constants[part], whole, given % rank)
-            if part in constants
-            else part
+            self.expanded(node, part, constants[part], whole, along) if part in constants else part
             for part in parts
             if self.kinds[part.name] != "gone"
         ]
@@ -254,13 +256,28 @@ class _Removal:
         else:
             node.update_kwarg("tensors", new)
 
+    def along(self, node: fx.Node) -> int:
+        """The dim that a concatenation joins along."""
+        given = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        if not isinstance(given, int):
+            raise refusal(node, "the dim that it joins along is computed")
+        return given % len(self.layout.tensors(node.name)[0].axes)
+
     def expanded(
-        self, node: fx.Node, source: fx.Node, value: torch.Tensor, whole: fx.Node, along: int
+        self,
+        node: fx.Node,
+        source: fx.Node,
+        value: torch.Tensor,
+        whole: fx.Node,
+        along: int | None,
     ) -> fx.Node:
-        """A constant part of a concatenation, with the sizes of a part that is none."""
+        """A constant part of a concatenation or a stack, with the sizes of a part that is none.
+
+        Along the dim that it is joined along it has its own size; there is none in a stack.
+        """
         (traced,) = self.layout.tensors(source.name)
         is_place = [not is_channels(axis, self.layout) for axis in traced.axes]
-        if is_place[along]:
+        if along is not None and is_place[along]:
             raise refusal(node, f"how much of {source.name} it takes may depend on the inputs")
         constant = self.constant(node, source, value)
         sizes: list[Any] = [-1] * len(is_place)
@@ -381,6 +398,7 @@ class _Removal:
         for node in self.graph.nodes:
             if self.kinds.get(node.name, "live") in ("gone", "constant", "number"):
                 raise refusal(next(iter(node.users)), f"it reads {node.name}, which has to go")
+        erase_pieces(self.graph_module, self.layout)
         erase_state(self.graph_module, targets, self.emptied)
         now = _numel(named_tensors(self.graph_module))
         if (more := now - _numel(self.layout.deps.state)) > 0:

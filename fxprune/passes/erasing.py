@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 from fxprune.module_trees import attribute_at
 from fxprune.passes.inlining import hold_state_only
 from fxprune.passes.repair import VIEWS, operation, writes
+from fxprune.planning.branches import is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from torch import fx, nn
 
+    from fxprune.planning import Layout
+
+PREDICTED = "fxprune_predicted"
+"""Where nodes that `DropBranches` makes keep their values, for the passes that follow."""
 _GIVEN = ("placeholder", "get_attr")
+_SPLITS = frozenset(
+    {
+        *("chunk", "split", "split_with_sizes", "tensor_split"),
+        *("unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes"),
+    }
+)
+"""Operators that return views of all positions, in pieces."""
 
 
 def is_pure(node: fx.Node, graph_module: fx.GraphModule) -> bool:
@@ -53,6 +66,36 @@ def _family(
         found |= new
         pending += new
     return found
+
+
+def erase_pieces(graph_module: fx.GraphModule, layout: Layout) -> None:
+    """Let splits go on without the pieces that have gone; what is left whole needs no split."""
+    for node in list(graph_module.graph.nodes):
+        if operation(node, graph_module) not in _SPLITS or not node.users:
+            continue
+        pieces = layout.tensors(node.name)
+        left = [k for k, piece in enumerate(pieces) if not is_gone(piece, layout)]
+        taken = {user: _index(user, len(pieces)) for user in node.users}
+        if len(left) == len(pieces) or not all(index in left for index in taken.values()):
+            continue
+        if len(left) == 1:
+            for user in taken:
+                user.replace_all_uses_with(node.all_input_nodes[0])
+        else:
+            with graph_module.graph.inserting_before(node):
+                new = graph_module.graph.node_copy(node)
+            new.meta[PREDICTED] = tuple(pieces[k] for k in left)
+            for user, index in taken.items():
+                user.args = (new, left.index(index))
+            taken = {}
+        for each in (*taken, node):
+            graph_module.graph.erase_node(each)
+
+
+def _index(user: fx.Node, count: int) -> int:
+    """Which piece of a split a node takes; -1 if it does something else."""
+    index = user.args[1] if user.target is operator.getitem else None
+    return index % count if isinstance(index, int) else -1
 
 
 def erase_state(

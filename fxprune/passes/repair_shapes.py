@@ -17,7 +17,8 @@ from fxprune.lowering import Lowering
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
 from fxprune.passes.base import Pass
-from fxprune.passes.drop_branches import ACROSS, PREDICTED
+from fxprune.passes.drop_branches import ACROSS
+from fxprune.passes.erasing import PREDICTED
 from fxprune.passes.exact_norms import compensated
 from fxprune.passes.inlining import hold_state_only, inline
 from fxprune.passes.numbers import measures_channels_only, read_axes, replace_by_number

@@ -16,6 +16,8 @@ from fxprune.planning.branches import why_not
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from torch import fx
+
     from fxprune.analysis import DependencyGraph
     from fxprune.labels import Axis, Ids, LabelAlgebra
     from fxprune.traces import TracedTensor
@@ -39,6 +41,7 @@ class Layout:
 
     def __init__(self, deps: DependencyGraph, removed: Ids) -> None:
         self.deps = deps
+        self.original = deps.graph_module
         self.labels: LabelAlgebra = deps.trace.labels
         self._removed = np.zeros(len(deps.trace.labels), dtype=np.bool_)
         self._removed[deps.trace.labels.find(removed)] = True
@@ -101,6 +104,12 @@ class Layout:
         twin = copy.copy(self)
         twin.labels = labels
         twin._kept = {}
+        return twin
+
+    def on(self, original: fx.GraphModule) -> Layout:
+        """The same layout; what branches without channels still add is found on other weights."""
+        twin = copy.copy(self)
+        twin.original = original
         return twin
 
     def tensors(self, node: str) -> list[TracedTensor]:

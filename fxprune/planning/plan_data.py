@@ -65,7 +65,8 @@ class Plan:
         shapes: name -> shape of every parameter and buffer of the model that the plan is for.
         inputs: shape, dtype and integer range of the example inputs, one for each argument.
         digest: SHA-256 of the model's structure.
-        made: how the plan was made (ratio, criterion ...).
+        made: how the plan was made (ratio, criterion ...); for one of masks, "kept" tells of groups
+            that are dead as a whole why a channel of each stays all the same.
         dropped: the residual blocks that go whole; groups and slices are of the model without them.
     """
 
@@ -130,7 +131,8 @@ class Plan:
         reads but what goes as well. Masks of `torch.nn.utils.prune` may be in place or permanent.
         `fxprune.shrink(model, plan, norm="exact", constants="fold")` then computes what the model
         computes, in eval mode. What would not be exact stays: a constant that a convolution with
-        zero padding reads, for one, and one channel of every group.
+        zero padding reads, for one, and one channel of a group whose branch cannot go; printing
+        the plan tells of which, and why.
 
         Args:
             model: the model with its masks, or the DependencyGraph that `analyze` made of it.
@@ -279,8 +281,13 @@ class Plan:
         rows = [f"  {name}: {g.size} -> {g.width} {g.kind}" for name, g in self.groups.items()]
         total = sum(g.size for g in self.groups.values())
         left = sum(g.width for g in self.groups.values())
+        head = f"Plan: {total} -> {left} channels in {len(rows)} groups"
         gone = [f"  {name}: dropped" for name in self.dropped]
-        return "\n".join([f"Plan: {total} -> {left} channels in {len(rows)} groups", *gone, *rows])
+        kept = self.made.get("kept")  # in a file, that may be anything
+        told = kept.items() if isinstance(kept, Mapping) else ()
+        return "\n".join(
+            [head, *gone, *rows, *(f"  {name} keeps a channel: {why}" for name, why in told)]
+        )
 
 
 def _group(entry: Any) -> GroupPlan:

@@ -10,7 +10,9 @@ from fxprune.rules.call import Call
 from fxprune.rules.registry import rule
 
 if TYPE_CHECKING:
-    from fxprune.labels import Axis
+    from collections.abc import Sequence
+
+    from fxprune.labels import Axis, LabelAlgebra
 
 aten = torch.ops.aten
 KERNEL_AXIS = "kernel axis of a convolution"
@@ -33,7 +35,8 @@ def convolution(call: Call) -> None:
     call.pin(weight[2:], KERNEL_AXIS)
     call.pin(x[2:], "axis that a convolution slides over")
     if call.arg("transposed"):
-        out = _transposed(call, x[1], weight, groups)
+        call.labels.unify(x[1], weight[0])
+        out = transposed_channels(call.labels, weight, groups)
     else:
         out = plain_channels(call, x[1], weight, groups)
     if call.arg("bias") is not None:
@@ -56,11 +59,9 @@ def plain_channels(call: Call, channels: Axis, weight: list[Axis], groups: int) 
     return weight[0]
 
 
-def _transposed(call: Call, channels: Axis, weight: list[Axis], groups: int) -> Axis:
-    labels = call.labels
-    labels.unify(channels, weight[0])
+def transposed_channels(labels: LabelAlgebra, weight: Sequence[Axis], groups: int) -> Axis:
+    """The channels that a transposed convolution makes: the groups, merged with dim 1."""
     if groups == 1:
         return weight[1]
-    size_in = weight[0].size // groups
-    group, _ = labels.split(weight[0], groups, size_in)
+    group, _ = labels.split(weight[0], groups, weight[0].size // groups)
     return labels.merge([group, weight[1]])

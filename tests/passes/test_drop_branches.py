@@ -88,6 +88,12 @@ def nodes(small: fx.GraphModule) -> list[str]:
     return [node.name for node in small.graph.nodes]
 
 
+def splits(small: fx.GraphModule) -> list[Any]:
+    """The sizes that splits are called with."""
+    found = [n for n in small.graph.nodes if "chunk" in str(n.target) or "split" in str(n.target)]
+    return [node.args[1] for node in found]
+
+
 def group(deps: DependencyGraph, kind: str, size: int) -> str:
     return next(g.name for g in deps.groups if g.kind == kind and g.size == size and g.prunable)
 
@@ -371,6 +377,21 @@ def test_a_constant_part_of_a_concatenation_is_expanded() -> None:
     assert_computes_the_original(model, plan, small, OTHER_SHAPES)
 
 
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_a_constant_part_of_a_stack_is_expanded(dim: int) -> None:
+    model = branched(lambda m, x: torch.stack([m.b(m.a(x)), x, x.relu()], dim).sum(dim))
+    plan, small = shrunk(model)
+    assert constants(small) == {"b_constant": (1, 16, 1, 1)}
+    assert_computes_the_original(model, plan, small, OTHER_SHAPES)
+
+
+def test_a_constant_part_of_a_stack_takes_the_channels_that_stay() -> None:
+    model = branched(lambda m, x: torch.stack(dim=1, tensors=(x, m.norm(m.b(m.a(x))))).prod(1))
+    plan, small = shrunk(model, {"a": range(8), "stem": [1, 4]})
+    assert constants(small) == {"norm_constant": (1, 14, 1, 1)}
+    assert_computes_the_original(model, plan, small, OTHER_SHAPES)
+
+
 def test_a_part_of_a_concatenation_that_has_gone_is_left_out() -> None:
     head = nn.Conv2d(24, 5, 1)
     model = branched(lambda m, x: torch.cat([x, F.relu(m.a(x))], 1), head=head)
@@ -388,6 +409,61 @@ def test_half_of_a_split_can_go() -> None:
     model = branched(halves, one=nn.Conv2d(4, 16, 1), two=nn.Conv2d(4, 16, 1))
     plan, small = shrunk(model, {"a": range(4)})
     assert constants(small) == {"one_constant": (1, 16, 1, 1)}
+    assert not {"chunk", "getitem", "getitem_1"} & set(nodes(small))
+    assert_computes_the_original(model, plan, small, OTHER_SHAPES)
+
+
+@pytest.mark.parametrize("emptied", [0, 1, 2])
+def test_a_third_of_a_split_leaves_a_split_of_two(emptied: int) -> None:
+    def thirds(m: Any, x: Tensor) -> Tensor:
+        parts = m.a(x).split([3, 2, 3], dim=1)
+        out: Tensor = x + m.one(parts[0]) + m.two(parts[1]) * m.three(parts[2])
+        return out
+
+    layers = {name: nn.Conv2d(k, 16, 1) for name, k in (("one", 3), ("two", 2), ("three", 3))}
+    model = branched(thirds, **layers)
+    start, end = ((0, 3), (3, 5), (5, 8))[emptied]
+    plan, small = shrunk(model, {"a": range(start, end)})
+    assert splits(small) == [[3, 2, 3][:emptied] + [3, 2, 3][emptied + 1 :]]
+    assert_computes_the_original(model, plan, small, OTHER_SHAPES)
+
+
+def test_half_of_a_split_goes_from_operators_too() -> None:
+    def halves(m: Any, x: Tensor) -> Tensor:
+        first, second = m.a(x).chunk(2, 1)
+        out: Tensor = x + m.one(first) + m.two(second)
+        return out
+
+    model = branched(halves, one=nn.Conv2d(4, 16, 1), two=nn.Conv2d(4, 16, 1))
+    graph = torch.export.export(model, (EXAMPLE,)).module()
+    _, name = (g.name for g in fxprune.analyze(graph, EXAMPLE).groups if g.size == 4)
+    plan, small = shrunk(graph, {name: range(4)})
+    assert splits(small) == []
+    assert_computes_the_original(graph, plan, small, [EXAMPLE])
+
+
+def test_what_is_written_into_the_half_that_is_left_shows_in_the_whole() -> None:
+    def halves(m: Any, x: Tensor) -> Tensor:
+        whole = m.a(x)
+        first, second = whole.chunk(2, 1)
+        second.mul_(2)
+        out: Tensor = x + m.one(first) + m.b(whole)
+        return out
+
+    model = branched(halves, one=nn.Conv2d(4, 16, 1))
+    plan, small = shrunk(model, {"a": range(4)})
+    assert splits(small) == []
+    assert_computes_the_original(model, plan, small, OTHER_SHAPES)
+
+
+def test_a_split_that_is_used_as_a_whole_keeps_its_empty_half() -> None:
+    def halves(m: Any, x: Tensor) -> Tensor:
+        parts = m.a(x).chunk(2, 1)
+        return x + m.b(torch.cat(parts, 1)) + m.one(parts[0])
+
+    model = branched(halves, one=nn.Conv2d(4, 16, 1))
+    plan, small = shrunk(model, {"a": range(4)})
+    assert splits(small) == [[0, 4]]
     assert_computes_the_original(model, plan, small, OTHER_SHAPES)
 
 
@@ -593,7 +669,6 @@ def test_a_shape_that_comes_from_what_has_gone_is_refused() -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (lambda m, x: torch.stack([x, m.b(m.a(x))]).sum(0), "'stack' takes b, which no longer"),
         (lambda m, x: x.matmul(m.b(m.a(x))), "'matmul' takes b, which no longer"),
         (lambda m, x: m.copied(x, m.b(m.a(x))), "'copy' takes conv2d_2, which no longer"),
         (lambda m, x: m.remember(x) + m.b(m.a(x)) * m.memory, "it changes memory"),
@@ -666,15 +741,65 @@ def test_a_constant_that_a_narrow_type_would_round_is_refused() -> None:
     assert small.get_buffer("b_constant").dtype is torch.bfloat16  # a bias is what it is
 
 
-def test_what_would_be_folded_into_a_bias_that_has_gone_is_refused() -> None:
-    one = nn.Conv2d(8, 16, 1)
+@pytest.mark.parametrize("others", [{}, {"mid": [1, 4]}, {"mid": range(6)}])
+def test_what_is_folded_into_a_bias_that_goes_is_in_the_constant_of_its_branch(
+    others: dict[str, Sequence[int]],
+) -> None:
+    model = branched(
+        lambda m, x: x + m.b(torch.sigmoid(m.mid(torch.sigmoid(m.a(x))))),
+        mid=nn.Conv2d(8, 6, 1),
+        b=nn.Conv2d(6, 16, 1),
+    )
+    before = copy.deepcopy(model.state_dict())
+    _, small = shrunk(model, {**GONE, **others}, constants="fold")
+    assert constants(small) == {"b_constant": (1, 16, 1, 1)}
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    nn.init.zeros_(model.get_parameter("a.weight"))  # so that `mid` is constant, too
+    for x in (EXAMPLE, *OTHER_SHAPES):
+        torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
+
+
+def test_what_would_be_folded_into_a_layer_without_a_bias_that_has_gone_is_refused() -> None:
+    one = nn.Conv2d(8, 16, 1, bias=False)
     model = branched(lambda m, x: x + m.b(m.a(x)), b=one)
-    with pytest.raises(RewriteError, match="cannot be folded") as caught:
+    with pytest.raises(RewriteError, match="cannot be folded into b") as caught:
         shrunk(model, constants="fold")
-    assert caught.value.why == "b goes with the branch that has no channels left"
+    assert "goes with the branch that has no channels left" in caught.value.why
+    assert "module b" in str(caught.value.where)
     nn.init.zeros_(model.get_parameter("a.bias"))
     _, small = shrunk(model, constants="fold")
-    assert constants(small) == {"b_constant": (1, 16, 1, 1)}
+    assert constants(small) == {}
+
+
+def sharing(*, bias: bool) -> nn.Module:
+    """A layer `d` that reads one constant in a branch that goes, and the same in one that stays."""
+    model = branched(
+        lambda m, x: x + m.d(torch.sigmoid(m.b(m.a(x)))) + m.d(torch.sigmoid(m.c(x))),
+        b=nn.Conv2d(8, 6, 1),
+        c=nn.Conv2d(16, 6, 1),
+        d=nn.Conv2d(6, 16, 1, bias=bias),
+    )
+    for name in ("a.weight", "a.bias"):
+        nn.init.zeros_(model.get_parameter(name))
+    for name in ("b", "c"):
+        nn.init.zeros_(model.get_parameter(f"{name}.weight")[2])
+        nn.init.ones_(model.get_parameter(f"{name}.bias")[2])
+    return model
+
+
+def test_what_is_folded_into_a_layer_that_a_branch_shares_is_in_its_constant_too() -> None:
+    model = sharing(bias=True)
+    plan, small = shrunk(model, {**GONE, "b": [2]}, constants="fold")
+    assert plan.slices["d.weight"] == {1: (2,)}
+    assert constants(small) == {"d_constant": (1, 16, 1, 1)}
+    for x in (EXAMPLE, *OTHER_SHAPES):
+        torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_layer_that_a_branch_shares_gets_no_bias_that_the_branch_would_lack() -> None:
+    with pytest.raises(RewriteError, match="cannot be folded into d, which has no bias") as caught:
+        shrunk(sharing(bias=False), {**GONE, "b": [2]}, constants="fold")
+    assert "goes with the branch that has no channels left" in caught.value.why
 
 
 # -- the pass ------------------------------------------------------------------------------------
