@@ -10,7 +10,7 @@ import pytest
 # Lowest first. A module may import from its own layer and from those above it in this table.
 # `__init__` is the package itself: what `import fxprune` gives.
 LAYERS = (
-    {"errors", "files", "meaning", "suggestions", "values"},
+    {"documents", "errors", "files", "meaning", "suggestions", "values"},
     {"labels"},
     {"rules"},
     {
