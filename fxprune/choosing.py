@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,8 @@ from fxprune.planning.latency import OpCost, PredictedLatency
 from fxprune.planning.matching import ModuleMatcher, checked_patterns
 from fxprune.planning.plan_data import Plan
 from fxprune.planning.pooling import pooled
+from fxprune.planning.sensitivity_data import Sensitivity
+from fxprune.planning.sensitivity_scores import checked_with, measured, only_measured
 from fxprune.planning.strategies import (
     SCOPES,
     Scope,
@@ -32,6 +34,7 @@ from fxprune.planning.strategies import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     import torch
@@ -59,7 +62,8 @@ def plan(
     reduction: Reduction = "sum",
     normalize: Normalization | None = None,
     threshold: float | None = None,
-    scope: Scope = "group",
+    scope: Scope | None = None,
+    sensitivity: Sensitivity | str | os.PathLike[str] | None = None,
     round_to: int = 1,
     min_channels: int = 1,
     max_ratio: float | None = None,
@@ -113,7 +117,13 @@ def plan(
             with the size of a layer ("l1", "l2" ...), else "none".
         threshold: instead of a ratio: the channels with (normalized) scores below it go.
         scope: which groups are ranked together: "group", each alone; "isomorphic", those that are
-            built of the same kinds of layers; "global", all that have the same ratio.
+            built of the same kinds of layers; "global", all that have the same ratio. By default
+            "group", or "global" with a sensitivity.
+        sensitivity: what `fxprune.sensitivity` found, or the path of its file: less goes from
+            groups that lose much. A channel's score is by how much the model is worse once its
+            group alone has lost all channels up to it, so a threshold is a drop (of accuracy, say).
+            Groups that were not measured lose channels only where `ratios` or `strategies` say how
+            many. Measured by another criterion, the curves are no more than a guess.
         round_to: kept widths are rounded up to a multiple of this, where a group is that wide.
         min_channels: how many channels of a group stay at least, where it has that many.
         max_ratio: the largest fraction of a group's channels that may go, in [0, 1].
@@ -135,6 +145,7 @@ def plan(
     ratio = checked_ratio(ratio, "ratio")
     seed = checked_integer(seed, "seed", 0)
     share = None if target is None else checked_target(target)
+    curves = None if sensitivity is None else Sensitivity.of(sensitivity)
     _refuse_both(ratio, threshold, share, cost)
     base = Strategy(
         ratio=ratio if threshold is None and share is None else None,
@@ -142,12 +153,14 @@ def plan(
         criterion=criterion_of(criterion, seed),
         reduction=checked_choice(reduction, "reduction", REDUCTIONS),
         normalize=normalize,
-        scope=checked_choice(scope, "scope", SCOPES),
+        scope=_scope(scope, curves),
         round_to=checked_integer(round_to, "round_to", 1),
         min_channels=checked_integer(min_channels, "min_channels", 1),
         max_ratio=max_ratio,
     )
     said = _by_name(ratios, strategies)
+    if curves is not None:
+        checked_with(normalize, scope, by, said)
     explicit = _checked_lists(channels, "channels")
     staying = _checked_lists(keep, "keep")
     ignore = checked_patterns(ignore, "ignore")
@@ -169,19 +182,15 @@ def plan(
         )
         deps = analyzed_without(deps, example_inputs, taken)
     matcher = ModuleMatcher(deps)
-    wanted = {group: base for group in deps.groups if group.prunable and group.kind in kinds}
-    for pattern, strategy in said:
-        for group in _prunable(matcher.groups(pattern), pattern):
-            says_how_much = strategy.ratio is not None or strategy.threshold is not None
-            if group in wanted or (group.name == pattern and says_how_much):
-                before = wanted.get(group, base)
-                wanted[group] = before.changed_by(strategy, f"what is said for {pattern!r}")
+    wanted, named_by = _said_by_group(matcher, base, kinds, said)
+    if curves is not None:
+        wanted = only_measured(wanted, measured(deps, curves), named_by)
     ignored = {group for pattern in ignore for group in matcher.groups(pattern)}
     still = replace(base, ratio=0.0, threshold=None)  # groups that lose what is named alone
     rest = {group: still for group in deps.groups if group.prunable and group not in wanted}
     wanted = {g: strategy for g, strategy in (wanted | rest).items() if g not in ignored}
     kept = matcher.staying(staying)
-    selection = pooled(deps, wanted, kept, seed=seed, uniform=uniform)
+    selection = pooled(deps, wanted, kept, seed=seed, uniform=uniform, sensitivity=curves)
     named = _explicit(matcher, explicit, kept, ignored)
     met = None if share is None else _met(selection, named, share, cost, example_inputs)
     made = {
@@ -202,7 +211,8 @@ def plan(
         "by": by if by != "channels" else None,
         "reached": None if met is None else dict(met.shares),
         "normalize": normalize,
-        "scope": scope if scope != "group" else None,
+        "scope": base.scope if base.scope != "group" else None,
+        "sensitivity": None if curves is None else curves.told(),
         "min_channels": base.min_channels if base.min_channels != 1 else None,
         "max_ratio": base.max_ratio,
         "uniform": uniform or None,
@@ -223,6 +233,33 @@ def _by_name(
         *((n, Strategy(ratio=checked_ratio(r, f"ratios[{n!r}]"))) for n, r in first.items()),
         *((n, Strategy.of(value, f"strategies[{n!r}]")) for n, value in then.items()),
     ]
+
+
+def _said_by_group(
+    matcher: ModuleMatcher,
+    base: Strategy,
+    kinds: Container[str],
+    said: Iterable[tuple[str, Strategy]],
+) -> tuple[dict[Group, Strategy], set[Group]]:
+    """The strategy of every group that ratios take from; and of which it was said how much goes."""
+    groups = matcher.deps.groups
+    wanted = {group: base for group in groups if group.prunable and group.kind in kinds}
+    named = set()
+    for pattern, strategy in said:
+        says_how_much = strategy.ratio is not None or strategy.threshold is not None
+        for group in _prunable(matcher.groups(pattern), pattern):
+            if group in wanted or (group.name == pattern and says_how_much):
+                before = wanted.get(group, base)
+                wanted[group] = before.changed_by(strategy, f"what is said for {pattern!r}")
+                named |= {group} if says_how_much else set()
+    return wanted, named
+
+
+def _scope(scope: Scope | None, sensitivity: Sensitivity | None) -> Scope:
+    """Which groups are ranked together: each alone, unless they were made to compare."""
+    if scope is None:
+        return "group" if sensitivity is None else "global"
+    return checked_choice(scope, "scope", SCOPES)
 
 
 def _prunable(groups: Sequence[Group], pattern: str) -> list[Group]:

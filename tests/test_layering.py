@@ -73,6 +73,7 @@ LAYERS = (
     },
     {"choosing"},
     {"api"},
+    {"sensitivities", "sensitivity_records", "sensitivity_runs"},
     {"__init__"},
     {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files", "state_files"},
 )
