@@ -238,7 +238,7 @@ def _pickle_of(value: Any) -> bytes:
     except Exception as error:  # noqa: BLE001  # objects refuse in their own ways
         pickled, failure = b"", error
     try:
-        import cloudpickle  # type: ignore[import-untyped,import-not-found,unused-ignore]  # noqa: PLC0415  # comes with dask
+        import cloudpickle  # noqa: PLC0415  # comes with dask
 
         return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
     except Exception as error:  # noqa: BLE001  # as above; or it is not installed

@@ -46,17 +46,11 @@ def heat_map(
         raise InputError(
             "there is nothing to plot: no group was measured", hint="let a run finish some points"
         )
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
-    except ImportError as error:
-        raise InputError(
-            f"matplotlib cannot be imported: {in_one_line(error)}",
-            why="it draws the plot",
-            hint='pip install "fxprune[plot]"',
-        ) from error
+    if path is not None:
+        check_image(path)
     table = np.array([[row.get(ratio, np.nan) for ratio in ratios] for row in drops.values()])
     size = (3.5 + 0.75 * len(ratios), 1.5 + min(0.3 * len(drops), 60.0))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = _figure()(figsize=size, layout="constrained")
     axes = figure.subplots()
     shown = np.ma.masked_invalid(table)
     low, high = min(0.0, float(shown.min())), max(0.0, float(shown.max()))
@@ -72,7 +66,9 @@ def heat_map(
     if table.size <= _MOST_NUMBERS:
         _write_numbers(axes, table, (low + high) / 2)
     if path is not None:
-        _save(figure, path)
+        drawn = BytesIO()
+        figure.savefig(drawn, format=_kind(path))
+        write_atomically(path, lambda stream: stream.write(drawn.getvalue()))
     return figure
 
 
@@ -89,14 +85,32 @@ def _write_numbers(
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    known = figure.canvas.get_supported_filetypes()
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in known:
+def check_image(path: Path) -> None:
+    """Refuse what could not be drawn, before the work.
+
+    Raises:
+        InputError: matplotlib is not installed, or writes no such images.
+    """
+    known = _figure()().canvas.get_supported_filetypes()
+    if _kind(path) not in known:
         raise InputError(
             f"{path} does not end with the kind of an image",
             hint=f"take one of {', '.join(f'.{name}' for name in sorted(known))}",
         )
-    drawn = BytesIO()
-    figure.savefig(drawn, format=kind)
-    write_atomically(path, lambda stream: stream.write(drawn.getvalue()))
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.removeprefix(".").lower()
+
+
+def _figure() -> type[Figure]:
+    """The class of figures of matplotlib, which need no window."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise InputError(
+            f"matplotlib cannot be imported: {in_one_line(error)}",
+            why="it draws the plot",
+            hint='pip install "fxprune[plot]"',
+        ) from error
+    return Figure
