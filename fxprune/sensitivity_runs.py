@@ -143,16 +143,20 @@ class _Turns:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._running = self._wanting = 0
+        self._is_taken = False
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         with self._changed:
             self._wanting += 1
-            try:
-                self._changed.wait_for(lambda: not self._running)
-                yield
-            finally:
+            self._changed.wait_for(lambda: not (self._running or self._is_taken))
+            self._is_taken = True
+        try:
+            yield
+        finally:
+            with self._changed:
                 self._wanting -= 1
+                self._is_taken = False
                 self._changed.notify_all()
 
     @contextmanager

@@ -70,7 +70,9 @@ def test_ratios_that_remove_the_same_are_evaluated_once_and_nothing_is_the_basel
     assert row[0.5] == row[0.51]
 
 
-def test_the_model_of_the_user_stays_as_it_is_whatever_evaluate_does_to_those_that_it_gets() -> None:
+def test_the_model_of_the_user_stays_as_it_is_whatever_evaluate_does_to_those_that_it_gets() -> (
+    None
+):
     model = two().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     seen = []

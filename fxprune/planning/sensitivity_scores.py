@@ -60,25 +60,29 @@ class Drops:
         drops = np.maximum.accumulate([found[count] for count in removed])
         return cls(np.array(removed) / curve.size, drops)
 
-    def at(self, share: Numbers, infinite: float = math.inf) -> Numbers:
+    def at(self, share: Numbers, infinite: float) -> Numbers:
         """The drops at some shares in [0, 1].
 
         Between two measured shares they are interpolated. Beyond the last one the curve goes on
-        with its last slope, or with its mean slope if that is steeper.
+        with its last slope, or with its mean slope if that is steeper; if infinite drops follow,
+        all beyond the last finite one counts as infinite, for nobody knows where that begins.
 
         Args:
-            share: ascending or not.
-            infinite: what an infinite drop counts; left out, the curve ends before it.
+            share: the shares.
+            infinite: what an infinite drop counts.
         """
-        is_used = np.isfinite(self.drops) | math.isfinite(infinite)
-        x, y = self.shares[is_used], self.drops[is_used]
-        y = np.where(np.isfinite(y), y, infinite)
-        slope = 0.0
-        if len(x) > 1:
-            slope = float(max((y[-1] - y[-2]) / (x[-1] - x[-2]), y[-1] / x[-1]))
-        beyond = np.maximum(share - x[-1], 0.0)
-        found: Numbers = np.interp(share, x, y) + slope * beyond
-        return found
+        is_finite = np.isfinite(self.drops)
+        x, y = self.shares[is_finite], self.drops[is_finite]
+        found: Numbers = np.interp(share, x, y)
+        if not is_finite.all():
+            return np.where(share > x[-1], infinite, found)
+        slope = max((y[-1] - y[-2]) / (x[-1] - x[-2]), y[-1] / x[-1])
+        return found + slope * np.maximum(share - x[-1], 0.0)
+
+    @property
+    def highest(self) -> float:
+        """The largest finite drop that it leads to."""
+        return float(self.at(np.append(self.shares, 1.0), 0.0).max())
 
 
 def by_sensitivity(
@@ -98,8 +102,7 @@ def by_sensitivity(
     """
     curves = {group: Drops.of(sensitivity, sensitivity.curves[group.name]) for group in groups}
     known = {group: curve for group, curve in curves.items() if curve is not None}
-    whole = np.ones(1)
-    largest = max((float(curve.at(whole)[0]) for curve in known.values()), default=0.0) or 1.0
+    largest = max((curve.highest for curve in known.values()), default=0.0) or 1.0
     found = scores.copy()
     for group, curve in known.items():
         order = np.lexsort((scores[group.ids], kept[group.ids]))
