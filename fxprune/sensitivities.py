@@ -109,9 +109,10 @@ def sensitivity(
     }
     mode = checked_choice(mode, "mode", MODES)
     asked = _checked_ratios(ratios)
+    switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
+    _check_switches(switches)
     _check_running(evaluate, executor)
     most = checked_integer(os.cpu_count() or 1 if pending is None else pending, "pending", 1)
-    switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
     deps = analyze(model, example_inputs)
     chosen = _chosen(deps, only, {"channels", *(kind for kind, on in switches.items() if on)})
     base = Sensitivity(0.0, mode, {}, deps.digest, fingerprint(deps), made)
@@ -139,6 +140,13 @@ def _checked_ratios(ratios: Any) -> list[float]:
     if not found or isinstance(ratios, (str, Mapping)):
         raise InputError(f"ratios is {shown(ratios)}", hint="pass a list such as [0.25, 0.5, 0.75]")
     return sorted({checked_ratio(ratio, "a ratio") for ratio in found})
+
+
+def _check_switches(switches: Mapping[str, Any]) -> None:
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            hint = "pass True or False; names of groups go into only="
+            raise InputError(f"{name} is {shown(value)}", hint=hint)
 
 
 def _check_running(evaluate: Any, executor: Any) -> None:

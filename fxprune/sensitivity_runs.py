@@ -74,7 +74,8 @@ class Evaluation:
         try:
             return shrink(self.deps, step.plan, self.inputs, emit="auto", verify=self.verify)
         except FxPruneError as error:
-            hint = "; ".join(filter(None, [error.hint, "or leave the group out (only=)"]))
+            other = "or leave the group out (only=)" if step.plan.slices else ""
+            hint = "; ".join(filter(None, [error.hint, other]))
             what = f"{step.name}: {error.what}"
             raise type(error)(what, where=error.where, why=error.why, hint=hint) from error
 

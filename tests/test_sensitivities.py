@@ -217,6 +217,7 @@ def test_a_model_that_cannot_be_shrunk_is_told_with_group_and_ratio(
         ({"executor": 3}, "executor is 3"),
         ({"pending": 0}, "pending is 0"),
         ({"only": "small"}, "only is"),
+        ({"groups": ["small"]}, "groups is"),
         ({"verify": "slow"}, "verify='slow'"),
         ({"resume": "/no/such/folder/points.json"}, "the folder does not exist"),
     ],

@@ -74,10 +74,12 @@ class Drops:
         is_finite = np.isfinite(self.drops)
         x, y = self.shares[is_finite], self.drops[is_finite]
         found: Numbers = np.interp(share, x, y)
-        if not is_finite.all():
-            return np.where(share > x[-1], infinite, found)
-        slope = max((y[-1] - y[-2]) / (x[-1] - x[-2]), y[-1] / x[-1])
-        return found + slope * np.maximum(share - x[-1], 0.0)
+        if is_finite.all():
+            slope = max((y[-1] - y[-2]) / (x[-1] - x[-2]), y[-1] / x[-1])
+            found += slope * np.maximum(share - x[-1], 0.0)
+        else:
+            found[share > x[-1]] = infinite
+        return found
 
     @property
     def highest(self) -> float:
