@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypeAlias, overload
@@ -31,6 +32,8 @@ from fxprune.zeros import plan_of_zeros
 MAKERS["masks"] = plan_of_zeros
 Removal = Mapping[str, "float | Sequence[int]"]
 Emit: TypeAlias = Literal["graph", "module", "auto"]
+_OTHER_KIND = re.compile(r'(, or )?pass emit="\w+"(, which keeps [^,]*)?(, or |, )?')
+"""The advice to ask for another kind of result."""
 
 
 @overload
@@ -180,14 +183,31 @@ class _Attempt:
 
 
 def _first_possible(attempt: _Attempt, kinds: Sequence[Literal["graph", "module"]]) -> nn.Module:
-    """The result of the first kind that works; if none does, the error of the first."""
-    errors: list[FxPruneError] = []
+    """The result of the first kind that works; if none does, an error that tells both."""
+    errors: dict[str, FxPruneError] = {}
     for kind in kinds:
         try:
             return attempt.shrunk(kind)
         except (RewriteError, VerificationError, OriginalFailsError) as error:
-            errors.append(error)
-    raise errors[0]
+            errors[kind] = error
+    raise _neither(errors["graph"], errors["module"])
+
+
+def _neither(graph: FxPruneError, module: FxPruneError) -> FxPruneError:
+    """One error of both kinds of results. That the other kind could be asked for is left out."""
+    if str(graph) == str(module):
+        return graph
+
+    def both(told: Callable[[FxPruneError], str]) -> str:
+        texts = {"graph": told(graph), "module": told(module)}
+        return "; ".join(f"{kind}: {text}" for kind, text in texts.items() if text)
+
+    return type(graph)(
+        both(lambda error: error.what),
+        where=both(lambda error: str(error.where)),
+        why=both(lambda error: error.why),
+        hint=both(lambda error: _OTHER_KIND.sub("", error.hint)),
+    )
 
 
 def _as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:

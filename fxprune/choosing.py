@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +32,7 @@ from fxprune.planning.strategies import (
     checked_integer,
     checked_ratio,
 )
+from fxprune.size_check import rewritten_bytes
 
 if TYPE_CHECKING:
     import os
@@ -145,7 +146,6 @@ def plan(
     ratio = checked_ratio(ratio, "ratio")
     seed = checked_integer(seed, "seed", 0)
     share = None if target is None else checked_target(target)
-    curves = None if sensitivity is None else Sensitivity.of(sensitivity)
     _refuse_both(ratio, threshold, share, cost)
     base = Strategy(
         ratio=ratio if threshold is None and share is None else None,
@@ -153,14 +153,13 @@ def plan(
         criterion=criterion_of(criterion, seed),
         reduction=checked_choice(reduction, "reduction", REDUCTIONS),
         normalize=normalize,
-        scope=_scope(scope, curves),
+        scope=_scope(scope, sensitivity),
         round_to=checked_integer(round_to, "round_to", 1),
         min_channels=checked_integer(min_channels, "min_channels", 1),
         max_ratio=max_ratio,
     )
     said = _by_name(ratios, strategies)
-    if curves is not None:
-        checked_with(normalize, scope, by, said)
+    curves = _curves(sensitivity, normalize, scope, by, said)
     explicit = _checked_lists(channels, "channels")
     staying = _checked_lists(keep, "keep")
     ignore = checked_patterns(ignore, "ignore")
@@ -170,6 +169,10 @@ def plan(
     kinds = {"channels", *(kind for kind, on in switches.items() if _checked_switch(on, kind))}
     _checked_switch(uniform, "uniform")
     deps = analyzed_without(model, example_inputs, drop)
+    matcher = ModuleMatcher(deps)
+    for option, named_by in (("keep", staying), ("channels", explicit), ("ignore", ignore)):
+        _refuse_gone(matcher, option, named_by)
+    wanted = _wanted(matcher, said, base, kinds)
     if by == "blocks" and share:
         counted: Literal["params", "macs"] = "params" if "params" in share else "macs"
         taken, _ = drop_to_budget(
@@ -181,10 +184,10 @@ def plan(
             keep=[*ignore, *explicit, *staying],
         )
         deps = analyzed_without(deps, example_inputs, taken)
-    matcher = ModuleMatcher(deps)
-    wanted, named_by = _said_by_group(matcher, base, kinds, said)
+        matcher = ModuleMatcher(deps)
+        wanted = _wanted(matcher, said, base, kinds, is_checked=True)
     if curves is not None:
-        wanted = only_measured(wanted, measured(deps, curves), named_by)
+        wanted = only_measured(wanted, measured(deps, curves), _told_how_much(matcher, said))
     ignored = {group for pattern in ignore for group in matcher.groups(pattern)}
     still = replace(base, ratio=0.0, threshold=None)  # groups that lose what is named alone
     rest = {group: still for group in deps.groups if group.prunable and group not in wanted}
@@ -235,41 +238,87 @@ def _by_name(
     ]
 
 
-def _said_by_group(
+def _wanted(
     matcher: ModuleMatcher,
+    said: Sequence[tuple[str, Strategy]],
     base: Strategy,
-    kinds: Container[str],
-    said: Iterable[tuple[str, Strategy]],
-) -> tuple[dict[Group, Strategy], set[Group]]:
-    """The strategy of every group that ratios take from; and of which it was said how much goes."""
-    groups = matcher.deps.groups
-    wanted = {group: base for group in groups if group.prunable and group.kind in kinds}
-    named = set()
+    kinds: Collection[str],
+    *,
+    is_checked: bool = False,
+) -> dict[Group, Strategy]:
+    """How much is to go of every group, and how: what holds for all, changed by what names say.
+
+    Names that mean nothing but what went with dropped blocks are left out. Once names were checked
+    with all blocks, the others may mean nothing that can be removed, too.
+    """
+    groups = [group for group in matcher.deps.groups if group.prunable]
+    wanted = {group: base for group in groups if group.kind in kinds}
     for pattern, strategy in said:
+        is_gone = not matcher.is_left(pattern) if is_checked else matcher.gone_with(pattern)
+        meant = [] if is_gone else matcher.groups(pattern)
+        if not (is_gone or is_checked):
+            _refuse_unprunable(meant, pattern)
+        found = [group for group in meant if group.prunable]
         says_how_much = strategy.ratio is not None or strategy.threshold is not None
-        for group in _prunable(matcher.groups(pattern), pattern):
-            if group in wanted or (group.name == pattern and says_how_much):
-                before = wanted.get(group, base)
-                wanted[group] = before.changed_by(strategy, f"what is said for {pattern!r}")
-                named |= {group} if says_how_much else set()
-    return wanted, named
+        taken = [g for g in found if g in wanted or (g.name == pattern and says_how_much)]
+        if found and not taken and strategy.ratio != 0 and not is_checked:
+            raise _switched_off(pattern, found)
+        for group in taken:
+            before = wanted.get(group, base)
+            wanted[group] = before.changed_by(strategy, f"what is said for {pattern!r}")
+    return wanted
 
 
-def _scope(scope: Scope | None, sensitivity: Sensitivity | None) -> Scope:
+def _told_how_much(matcher: ModuleMatcher, said: Iterable[tuple[str, Strategy]]) -> set[Group]:
+    """The groups that are named with a ratio or a threshold."""
+    patterns = [name for name, s in said if s.ratio is not None or s.threshold is not None]
+    return {g for each in patterns if not matcher.gone_with(each) for g in matcher.groups(each)}
+
+
+def _curves(sensitivity: Any, *others: Any) -> Sensitivity | None:
+    """What groups lose, if that is given; and then that nothing else contradicts it."""
+    if sensitivity is None:
+        return None
+    checked_with(*others)
+    return Sensitivity.of(sensitivity)
+
+
+def _scope(scope: Scope | None, sensitivity: Any) -> Scope:
     """Which groups are ranked together: each alone, unless they were made to compare."""
     if scope is None:
         return "group" if sensitivity is None else "global"
     return checked_choice(scope, "scope", SCOPES)
 
 
-def _prunable(groups: Sequence[Group], pattern: str) -> list[Group]:
-    """The groups that can lose channels; a name (not a pattern) that means none is an error."""
-    found = [group for group in groups if group.prunable]
-    if not found and not any(mark in pattern for mark in "*?"):
+def _switched_off(pattern: str, groups: Sequence[Group]) -> PlanError:
+    """The error for a name that means groups of kinds alone that ratios do not take."""
+    kinds = list(dict.fromkeys(group.kind for group in groups))
+    names = ", ".join(group.name for group in groups[:3]) + (", ..." if len(groups) > 3 else "")
+    switches = " or ".join(f"{kind}=True" for kind in kinds if kind != "copies")
+    return PlanError(
+        f"what is said for {pattern!r} would hold for nothing",
+        why=f"it means {names}, and this plan takes no {' and no '.join(kinds)}",
+        hint=f"{f'pass {switches}, or ' if switches else ''}give a group a ratio by its own name",
+    )
+
+
+def _refuse_gone(matcher: ModuleMatcher, option: str, names: Iterable[str]) -> None:
+    """Refuse to keep, or to take channels of, what is dropped."""
+    for name in names:
+        if block := matcher.gone_with(name):
+            raise PlanError(
+                f"{option} names {name!r}, and block {block} is dropped",
+                why="nothing of it is left, so nothing of it can stay, or go by itself",
+                hint=f"leave {block} out of drop=, or {name!r} out of {option}=",
+            )
+
+
+def _refuse_unprunable(groups: Sequence[Group], pattern: str) -> None:
+    """Refuse a name (not a pattern) that means no group that can lose channels."""
+    if not any(g.prunable for g in groups) and not any(mark in pattern for mark in "*?"):
         reasons = dict.fromkeys(str(group.pinned or "it has one channel only") for group in groups)
         why = "; ".join(reasons) or "it produces no channels of its own"
         raise PlanError(f"nothing of {pattern} can be removed", why=why)
-    return found
 
 
 def _checked_switch(value: Any, name: str) -> bool:
@@ -363,6 +412,7 @@ def _met(
         steps=selection.between,
         latency=PredictedLatency(deps, cost) if is_timed else None,
         measure=measured_latency(deps, example_inputs) if is_timed and cost is None else None,
+        weigh=rewritten_bytes(deps) if deps.captured_by != "record" else None,
         dense=undropped_cost(deps) if deps.drop is not None else None,
     )
 

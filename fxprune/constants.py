@@ -51,6 +51,7 @@ _UNKNOWN = "the channel carries what depends on the inputs"
 _VARIED = "the constant differs from place to place, as zero padding makes it"
 _PADDED = "the operator pads with zeros, where the constant is missing"
 _SIZED = "the constant is another one for inputs of another size"
+_GIVE_BIAS = "give the product a bias in the same operator (zeros will do), "
 _NO_IDS = np.zeros(0, dtype=np.int64)
 
 
@@ -64,18 +65,19 @@ class _Reader:
     where: Location | str = ""
     uses: int = 0
 
-    def refusal(self, why: str) -> Refusal:
+    def refusal(self, why: str, remedy: str = "") -> Refusal:
         """That the bias cannot take it up."""
-        return Refusal(self.ids, self.where, why)
+        return Refusal(self.ids, self.where, why, remedy)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why constants cannot be folded at a place, and those of which ids."""
+    """Why constants cannot be folded at a place, those of which ids, and what would change it."""
 
     ids: frozenset[int]
     where: Location | str
     why: str
+    remedy: str = ""
 
 
 class Addition(NamedTuple):
@@ -313,7 +315,10 @@ def _differs(other: ConstantMode, key: str, reader: _Reader) -> bool:
     """Whether a run at another size found other constants."""
     shares = other.readers[key].shares if key in other.readers else []
     return not all(
-        any(torch.allclose(share, known, rtol=_SAME, atol=_SAME) for known in reader.shares)
+        any(
+            share.shape == known.shape and torch.allclose(share, known, rtol=_SAME, atol=_SAME)
+            for known in reader.shares
+        )
         for share in shares
     )
 
@@ -331,7 +336,7 @@ def _error(claim: Claim, refusals: Sequence[Refusal]) -> RewriteError:
         f"constants of removed channels cannot be folded: {', '.join(channels)}{others}",
         where=first.where,
         why=first.why,
-        hint='take these channels from the plan, or pass constants="drop"',
+        hint=f'{first.remedy}take these channels from the plan, or pass constants="drop"',
     )
 
 
@@ -340,7 +345,7 @@ def _addition(claim: Claim, model: nn.Module, reader: _Reader, touched: int) -> 
     share = reader.shares[0]
     if not reader.name:
         return reader.refusal(
-            "the product that reads them adds no parameter that could take them up"
+            "the product that reads them adds no parameter that could take them up", _GIVE_BIAS
         )
     if any(not torch.equal(share, other) for other in reader.shares):
         return reader.refusal(f"{reader.name} is added at several places, where constants differ")

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,12 +24,13 @@ from fxprune.comparison import UnprovableError
 from fxprune.decompositions import decomposed
 from fxprune.differences import largest
 from fxprune.errors import FxPruneError, VerificationError, first_line
+from fxprune.gradient_runs import MaskedRun, SeveredRun
 from fxprune.inputs import call_arguments
 from fxprune.interpretation import decomposed_attention
 from fxprune.modes import mode_of
 from fxprune.module_runs import tensor_at
 from fxprune.module_trees import clone_tree, named_state
-from fxprune.planning.branches import frozen_state
+from fxprune.planning.branches import state_of_numbers
 from fxprune.real_calls import copies, set_mode
 from fxprune.reference import QuietMode, put_state, run_quietly
 from fxprune.rounding import CAP, FACTOR, RUNS
@@ -37,7 +39,7 @@ from fxprune.stepping import OriginalFailsError, ResultFailsError, seed
 from fxprune.values import mapped, taken, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch._ops import OpOverload
 
@@ -86,19 +88,6 @@ class _Decomposing(QuietMode):
         return super().run_operator(func, args, kwargs)
 
 
-class _Masked(fx.Interpreter):
-    """Runs operators as the reference does, where autograd sees it."""
-
-    def __init__(self, module: fx.GraphModule, run: Callable[[Any, Any, Any], Any]) -> None:
-        super().__init__(module)
-        self.run_masked = run
-
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        if isinstance(target, torch._ops.OpOverload):
-            return self.run_masked(target, args, kwargs)
-        return super().call_function(target, args, kwargs)
-
-
 def check_gradients(
     claim: Claim,
     small: nn.Module,
@@ -121,8 +110,8 @@ def check_gradients(
         tolerance: the difference that is rounding, relative to the largest gradient of all: one
             that is zero but for rounding is no measure for itself.
         known_parts: whether all parameters have the names of the original's; if not, those that
-            have are compared. Where branches lose all their channels, no parameter of theirs is
-            compared: what they still add is a constant, which follows none.
+            have are compared. Where branches lose all their channels, what they still add may be
+            a constant, which follows no parameter.
 
     Returns:
         How many parameters were compared, and the largest difference.
@@ -170,14 +159,21 @@ class _GradientCheck:
         if not math.isfinite(scale):
             raise UnprovableError("gradients of the original are not finite")
         deps, layout = self.claim.deps, self.claim.layout
-        frozen = frozen_state(deps.graph_module.graph, layout) if layout.emptied else ()
+        severed: Gradients = {}
+        numeric = state_of_numbers(deps.graph_module.graph, layout) if layout.emptied else ()
         count, worst = 0, 0.0
         for name, gradient in expected.items():
-            is_lost = name not in got and (layout.emptied or not self.known_parts)
-            if is_lost or deps.trace.tied.get(name) in frozen:
+            is_lost = name not in got and not (self.known_parts and gradient.any())
+            if is_lost or deps.trace.tied.get(name) in numeric:
                 continue
+            found = got.get(name, torch.zeros_like(gradient))
+            off = _distance(gradient, found, scale)
+            if off > self.tolerance and layout.emptied:
+                severed = severed or self.expected(values, training, self.precision, severed=True)
+                off = min(off, _distance(severed[name], found, scale))
+                if not off and name not in got:
+                    continue
             count += 1
-            off = _distance(gradient, got.get(name, torch.zeros_like(gradient)), scale)
             if off > self.tolerance and not self.explains(values, training, name, off, scale):
                 raise VerificationError(
                     f"the gradient of {name} differs from the original's by {off:.2e} of the"
@@ -226,14 +222,24 @@ class _GradientCheck:
     # -- the original -----------------------------------------------------------------------
 
     def expected(
-        self, values: Inputs, training: bool, precision: Precision, *, masked: bool = True
+        self,
+        values: Inputs,
+        training: bool,
+        precision: Precision,
+        *,
+        masked: bool = True,
+        severed: bool = False,
     ) -> Gradients:
-        """The gradients of kept positions of the masked original, or all without masks."""
+        """The gradients of kept positions of the masked original, or all without masks.
+
+        With `severed`, what a branch that has gone still adds is a constant.
+        """
         with _differentiating():
-            return self._expected(mapped(precision.cast, values), training, precision, masked)
+            values = mapped(precision.cast, values)
+            return self._expected(values, training, precision, masked, severed)
 
     def _expected(
-        self, values: Inputs, training: bool, precision: Precision, masked: bool
+        self, values: Inputs, training: bool, precision: Precision, masked: bool, severed: bool
     ) -> Gradients:
         deps, layout = self.claim.deps, self.claim.layout
         labels = deps.trace.labels.copy()
@@ -241,26 +247,40 @@ class _GradientCheck:
         if key not in self.traced:  # once with masks and once without them
             original = self.copy(deps.graph_module, training, precision)
             put_state(named_state(original), deps.trace)
-            run = _Decomposing(labels, precision.widening())
+            quiet = _Decomposing(labels, precision.widening())
             self.traced.clear()
-            self.traced[key] = original, *_operators(original, values, run)
+            self.traced[key] = original, *_operators(original, values, quiet)
         original, names, flat, graph = self.traced[key]
-        leaves = _leaves(names, flat, original)
-        own = [tensor.clone() for tensor in flat]  # the run may write into buffers and inputs
-        state = dict(zip(names, own, strict=False)) | leaves
-        put_state(state, deps.trace)
-        mode = mode_of(self.claim.meaning, labels, lambda a: layout.removed_positions(a, labels))
+
+        def run(runner: MaskedRun) -> tuple[Any, Mapping[str, torch.Tensor]]:
+            leaves = _leaves(names, flat, original)
+            own = [tensor.clone() for tensor in flat]  # the run may write into buffers and inputs
+            state = dict(zip(names, own, strict=False)) | leaves
+            put_state(state, deps.trace)
+            with torch.enable_grad():
+                return runner.run(*state.values(), *own[len(names) :]), leaves
+
+        if not masked:
+            outputs, leaves = run(MaskedRun(graph, run_quietly, labels))
+            return _gradients(tensors(outputs), leaves)
+        removed = partial(layout.removed_positions, labels=labels)
+        mode = mode_of(self.claim.meaning, labels, removed)
 
         def run_masked(func: OpOverload, args: Any, kwargs: Any) -> Any:
             if training and mode.norm == "exact":
                 _refuse_places(mode, Call(labels, func, args, kwargs))
             return mode.run_operator(func, args, kwargs)
 
-        with torch.enable_grad():
-            runner = _Masked(graph, run_masked if masked else run_quietly)
-            outputs = runner.run(*state.values(), *own[len(names) :])
+        first = MaskedRun(graph, run_masked, labels)
+        outputs, leaves = run(first)
+        if severed:
+            outputs, leaves = run(
+                SeveredRun(graph, run_masked, labels, first.axes, removed=removed, state=len(names))
+            )
+        elif first.has_learned(removed):
+            outputs, leaves = run(MaskedRun(graph, run_masked, labels, first.axes))
         found = _gradients(tensors(outputs), leaves)
-        return {n: self._kept(n, gradient) for n, gradient in found.items()} if masked else found
+        return {n: self._kept(n, gradient) for n, gradient in found.items()}
 
     def _kept(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
         """The kept positions of a gradient."""

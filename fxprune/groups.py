@@ -37,21 +37,25 @@ class Member:
     """A parameter axis that a group occurs on.
 
     `channels[p]` is the channel of the group at position p, or -1 if the position belongs to
-    another group.
+    another group. Where several channels of the group meet at positions, as in the outer product of
+    channels with themselves, `others` has the further ones, in the same form.
     """
 
     parameter: str
     dim: int
     channels: NDArray[np.int64]
+    others: tuple[NDArray[np.int64], ...] = ()
 
     @cached_property
     def positions(self) -> tuple[tuple[int, ...], ...]:
-        """For each channel of the group, its positions along the axis."""
-        found: list[list[int]] = [[] for _ in range(int(self.channels.max()) + 1)]
-        for position, channel in enumerate(self.channels.tolist()):
-            if channel >= 0:
-                found[channel].append(position)
-        return tuple(map(tuple, found))
+        """For each channel of the group, its positions along the axis: they go with it."""
+        rows = (self.channels, *self.others)
+        found: list[list[int]] = [[] for _ in range(max(int(row.max()) for row in rows) + 1)]
+        for row in rows:
+            for position, channel in enumerate(row.tolist()):
+                if channel >= 0:
+                    found[channel].append(position)
+        return tuple(tuple(sorted(set(each))) for each in found)
 
     def __str__(self) -> str:
         used = np.flatnonzero(self.channels >= 0)
@@ -59,7 +63,7 @@ class Member:
         if len(used) < len(self.channels):
             run = f"{used[0]}:{used[-1] + 1}" if _is_run(used) else f"{len(used)} positions"
             text += f" {run}"
-        copies = len(used) // (int(self.channels.max()) + 1)
+        copies = len(self.positions[0]) if self.others else len(used) // (self.channels.max() + 1)
         return f"{text} x{copies}" if copies > 1 else text
 
 
@@ -111,11 +115,13 @@ class Group:
         found = []
         for name, dim, vectors in self._occurrences:
             channels = np.full(len(vectors[0]), -1, dtype=np.int64)
+            rows = []
             for vector in vectors:
                 index = np.clip(np.searchsorted(ordered, vector), 0, len(ordered) - 1)
-                hit = ordered[index] == vector
-                channels[hit] = order[index[hit]]
-            found.append(Member(name, dim, channels))
+                rows.append(np.where(ordered[index] == vector, order[index], -1))
+                channels = np.where(rows[-1] >= 0, rows[-1], channels)
+            others = tuple(row for row in rows if ((row >= 0) & (row != channels)).any())
+            found.append(Member(name, dim, channels, others))
         return tuple(found)
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -167,6 +168,39 @@ def test_gradients_agree_in_training_mode() -> None:
     count, worst = gradients(Network().double().eval())
     assert count == 8
     assert worst < 1e-12
+
+
+def padded_places(x: Tensor, more: int) -> Tensor:
+    return F.pad(x, (0, 0, 0, 0, 0, more))
+
+
+def new_zeros(x: Tensor, more: int) -> Tensor:
+    wide = x.new_zeros(len(x), x.shape[1] + more, *x.shape[2:])
+    wide[:, : x.shape[1]] = x
+    return wide
+
+
+@pytest.mark.parametrize("wider", [padded_places, new_zeros])
+@pytest.mark.parametrize("norm", ["kept", "exact"])
+def test_gradients_agree_where_places_are_coupled_after_they_were_looked_across(
+    wider: Any, norm: Any
+) -> None:
+    class Shortcut(Network):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second, self.head = nn.Conv2d(8, 11, 3, padding=1), nn.Linear(11, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            wide = wider(x, 3)
+            mean = wide.mean((1, 2, 3))
+            return self.head((wide + self.second(x)).mean((2, 3))) + mean[:, None]
+
+    channels = {"first": [0, 4], "second": [0, 4, 9]}
+    model = Shortcut().double().eval()
+    plan = fxprune.plan(model, X, channels=channels)
+    small = fxprune.shrink(model, plan, X, norm=norm)
+    assert small.meta["fxprune"].verification.gradients == 6
 
 
 def test_a_detached_value_is_found_by_gradients_alone() -> None:
@@ -435,6 +469,32 @@ def test_an_unknown_kind_of_verification_is_refused() -> None:
 
 
 # -- gradients that are lost, or are forward's own ----------------------------------------------
+
+
+class Branch(Network):
+    """A network with a branch beside it, whose norm nothing else reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.up, self.down = nn.GroupNorm(1, 6), nn.Conv2d(6, 5, 1), nn.Conv2d(5, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(F.relu(self.norm(self.first(x))))
+        return self.head((x + self.down(self.up(self.before(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("lost", ["", "first.weight", "norm.bias", "second.bias", "head.weight"])
+def test_a_live_gradient_that_is_lost_beside_a_branch_that_went_is_refuted(lost: str) -> None:
+    deps = fxprune.analyze(Branch().double().eval(), X)
+    plan = fxprune.plan(deps, channels={"up": range(5)})
+    small = fxprune.shrink(deps, plan, X, verify=False)
+    precision = Precision.candidates(deps.state.values(), [X])[0]
+    check = functools.partial(check_gradients, claim(deps, plan), small, precision, (X,), 1e-9)
+    assert check() == (8, pytest.approx(0.0, abs=1e-12))
+    if lost:
+        small.get_parameter(lost).requires_grad_(False)
+        with pytest.raises(VerificationError, match=f"the gradient of {lost} differs"):
+            check()
 
 
 def test_a_result_that_has_lost_all_gradients_is_refuted() -> None:

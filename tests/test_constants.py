@@ -327,6 +327,33 @@ def test_weights_that_are_normalized_over_removed_channels_are_refused() -> None
     assert "adds no bias" in told(model, ROWS, verify=False).why
 
 
+class Attention(nn.Module):
+    """A hidden layer that an attention reads as keys and values, and perhaps as queries."""
+
+    def __init__(self, *, bias: bool = True, is_crossed: bool = False) -> None:
+        super().__init__()
+        self.first, self.other = nn.Linear(6, 8), nn.Linear(6, 8)
+        self.mixing = nn.MultiheadAttention(8, 2, bias=bias)
+        self.is_crossed = is_crossed
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        mixed = self.mixing(self.other(x) if self.is_crossed else hidden, hidden, hidden)
+        return mixed[0]  # type: ignore[no-any-return]  # no types in torch
+
+
+def test_an_attention_without_a_bias_is_refused_with_the_advice_to_give_it_one() -> None:
+    error = told(made(Attention, bias=False), ROWS[None], verify=False)
+    assert "adds no parameter" in error.why
+    assert error.hint.startswith("give the product a bias in the same operator")
+    fxprune.shrink(made(Attention), {"first": [2]}, ROWS[None], constants="fold")
+
+
+def test_a_bias_of_which_products_read_parts_of_several_sizes_is_refused() -> None:
+    error = told(made(Attention, is_crossed=True), ROWS[None], verify=False)
+    assert "mixing.in_proj_bias" in error.why
+
+
 def test_narrow_types_are_refused() -> None:
     model = made(Rows).to(torch.bfloat16)
     assert "would round too much" in told(model, ROWS.bfloat16(), verify=False).why

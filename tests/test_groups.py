@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fxprune import DependencyGraph, Diagnostic, PlanError, analyze
 from fxprune.groups import parameter_axes
+from fxprune.planning.layout import Layout
 from models_zoo import ZOO
 
 NAMES = sorted(ZOO)
@@ -71,6 +72,47 @@ def test_a_member_has_one_entry_for_each_position_of_its_axis(name: str) -> None
     for group in deps.groups:
         for member in group.members:
             assert len(member.channels) == deps.state[member.parameter].shape[member.dim]
+
+
+class Squared(nn.Module):
+    """The outer product of channels with themselves: each column is of a pair of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 4), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.last((x.unsqueeze(2) * x.unsqueeze(1)).flatten(1))
+
+
+def test_a_channel_owns_all_pairs_that_it_is_in() -> None:
+    deps = analyze(Squared().eval(), torch.zeros(2, 5))
+    (columns,) = (m for m in deps.group("first").members if m.parameter == "last.weight")
+    pairs = [divmod(column, 4) for column in range(16)]
+    assert columns.positions == tuple(
+        tuple(column for column, pair in enumerate(pairs) if channel in pair)
+        for channel in range(4)
+    )
+    assert str(columns) == "last.weight[1] x7"
+
+
+@pytest.mark.parametrize("name", ["squared", *NAMES])
+def test_the_positions_of_a_channel_are_those_that_go_with_it(name: str) -> None:
+    is_squared = name == "squared"
+    deps = analyze(Squared().eval(), torch.zeros(2, 5)) if is_squared else analyzed(name)
+    for group in deps.groups:
+        if not group.prunable:
+            continue
+        channel = group.size // 2
+        gone = Layout(deps, group.ids[[channel]]).slices
+        told = {(m.parameter, m.dim): m.positions[channel] for m in group.members}
+        assert told == {
+            (parameter, dim): positions
+            for parameter, dims in gone.items()
+            for dim, positions in dims.items()
+            if deps.trace.tied[parameter] == parameter
+        }, group.name
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -142,6 +142,25 @@ def test_a_graph_of_one_path_is_refused() -> None:
     assert 'emit="module"' in caught.value.hint
 
 
+def test_where_neither_a_graph_nor_a_module_works_both_refusals_are_told_graph_first() -> None:
+    class Literal(BranchesOnValue):
+        def forward(self, x: Tensor) -> Tensor:
+            x = super().forward(x) if x.mean().item() > 1e6 else self.conv(x).mean((2, 3))
+            return self.head(x.view(-1, 8))
+
+    model = randomize(Literal()).eval()
+    plan = fxprune.plan(model, IMAGES, ratio=0.5)
+    with pytest.raises(fxprune.RewriteError) as caught:
+        fxprune.shrink(model, plan, IMAGES, emit="auto")
+    error = caught.value
+    assert error.what.startswith("graph: the graph holds for these example inputs only; module: ")
+    assert "forward cannot take the new widths" in error.what
+    assert error.why.startswith("graph: forward goes on by the values in a tensor; module: ")
+    assert "module: " in str(error.where)
+    assert "emit=" not in error.hint
+    assert "@fxprune.fixer" in error.hint
+
+
 @pytest.mark.parametrize("emit", ["module", "auto"])
 def test_the_module_itself_shrinks(emit: str) -> None:
     model = randomize(BranchesOnValue()).eval()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import fxprune
 from fxprune import DependencyGraph, InputError, PlanError
@@ -34,6 +34,43 @@ def test_the_shrunk_model_costs_at_most_the_target_and_almost_as_much(
     assert 0.39 < share <= 0.4
     assert plan.made["target"] == {name: 0.4}
     assert plan.made["reached"] == {name: pytest.approx(share)}
+
+
+class Shuffled(nn.Module):
+    """Channels that are picked by a buffer, with few weights beside."""
+
+    def __init__(self, *, is_small: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(2, 64), nn.Linear(64, 2)
+        self.register_buffer("order", torch.arange(64).flip(0))
+        self.is_small = is_small
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.last(x[:, self.order] if self.is_small else x[:, self.order] * x[:, self.order])
+
+
+@pytest.mark.parametrize("is_small", [True, False])
+@pytest.mark.parametrize("share", [0.95, 0.9, 0.85, 0.6])
+def test_new_positions_count_where_channels_are_indexed(share: float, is_small: bool) -> None:
+    deps = fxprune.analyze(Shuffled(is_small=is_small).eval(), torch.zeros(1, 2))
+    plan = fxprune.plan(deps, target={"bytes": share})
+    report = fxprune.shrink(deps, plan).meta["fxprune"]
+    reached = report.after.bytes / report.before.bytes
+    assert reached <= share
+    assert plan.made["reached"]["bytes"] == reached
+    assert plan.made["target"] == {"bytes": share}
+
+
+def test_bytes_that_new_positions_put_out_of_reach_are_refused() -> None:
+    deps = fxprune.analyze(Shuffled(is_small=False).eval(), torch.zeros(1, 2))
+    least = fxprune.shrink(deps, fxprune.plan(deps, ratio=0.99)).meta["fxprune"]
+    share = least.after.bytes / least.before.bytes
+    assert fxprune.plan(deps, target={"bytes": share}).made["reached"]["bytes"] == share
+    goal = share * 0.999
+    with pytest.raises(PlanError, match=f"the target bytes {goal:g} cannot be met") as caught:
+        fxprune.plan(deps, target={"bytes": goal})
+    assert f"bytes can go down to {math.ceil(share * 1e4) / 1e4:g}" in caught.value.why
 
 
 def test_several_costs_are_met_together(resnet: DependencyGraph) -> None:

@@ -54,13 +54,22 @@ def _kind(node: fx.Node, layout: Layout, kinds: dict[str, Kind]) -> Kind:
     return "live" if "live" in data else "constant"
 
 
-def frozen_state(graph: fx.Graph, layout: Layout) -> set[str]:
-    """The first names of parameters and buffers that constants are made of."""
+def state_of_numbers(graph: fx.Graph, layout: Layout) -> set[str]:
+    """The first names of parameters and buffers that meet nothing but sizes of what has gone.
+
+    What comes out is a constant in which no operator reads anything that has gone.
+    """
     kinds = kinds_of(graph, layout)
+    numeric: set[fx.Node] = set()
+    for node in graph.nodes:
+        read = operands(node, kinds, ("gone", "constant"))
+        data = [n for n in read if layout.tensors(n.name)]
+        if kinds[node.name] == "constant" and numeric.issuperset(data):
+            numeric.add(node)
     needed: set[fx.Node] = set()
     for node in reversed(graph.nodes):
         is_read = kinds[node.name] == "state" and not needed.isdisjoint(node.users)
-        if kinds[node.name] == "constant" or is_read:
+        if node in numeric or is_read:
             needed.add(node)
     targets = tuple(f"{n.target}." for n in needed if n.op in ("call_module", "get_attr"))
     tied = layout.deps.trace.tied

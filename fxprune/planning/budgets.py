@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -85,6 +86,7 @@ def meet(
     steps: Callable[[Ids, Ids], Iterable[Ids]] = one_by_one,
     latency: Callable[[Ids], float] | None = None,
     measure: Callable[[Ids], float] | None = None,
+    weigh: Callable[[Ids], float | None] | None = None,
     dense: Cost | None = None,
 ) -> Met:
     """The smallest removal of a family that meets a target, and as little of it as that takes.
@@ -104,6 +106,8 @@ def meet(
             that can be given back, each whatever becomes of the others.
         latency: what a removal leaves of the latency, as predicted, in any unit.
         measure: what it leaves of the dense model's latency, as measured.
+        weigh: what it leaves of the dense model's bytes, with what a rewrite adds; None if there
+            is no rewrite.
         dense: what shares are of, if it is not the model that was analyzed.
 
     Raises:
@@ -112,9 +116,12 @@ def meet(
     """
     checked = checked_target(target)
     search = _Search(removed, score, steps, _shares(deps, checked, latency, dense))
+    within = search.within
+    if weigh is not None and "bytes" in checked:
+        within = partial(_weighed, search.within, weigh)
     if measure is None or "latency" not in checked:
-        return search.within(checked)
-    return _measured(search, checked, measure)
+        return within(checked)
+    return _measured(within, checked, measure)
 
 
 def _shares(
@@ -195,13 +202,41 @@ class _Search:
         return np.flatnonzero(gone)
 
 
-def _measured(search: _Search, target: Shares, measure: Callable[[Ids], float]) -> Met:
+def _weighed(
+    within: Callable[[Shares], Met], weigh: Callable[[Ids], float | None], target: Shares
+) -> Met:
+    """The removal that leaves at most its target of the bytes, with what a rewrite adds.
+
+    What it adds depends on the removal, so more goes until both together are few enough.
+    """
+    goal = aim = target["bytes"]
+    heavy: Shares = {}
+    while True:
+        try:
+            found = within({**target, "bytes": aim})
+        except PlanError:
+            if not heavy:
+                raise
+            raise _unreachable(target, heavy) from None
+        share = weigh(found.removed)
+        if share is None:
+            return replace(found, target=target)
+        if share <= goal:
+            return replace(found, target=target, shares={**found.shares, "bytes": share})
+        heavy = {**found.shares, "bytes": share}
+        added = share - found.shares["bytes"]
+        aim = min(goal - added, math.nextafter(found.shares["bytes"], 0.0))
+
+
+def _measured(
+    within: Callable[[Shares], Met], target: Shares, measure: Callable[[Ids], float]
+) -> Met:
     """The removal that leaves most of the latency, of those that were measured to meet it."""
     goal = aim = target["latency"]
     tried: list[tuple[float, Met]] = []
     while len(tried) < ROUNDS:
         try:
-            found = search.within({**target, "latency": aim})
+            found = within({**target, "latency": aim})
         except PlanError:
             if not tried:
                 raise

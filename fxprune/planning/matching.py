@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
     from fxprune.groups import Group
     from fxprune.labels import Axis, Ids
+
+_OF_GROUP = re.compile(r"(\[(heads|head_dims|groups|copies)\])?(#\d+)?$")
+"""What the name of a group can have behind that of the module that produces it."""
 
 
 def is_meant(name: str, pattern: str) -> bool:
@@ -80,6 +84,27 @@ class ModuleMatcher:
                 f"no module with parameters matches {pattern!r}", hint=nearest(pattern, known)
             )
         return names
+
+    def is_left(self, pattern: str) -> bool:
+        """Whether a name or pattern means a module with parameters, or is a group's name."""
+        is_group = any(group.name == pattern for group in self.deps.groups)
+        return is_group or any(is_meant(name, pattern) for name in self._own)
+
+    def gone_with(self, pattern: str) -> str:
+        """The dropped block that has all that a name or pattern means; empty if something is left.
+
+        Of groups that went with a block, names of modules and what follows these are known.
+        """
+        drop = self.deps.drop
+        if drop is None or self.is_left(pattern):
+            return ""
+        block_of = {id(m): b for b in drop.names for m in drop.model.get_submodule(b).modules()}
+        meant = {pattern, _OF_GROUP.sub("", pattern)}
+        for name, module in drop.model.named_modules(remove_duplicate=False):
+            is_inside = id(module) in block_of and next(module.parameters(), None) is not None
+            if is_inside and any(is_meant(name, each) for each in meant):
+                return block_of[id(module)]
+        return ""
 
     def groups(self, pattern: str) -> list[Group]:
         """The groups that a group name means, or that matching modules produce.

@@ -142,3 +142,60 @@ def test_params_and_macs_can_be_counted() -> None:
 def test_the_blocks_of_a_graph_are_not_known() -> None:
     with pytest.raises(fxprune.PlanError, match="can be dropped"):
         residual_blocks(fxprune.analyze(fx.symbolic_trace(net()), ROWS))
+
+
+# -- names inside of dropped blocks -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["blocks.1", "blocks.1.up", "blocks.1.*"])
+@pytest.mark.parametrize("said", ["ratios", "strategies"])
+def test_of_what_is_dropped_nothing_more_is_said(name: str, said: str) -> None:
+    options: Any = {said: {name: 0.25 if said == "ratios" else {"ratio": 0.25, "round_to": 4}}}
+    deps = fxprune.analyze(net(), ROWS)
+    plan = fxprune.plan(deps, ROWS, 0.5, drop=["blocks.1"], **options)
+    assert plan.groups == fxprune.plan(deps, ROWS, 0.5, drop=["blocks.1"]).groups
+    assert plan.slices == fxprune.plan(deps, ROWS, 0.5, drop=["blocks.1"]).slices
+
+
+def test_a_pattern_holds_for_what_is_left() -> None:
+    deps = fxprune.analyze(net(), ROWS)
+    plan = fxprune.plan(deps, ROWS, drop=["blocks.1"], ratios={"*.up": 0.25}, keep={"*.up": [3]})
+    widths = {name: group.width for name, group in plan.groups.items() if name.endswith("up")}
+    assert widths == {"blocks.0.up": 12, "blocks.2.up": 12}
+
+
+@pytest.mark.parametrize("name", ["blocks.1.upp", "blocks.9", "up", "blocks.1.up[no"])
+def test_a_name_that_means_nothing_of_the_original_is_refused_beside_a_drop(name: str) -> None:
+    deps = fxprune.analyze(net(), ROWS)
+    with pytest.raises(fxprune.PlanError, match="no module with parameters matches"):
+        fxprune.plan(deps, ROWS, drop=["blocks.1"], ratios={name: 0.5})
+
+
+@pytest.mark.parametrize("name", ["blocks.1", "blocks.1.up", "blocks.1.*"])
+@pytest.mark.parametrize("option", ["keep", "channels", "ignore"])
+def test_what_is_to_stay_or_to_go_by_itself_and_is_dropped_is_a_contradiction(
+    name: str, option: str
+) -> None:
+    options: Any = {option: [name] if option == "ignore" else {name: [0]}}
+    with pytest.raises(fxprune.PlanError) as caught:
+        fxprune.plan(net(), ROWS, drop=["blocks.1"], **options)
+    assert caught.value.what == f"{option} names '{name}', and block blocks.1 is dropped"
+    assert caught.value.hint == f"leave blocks.1 out of drop=, or '{name}' out of {option}="
+
+
+@pytest.mark.parametrize("said", ["ratios", "strategies"])
+def test_blocks_that_a_budget_drops_may_have_been_named(said: str) -> None:
+    each = {f"blocks.{k}.up": 0.25 if said == "ratios" else {"ratio": 0.25} for k in range(3)}
+    options: Any = {said: each}
+    plan = fxprune.plan(net(), ROWS, target={"params": 0.6}, by="blocks", **options)
+    assert plan.dropped
+    for name, group in plan.groups.items():
+        if name.endswith("up"):
+            assert group.width == 12
+
+
+@pytest.mark.parametrize("name", ["blocks.9.up", "head"])
+def test_a_name_that_means_nothing_of_the_original_is_refused_with_a_budget(name: str) -> None:
+    options: Any = {"target": {"params": 0.6}, "by": "blocks", "ratios": {name: 0.5}}
+    with pytest.raises(fxprune.PlanError):
+        fxprune.plan(net(), ROWS, **options)

@@ -15,6 +15,8 @@ from fxprune.planning import Plan
 from models_zoo import ZOO, randomize
 from tests.planning.models import analyzed_chain, chain, zoo
 
+QKV, DIMS = "1.inner.qkv", "1.inner.qkv[head_dims]"
+
 
 def widths(plan: Plan) -> dict[str, int]:
     return {name: group.width for name, group in plan.groups.items()}
@@ -89,6 +91,40 @@ def test_a_kind_that_is_switched_off_can_be_named() -> None:
     deps = zoo("qkv_fused")
     (name,) = (group.name for group in deps.groups if group.kind == "head_dims")
     assert fxprune.plan(deps, ratios={name: 0.5}).groups[name].width == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ({"strategies": {DIMS: {"round_to": 2}}}, "pass head_dims=True, or give"),
+        ({"strategies": {DIMS: {"criterion": "l1"}}, "ratio": 0.5}, "head_dims=True"),
+        ({"strategies": {QKV: {"round_to": 2}}, "heads": False}, "heads=True or head_dims=True"),
+        ({"strategies": {"*qkv": {"ratio": 0.5}}, "heads": False}, "heads=True or head_dims=True"),
+        ({"strategies": {QKV: {"threshold": 1}}, "heads": False}, "heads=True or head_dims=True"),
+        ({"ratios": {QKV: 0.5}, "heads": False}, "heads=True or head_dims=True"),
+    ],
+)
+def test_what_is_said_of_nothing_but_kinds_that_are_off_is_refused_with_their_switches(
+    said: Any, advice: str
+) -> None:
+    with pytest.raises(PlanError, match="would hold for nothing") as caught:
+        fxprune.plan(zoo("qkv_fused"), **said)
+    assert advice in caught.value.hint
+    assert "head_dims" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"strategies": {QKV: {"round_to": 2}}, "head_dims": True},
+        {"strategies": {QKV: {"round_to": 2}}},  # heads are on, head dims are off
+        {"strategies": {"*": {"criterion": "l1"}}, "heads": False, "head_dims": True},
+        {"strategies": {DIMS: {"ratio": 0.5}}},
+        {"ratios": {QKV: 0}, "heads": False},
+    ],
+)
+def test_what_is_said_of_something_that_is_on_or_says_that_nothing_goes_is_fine(said: Any) -> None:
+    fxprune.plan(zoo("qkv_fused"), **said)
 
 
 @pytest.mark.parametrize("name", ["heads", "head_dims", "groups"])
