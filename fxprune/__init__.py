@@ -27,8 +27,10 @@ from fxprune.fixers import fixer
 from fxprune.groups import Group
 from fxprune.meaning import Meaning
 from fxprune.planning import Plan, Strategy
+from fxprune.planning.sensitivity_data import Sensitivity
 from fxprune.report import ShrinkReport
 from fxprune.rules import rule
+from fxprune.sensitivities import sensitivity
 from fxprune.sparsifying import SparsityReport, make_permanent, sparsify, sparsity
 from fxprune.verification import verify
 
@@ -47,6 +49,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "RewriteError",
+    "Sensitivity",
     "ShrinkReport",
     "SparsityReport",
     "Strategy",
@@ -57,6 +60,7 @@ __all__ = [
     "make_permanent",
     "plan",
     "rule",
+    "sensitivity",
     "shrink",
     "sparsify",
     "sparsity",

@@ -22,6 +22,8 @@ from fxprune.planning.latency import OpCost, PredictedLatency
 from fxprune.planning.matching import ModuleMatcher, checked_patterns
 from fxprune.planning.plan_data import Plan
 from fxprune.planning.pooling import pooled
+from fxprune.planning.sensitivity_data import Sensitivity
+from fxprune.planning.sensitivity_scores import checked_with, measured, only_measured
 from fxprune.planning.strategies import (
     SCOPES,
     Scope,
@@ -33,6 +35,7 @@ from fxprune.planning.strategies import (
 from fxprune.size_check import rewritten_bytes
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     import torch
@@ -60,7 +63,8 @@ def plan(
     reduction: Reduction = "sum",
     normalize: Normalization | None = None,
     threshold: float | None = None,
-    scope: Scope = "group",
+    scope: Scope | None = None,
+    sensitivity: Sensitivity | str | os.PathLike[str] | None = None,
     round_to: int = 1,
     min_channels: int = 1,
     max_ratio: float | None = None,
@@ -114,7 +118,13 @@ def plan(
             with the size of a layer ("l1", "l2" ...), else "none".
         threshold: instead of a ratio: the channels with (normalized) scores below it go.
         scope: which groups are ranked together: "group", each alone; "isomorphic", those that are
-            built of the same kinds of layers; "global", all that have the same ratio.
+            built of the same kinds of layers; "global", all that have the same ratio. By default
+            "group", or "global" with a sensitivity.
+        sensitivity: what `fxprune.sensitivity` found, or the path of its file: less goes from
+            groups that lose much. A channel's score is by how much the model is worse once its
+            group alone has lost all channels up to it, so a threshold is a drop (of accuracy, say).
+            Groups that were not measured lose channels only where `ratios` or `strategies` say how
+            many. Measured by another criterion, the curves are no more than a guess.
         round_to: kept widths are rounded up to a multiple of this, where a group is that wide.
         min_channels: how many channels of a group stay at least, where it has that many.
         max_ratio: the largest fraction of a group's channels that may go, in [0, 1].
@@ -143,12 +153,13 @@ def plan(
         criterion=criterion_of(criterion, seed),
         reduction=checked_choice(reduction, "reduction", REDUCTIONS),
         normalize=normalize,
-        scope=checked_choice(scope, "scope", SCOPES),
+        scope=_scope(scope, sensitivity),
         round_to=checked_integer(round_to, "round_to", 1),
         min_channels=checked_integer(min_channels, "min_channels", 1),
         max_ratio=max_ratio,
     )
     said = _by_name(ratios, strategies)
+    curves = _curves(sensitivity, normalize, scope, by, said)
     explicit = _checked_lists(channels, "channels")
     staying = _checked_lists(keep, "keep")
     ignore = checked_patterns(ignore, "ignore")
@@ -175,12 +186,14 @@ def plan(
         deps = analyzed_without(deps, example_inputs, taken)
         matcher = ModuleMatcher(deps)
         wanted = _wanted(matcher, said, base, kinds, is_checked=True)
+    if curves is not None:
+        wanted = only_measured(wanted, measured(deps, curves), _told_how_much(matcher, said))
     ignored = {group for pattern in ignore for group in matcher.groups(pattern)}
     still = replace(base, ratio=0.0, threshold=None)  # groups that lose what is named alone
     rest = {group: still for group in deps.groups if group.prunable and group not in wanted}
     wanted = {g: strategy for g, strategy in (wanted | rest).items() if g not in ignored}
     kept = matcher.staying(staying)
-    selection = pooled(deps, wanted, kept, seed=seed, uniform=uniform)
+    selection = pooled(deps, wanted, kept, seed=seed, uniform=uniform, sensitivity=curves)
     named = _explicit(matcher, explicit, kept, ignored)
     met = None if share is None else _met(selection, named, share, cost, example_inputs)
     made = {
@@ -201,7 +214,8 @@ def plan(
         "by": by if by != "channels" else None,
         "reached": None if met is None else dict(met.shares),
         "normalize": normalize,
-        "scope": scope if scope != "group" else None,
+        "scope": base.scope if base.scope != "group" else None,
+        "sensitivity": None if curves is None else curves.told(),
         "min_channels": base.min_channels if base.min_channels != 1 else None,
         "max_ratio": base.max_ratio,
         "uniform": uniform or None,
@@ -253,6 +267,27 @@ def _wanted(
             before = wanted.get(group, base)
             wanted[group] = before.changed_by(strategy, f"what is said for {pattern!r}")
     return wanted
+
+
+def _told_how_much(matcher: ModuleMatcher, said: Iterable[tuple[str, Strategy]]) -> set[Group]:
+    """The groups that are named with a ratio or a threshold."""
+    patterns = [name for name, s in said if s.ratio is not None or s.threshold is not None]
+    return {g for each in patterns if not matcher.gone_with(each) for g in matcher.groups(each)}
+
+
+def _curves(sensitivity: Any, *others: Any) -> Sensitivity | None:
+    """What groups lose, if that is given; and then that nothing else contradicts it."""
+    if sensitivity is None:
+        return None
+    checked_with(*others)
+    return Sensitivity.of(sensitivity)
+
+
+def _scope(scope: Scope | None, sensitivity: Any) -> Scope:
+    """Which groups are ranked together: each alone, unless they were made to compare."""
+    if scope is None:
+        return "group" if sensitivity is None else "global"
+    return checked_choice(scope, "scope", SCOPES)
 
 
 def _switched_off(pattern: str, groups: Sequence[Group]) -> PlanError:

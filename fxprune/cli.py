@@ -1,11 +1,18 @@
-"""The command line: `fxprune analyze | plan | shrink | verify`."""
+"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify`."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
 import click
+import torch
 
 import fxprune
 from fxprune import cli_output as output
@@ -13,17 +20,20 @@ from fxprune.api import Emit
 from fxprune.cli_options import (
     FILE,
     check_removal,
+    evaluate_option,
     meaning_options,
     model_options,
     output_option,
     removal_options,
+    sensitivity_options,
 )
 from fxprune.cli_output import stage
 from fxprune.errors import FxPruneError, VerificationError
-from fxprune.loading import ModelSource
+from fxprune.loading import ModelName, ModelSource
 from fxprune.meaning import Constants, Norm
 from fxprune.model_files import load_model, save_model
 from fxprune.planning import Plan
+from fxprune.planning.sensitivity_plots import check_image
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -58,6 +68,24 @@ class _Commands(click.Group):
 def _examples(*commands: str) -> str:
     lines = [f"  fxprune {command}" for command in commands]
     return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *lines])
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[Executor | None]:
+    """An executor with so many processes, which share the processors; none for one."""
+    if count == 1:
+        yield None
+        return
+    threads = max(1, (os.cpu_count() or 1) // count)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, _set_up, (threads,)) as executor:
+        yield executor
+
+
+def _set_up(threads: int) -> None:
+    """What a process starts with: what it prints must not get into a table or JSON."""
+    torch.set_num_threads(threads)
+    sys.stdout = sys.stderr
 
 
 @click.group(cls=_Commands, epilog=_EXIT_CODES)
@@ -145,6 +173,50 @@ def plan(
     else:
         output.show_plan(made)
         click.echo(f"wrote {path}")
+
+
+@main.command(
+    epilog=_examples(
+        "sensitivity zoo:net --evaluate zoo:accuracy --resume points.json -o curves.json",
+        "sensitivity zoo:net --evaluate zoo:loss --mode min --jobs 4 --plot curves.svg",
+    ),
+)
+@model_options
+@evaluate_option
+@sensitivity_options
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that evaluate."
+)
+@click.option("--no-verify", is_flag=True, help="Do not prove the shrunk models.")
+@output_option("The file for `plan --sensitivity`.", "-o", "--output", "path", required=False)
+@output_option("An image (.svg, .png ...) of the result.", "--plot", "image", required=False)
+def sensitivity(
+    *,
+    source: ModelSource,
+    evaluate: ModelName,
+    measuring: dict[str, Any],
+    jobs: int,
+    no_verify: bool,
+    path: Path | None,
+    image: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure what MODEL is worth without a share of the channels of each of its groups."""
+    if image is not None:
+        check_image(image)
+    with stage("Building the model"):
+        model, inputs = source.model(), source.required_inputs()
+        function = source.function(evaluate)
+    proof: Literal["quick", False] = False if no_verify else "quick"
+    with redirect_stdout(sys.stderr), _processes(jobs) as executor:
+        found = fxprune.sensitivity(
+            model, inputs, function, executor=executor, pending=jobs, verify=proof, **measuring
+        )
+    if path is not None:
+        found.save(path)
+    if image is not None:
+        found.plot(image)
+    click.echo(found.to_json() if as_json else str(found))
 
 
 @main.command(

@@ -16,6 +16,7 @@ from fxprune.importance import CRITERIA, NORMALIZATIONS, REDUCTIONS
 from fxprune.inputs import InputSpec
 from fxprune.loading import ModelName, ModelSource, parse_input
 from fxprune.planning import SCOPES
+from fxprune.planning.sensitivity_data import MODES
 
 Command: TypeAlias = Callable[..., None]
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -46,6 +47,13 @@ def _named_ratio(text: str) -> tuple[str, float]:
         return name, float(value)
     except ValueError as error:
         raise InputError(f"the ratio {value!r} in {text!r} is not a number") from error
+
+
+def _ratios(text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(ratio) for ratio in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"the ratios {text!r} are not like 0.25,0.5") from error
 
 
 def _named_channels(text: str) -> tuple[str, list[int]]:
@@ -85,8 +93,10 @@ def _by_name(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _writable(ctx: click.Context, param: click.Parameter, path: Path) -> Path:
+def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a path that could not be written, before the work."""
+    if path is None:
+        return None
     target = path.resolve()
     if target.exists() and not target.is_file():
         raise click.BadParameter(f"{path} exists and is not a file")
@@ -199,7 +209,12 @@ _REMOVAL_OPTIONS = (
         "--scope",
         type=click.Choice(SCOPES),
         help="Which groups are ranked together: each alone, those built alike, or all."
-        "  [default: group]",
+        "  [default: group; global with --sensitivity]",
+    ),
+    click.option(
+        "--sensitivity",
+        type=FILE,
+        help="What `fxprune sensitivity` wrote: less goes from groups that lose much.",
     ),
     click.option(
         "--strategy",
@@ -248,25 +263,92 @@ _REMOVAL = (
         "criterion",
         "reduction",
     ),
-    *("normalize", "threshold", "scope", "strategy", "round_to", "min_channels", "max_ratio"),
+    *(
+        "normalize",
+        "threshold",
+        "scope",
+        "sensitivity",
+        "strategy",
+        "round_to",
+        "min_channels",
+        "max_ratio",
+    ),
     *("uniform", "plan_seed", "heads", "head_dims", "groups"),
+)
+_SENSITIVITY_OPTIONS = (
+    click.option(
+        "--ratios",
+        metavar="R,R,...",
+        callback=_parsed(_ratios),
+        help="Fractions of channels to remove.  [default: 0.1,0.3,0.5,0.7,0.9]",
+    ),
+    click.option(
+        "--mode",
+        type=click.Choice(MODES),
+        help="Whether values are better if they are larger (max) or smaller.  [default: max]",
+    ),
+    click.option(
+        "--only",
+        metavar="PATTERN",
+        multiple=True,
+        help="Modules or groups to measure, by name or pattern; can be repeated.  [default: all]",
+    ),
+    click.option("--criterion", type=click.Choice(CRITERIA), help="What ranks the channels."),
+    click.option(
+        "--reduction",
+        type=click.Choice(REDUCTIONS),
+        help="What a channel counts, of all positions that carry it.",
+    ),
+    click.option("--seed", "plan_seed", type=click.IntRange(0), help="Seed of --criterion random."),
+    _switch("heads", "Whether whole attention heads are measured.  [default: heads]"),
+    _switch("head-dims", "Whether dims of heads are measured.  [default: no-head-dims]"),
+    _switch(
+        "groups",
+        "Whether whole groups of grouped convolutions and norms are.  [default: no-groups]",
+    ),
+    click.option(
+        "--resume",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="A file that is written after every point; those that it has are not measured again.",
+    ),
+)
+_MEASURING = (
+    "ratios",
+    "mode",
+    "only",
+    "criterion",
+    "reduction",
+    "plan_seed",
+    "heads",
+    "head_dims",
+    "groups",
+    "resume",
 )
 _RENAMED = {"strategy": "strategies", "plan_seed": "seed"}
 """Arguments of `fxprune.plan` that have other names than the options."""
 _BY_NAME = frozenset({"ratios", "target", "channels", "keep", "strategy"})
 
 
-def output_option(what: str) -> Callable[[Command], Command]:
-    """The option `-o`, handed on as `path`, which is known to be writable."""
+def output_option(what: str, *names: str, required: bool = True) -> Callable[[Command], Command]:
+    """An option that names a file, which is known to be writable: by default `-o`, as `path`."""
     return click.option(
-        "-o",
-        "--output",
-        "path",
+        *(names or ("-o", "--output", "path")),
         type=click.Path(dir_okay=False, path_type=Path),
         callback=_writable,
-        required=True,
+        required=required,
         help=f"{what} An existing file is replaced once all went well.",
     )
+
+
+def sensitivity_options(command: Command) -> Command:
+    """The options that say what is measured; those given are handed on as `measuring`."""
+
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        measuring = {_RENAMED.get(name, name): options.pop(name) for name in _MEASURING}
+        command(measuring={n: v for n, v in measuring.items() if v not in (None, ())}, **options)
+
+    return _with(run, _SENSITIVITY_OPTIONS)
 
 
 def model_options(command: Command) -> Command:
@@ -302,6 +384,17 @@ def removal_options(command: Command) -> Command:
         command(removal=removal, **options)
 
     return _with(run, _REMOVAL_OPTIONS)
+
+
+def evaluate_option(command: Command) -> Command:
+    """The option that names a function of the user's, handed on as `evaluate`."""
+    return click.option(
+        "--evaluate",
+        metavar="MODULE:FUNCTION",
+        required=True,
+        callback=_parsed(ModelName.parse),
+        help="A function that takes a shrunk model and returns its value, found like MODEL.",
+    )(command)
 
 
 def meaning_options(command: Command) -> Command:

@@ -8,9 +8,9 @@ import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -109,6 +109,20 @@ class ModelSource:
         if self.state is not None:
             _load_state(model, self.state)
         return model if self.train else model.eval()
+
+    def function(self, name: ModelName) -> Callable[..., Any]:
+        """A function by name, found as the model is.
+
+        Raises:
+            InputError: it cannot be found or imported, or cannot be called.
+        """
+        found = replace(self, name=name)._find()
+        if not callable(found):
+            raise InputError(
+                f"{name} is an object of type {type(found).__name__}",
+                hint="name a function, or another object that can be called",
+            )
+        return found  # type: ignore[no-any-return]  # a callable Any
 
     def example_inputs(self) -> Any:
         """Inputs as described, else those that `example_inputs()` beside the model makes, or None.

@@ -10,7 +10,7 @@ import pytest
 # Lowest first. A module may import from its own layer and from those above it in this table.
 # `__init__` is the package itself: what `import fxprune` gives.
 LAYERS = (
-    {"errors", "files", "meaning", "suggestions", "values"},
+    {"documents", "errors", "files", "meaning", "suggestions", "values"},
     {"labels"},
     {"rules"},
     {
@@ -76,6 +76,7 @@ LAYERS = (
     },
     {"choosing"},
     {"api"},
+    {"sensitivities", "sensitivity_records", "sensitivity_runs"},
     {"__init__"},
     {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files", "state_files"},
 )

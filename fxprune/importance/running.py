@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Sized
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -15,18 +16,24 @@ from fxprune.importance.processes import is_first
 _T = TypeVar("_T")
 
 
-def tracked(batches: Iterable[_T], what: str, *, shown: bool) -> Iterator[_T]:
+def tracked(
+    batches: Iterable[_T], what: str, *, shown: bool, total: int | None = None
+) -> Generator[_T, None, None]:
     """The batches, with a bar on the standard error stream of the first process.
+
+    Args:
+        batches: a data loader, or anything else that takes its time.
+        what: is being done.
+        shown: whether there is a bar.
+        total: how many batches there are, if their length does not tell.
 
     Raises:
         InputError: they cannot be iterated over.
     """
     if not isinstance(batches, Iterable):
         raise InputError(f"the batches are a {type(batches).__name__}", hint="pass a data loader")
-    try:
-        total = len(batches) if isinstance(batches, Sized) else None
-    except TypeError:  # a data loader of an iterable data set
-        total = None
+    with suppress(TypeError):  # a data loader of an iterable data set
+        total = len(batches) if isinstance(batches, Sized) else total
     console = Console(stderr=True)
     hidden = not (shown and is_first())
     yield from track(batches, what, total, console=console, transient=True, disable=hidden)

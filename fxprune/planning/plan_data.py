@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from fxprune.analysis import DependencyGraph, Model
+from fxprune.documents import compact_lists
 from fxprune.dropping import without_blocks
 from fxprune.errors import FxPruneError, InputError, PlanError, first_line, shown
 from fxprune.files import read_text, write_atomically
@@ -24,7 +25,6 @@ from fxprune.planning.plan_text import (
     FORMAT,
     LARGEST_FILE,
     VERSION,
-    compact_lists,
     decoded,
     dim,
     document_in,

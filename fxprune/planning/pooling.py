@@ -12,6 +12,7 @@ from fxprune.importance import L2, NORMALIZATIONS, criterion_of, normalized
 from fxprune.planning.criteria import scores
 from fxprune.planning.families import Key, place, structure
 from fxprune.planning.selection import Bundle, Pool, Scores, Selection, count, steps
+from fxprune.planning.sensitivity_scores import by_sensitivity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
     from fxprune.groups import Group
     from fxprune.importance import Criterion, Normalization
+    from fxprune.planning.sensitivity_data import Sensitivity
     from fxprune.planning.strategies import Strategy
 
 
@@ -29,6 +31,7 @@ def pooled(
     *,
     seed: int = 0,
     uniform: bool = False,
+    sensitivity: Sensitivity | None = None,
 ) -> Selection:
     """Score the channels of groups, and put together those that are ranked together.
 
@@ -38,8 +41,14 @@ def pooled(
         kept: which ids must stay.
         seed: for criteria that are named "random".
         uniform: whether groups in the same place of repeated blocks lose equally many channels.
+        sensitivity: what groups lose; then the scores of those that were measured tell that.
     """
     score = _scored(deps, wanted, kept, seed)
+    if sensitivity is not None:
+        known = [
+            g for g, s in wanted.items() if g.name in sensitivity.curves and _loses(g, s, kept)
+        ]
+        score = by_sensitivity(score, known, sensitivity, kept)
     alike: dict[Key, list[Group]] = defaultdict(list)
     for group, strategy in wanted.items():
         own = (*place(group), *_key(*vars(strategy).values())) if uniform else (group.name,)
