@@ -13,6 +13,8 @@ import fxprune.testing
 PUBLIC_NAMES = {
     # Functions
     "analyze",
+    "carry_over",
+    "distillation_loss",
     "fixer",
     "make_permanent",
     "plan",
@@ -27,6 +29,7 @@ PUBLIC_NAMES = {
     "Explanation",
     "Group",
     "Plan",
+    "Progressive",
     "ShrinkReport",
     "Strategy",
     "SparsityReport",

@@ -1,0 +1,89 @@
+"""The original with the weights of a smaller model where that has any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import nn
+
+from fxprune.errors import InputError
+from fxprune.module_trees import as_parameter, clone_tree, named_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from fxprune.optimizers import Kept
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def expanded(original: M, small: nn.Module, kept: Kept) -> M:
+    """A copy of an original in which the positions that a smaller model has are that model's.
+
+    Positions that are gone keep the original's values. Every tensor is on the device of the smaller
+    model's, and a parameter is trained if that of the smaller model is.
+
+    Args:
+        original: the whole model.
+        small: what was made of it.
+        kept: which positions of the original's tensors it has.
+
+    Raises:
+        InputError: a tensor of the smaller model has another shape or type than it should have, or
+            a parameter is not the original's.
+    """
+    current = named_tensors(small)
+    theirs = named_tensors(original)
+    parameters = dict(small.named_parameters(remove_duplicate=False))
+    for name, tensor in current.items():
+        if name in theirs:
+            _check_like(name, tensor, theirs[name], kept.get(name, {}))
+        elif name in parameters:
+            raise InputError(
+                f"the model has a parameter {name} of its own, which the original has not",
+                hint="leave its modules as they are between steps",
+            )
+    device = next((tensor.device for tensor in current.values()), None)
+    by_id = {id(theirs[name]): (name, tensor) for name, tensor in current.items() if name in theirs}
+
+    def converted(tensor: Tensor) -> Tensor:
+        full = tensor.detach().clone()
+        full = full if device is None else full.to(device)
+        if id(tensor) not in by_id:
+            return as_parameter(full, tensor)
+        name, values = by_id[id(tensor)]
+        positions = kept.get(name, {})
+        index = {dim: torch.from_numpy(p).to(full.device) for dim, p in positions.items()}
+        _put(full, values.detach(), sorted(index), index)
+        return as_parameter(full, values) if isinstance(tensor, nn.Parameter) else full
+
+    return clone_tree(original, converted)
+
+
+def _put(full: Tensor, values: Tensor, dims: Sequence[int], index: Mapping[int, Tensor]) -> None:
+    """Write values to the positions along some dims, in place."""
+    if not dims:
+        full.copy_(values)
+        return
+    first, *rest = dims
+    if rest:
+        part = full.index_select(first, index[first])
+        _put(part, values, rest, index)
+        values = part
+    full.index_copy_(first, index[first], values)
+
+
+def _check_like(name: str, tensor: Tensor, original: Tensor, kept: Mapping[int, object]) -> None:
+    shape = list(original.shape)
+    for dim, positions in kept.items():
+        shape[dim] = len(positions)  # type: ignore[arg-type]
+    if list(tensor.shape) != shape or tensor.dtype != original.dtype:
+        raise InputError(
+            f"{name} of the model has shape {list(tensor.shape)} and type {tensor.dtype}",
+            why=f"by what is gone of the original it has shape {shape} and type {original.dtype}",
+            hint="leave the model's tensors as they are between steps; change types before the"
+            " first step, or train with torch.autocast",
+        )
