@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fxprune.errors import InputError, shown
+from fxprune.errors import InputError, in_one_line, shown
 from fxprune.files import write_atomically
 from fxprune.module_trees import named_tensors
 from fxprune.optimizers import check_optimizer
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FORMAT = "fxprune progressive pruning"
 VERSION = 1
+SHARES = ("number", "parameters", "macs")
+"""What is kept of each step."""
 _TENSORS = (torch.Tensor, nn.Parameter)
 
 
@@ -97,7 +99,22 @@ class Progress:
         for name in names:
             if not isinstance(document.get(name), kinds.get(name, list)):
                 raise InputError(f"the checkpoint {path} has no {name}", hint=hint)
-        return cls(**{name: document[name] for name in names})
+        progress = cls(**{name: document[name] for name in names})
+        if not progress.is_whole:
+            raise InputError(f"the checkpoint {path} is not as it was written", hint=hint)
+        return progress
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether lists hold what they should."""
+        steps: list[Any] = [*self.history]
+        states: list[Any] = [*self.optimizers]
+        return (
+            len(steps) == self.step
+            and all(isinstance(step, dict) and step.keys() == set(SHARES) for step in steps)
+            and all(isinstance(share, Real) for step in steps for share in step.values())
+            and all(isinstance(s, dict) and {"kind", "names", "state"} <= s.keys() for s in states)
+        )
 
 
 def load_tensors(model: nn.Module, saved: Progress) -> None:
@@ -197,9 +214,23 @@ def put_optimizer_state(optimizer: Optimizer, model: nn.Module, saved: Mapping[s
             f"the checkpoint has the state of an optimizer {saved['kind']}, this one is {kind}",
             hint="make the optimizer as in the run that was saved",
         )
-    here, there = _names(optimizer, model), saved["names"]
+    try:
+        _put_state(optimizer, _names(optimizer, model), saved["names"], saved["state"])
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the state of the {kind} in the checkpoint does not fit: {in_one_line(error)}",
+            hint="make the optimizer as in the run that was saved",
+        ) from error
+
+
+def _put_state(
+    optimizer: Optimizer,
+    here: Sequence[Sequence[str]],
+    there: Sequence[Sequence[str]],
+    state: Mapping[str, Any],
+) -> None:
+    """Give an optimizer a state of which the parameters are in another order."""
     _check_groups(here, there)
-    state = saved["state"]
     numbers = {
         name: number
         for names, group in zip(there, state["param_groups"], strict=True)

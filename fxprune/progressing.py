@@ -27,6 +27,7 @@ from fxprune.planning import Plan
 from fxprune.planning.choice import make_plan
 from fxprune.planning.strategies import checked_integer
 from fxprune.progress_files import (
+    SHARES,
     Progress,
     fingerprint,
     load_tensors,
@@ -76,7 +77,7 @@ class Step:
 
     def shares(self) -> dict[str, float]:
         """What a checkpoint keeps of it."""
-        return {"number": self.number, "parameters": self.parameters, "macs": self.macs}
+        return {name: getattr(self, name) for name in SHARES}
 
 
 class Progressive:
