@@ -63,6 +63,31 @@ def expanded(original: M, small: nn.Module, kept: Kept) -> M:
     return clone_tree(original, converted)
 
 
+def put_in_order(small: nn.Module, original: nn.Module) -> None:
+    """Let a smaller model list modules, parameters and buffers in the order of the original.
+
+    A graph has them in the order of their use. Optimizers tell parameters by their places, so one
+    that is made for the smaller model takes the state of one that was carried over to it.
+    """
+    for name, source in original.named_modules():
+        module = submodule(small, name)
+        if module is None:
+            continue
+        for table in ("_modules", "_parameters", "_buffers"):
+            own = vars(module)[table]
+            first = [key for key in vars(source)[table] if key in own]
+            for key in [*first, *(key for key in own if key not in first)]:
+                own[key] = own.pop(key)
+
+
+def submodule(model: nn.Module, name: str) -> nn.Module | None:
+    """The module of that name, if there is one."""
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        return None
+
+
 def _put(full: Tensor, values: Tensor, dims: Sequence[int], index: Mapping[int, Tensor]) -> None:
     """Write values to the positions along some dims, in place."""
     if not dims:

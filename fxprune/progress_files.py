@@ -196,7 +196,7 @@ def optimizer_state(optimizer: Optimizer, model: nn.Module, where: str) -> dict[
     check_optimizer(optimizer, model)
     return {
         "kind": type(optimizer).__name__,
-        "names": _names(optimizer, model),
+        "names": parameter_names(optimizer, model),
         "state": plain(optimizer.state_dict(), where),
     }
 
@@ -215,7 +215,7 @@ def put_optimizer_state(optimizer: Optimizer, model: nn.Module, saved: Mapping[s
             hint="make the optimizer as in the run that was saved",
         )
     try:
-        _put_state(optimizer, _names(optimizer, model), saved["names"], saved["state"])
+        _put_state(optimizer, parameter_names(optimizer, model), saved["names"], saved["state"])
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"the state of the {kind} in the checkpoint does not fit: {in_one_line(error)}",
@@ -266,7 +266,7 @@ def _check_groups(here: Sequence[Sequence[str]], there: Sequence[Sequence[str]])
             )
 
 
-def _names(optimizer: Optimizer, model: nn.Module) -> list[list[str]]:
+def parameter_names(optimizer: Optimizer, model: nn.Module) -> list[list[str]]:
     """The names of an optimizer's parameters; of those that are not the model's their places."""
     known = {id(parameter): name for name, parameter in model.named_parameters()}
     return [

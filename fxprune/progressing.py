@@ -17,7 +17,7 @@ from fxprune.choosing import plan as make
 from fxprune.current_scores import OfCurrent
 from fxprune.emission import report_of
 from fxprune.errors import InputError, shown
-from fxprune.expanding import expanded
+from fxprune.expanding import expanded, put_in_order
 from fxprune.importance import L2, Criterion
 from fxprune.importance.processes import is_first, jointly
 from fxprune.meaning import Constants, Meaning, Norm
@@ -213,7 +213,7 @@ class Progressive:
         number, before = self.step_number + 1, kept_positions(self._plan)
         full = expanded(self._deps.model, self._model, before)
         planned = self._agreed(self._planned(number, before))
-        small = self._making.made(full, planned, _beside(self._model, self._inputs))
+        small = self._made(self._making, full, planned, _beside(self._model, self._inputs))
         _put_modes(small, _modes(self._model))
         moves = moves_between(self._model, small, before, kept_positions(planned))
         for change in [carried(optimizer, moves) for optimizer in held]:
@@ -249,12 +249,8 @@ class Progressive:
             for number, optimizer in enumerate(held)
         ]
         progress = Progress(
-            step=self.step_number,
-            plan=self._plan.to_json(),
-            emit=self._emitted,
-            settings=self._settings(),
+            **self.state_dict(),
             original=self._original,
-            history=[step.shares() for step in self._history],
             tensors={name: t.detach() for name, t in named_tensors(self._model).items()},
             frozen=[n for n, p in self._named_parameters() if not p.requires_grad],
             evaluating=[name for name, training in _modes(self._model).items() if not training],
@@ -289,6 +285,47 @@ class Progressive:
         for optimizer, state in zip(held, self._saved, strict=False):
             put_optimizer_state(optimizer, self._model, state)
         self._saved = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is gone, and what was asked for, without any weight: for checkpoints of your own."""
+        return {
+            "step": self.step_number,
+            "plan": self._plan.to_json(),
+            "emit": self._emitted,
+            "settings": self._settings(),
+            "history": [step.shares() for step in self._history],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`: `model` is made anew, with the weights of the original.
+
+        Load its own weights into it next.
+
+        Args:
+            state: from a run for the same original with the same options.
+
+        Raises:
+            InputError: it is of a run with other options; tells what differs.
+            PlanError: it is of a run for another model.
+        """
+        _refuse_other(state["settings"], self._settings())
+        plan = Plan.from_json(state["plan"])
+        plan.layout(self._deps)  # refuses one for another model
+        if state["step"]:
+            making = replace(self._making, emit=state["emit"], verify=False)
+            self._model = self._made(making, self._deps, plan, self._inputs)
+        else:
+            self._model = clone_tree(self._deps.model, _cloned)
+        self._plan, self._emitted = plan, state["emit"]
+        self._history = tuple(map(Step.read, state["history"]))
+
+    def _made(self, making: _Making, model: Model, plan: Plan, inputs: Any) -> nn.Module:
+        """A smaller model, which lists its parameters in the order of the original."""
+        small = shrink(
+            model, plan, inputs, emit=making.emit, norm=making.norm, verify=making.verify
+        )
+        put_in_order(small, self._deps.model)
+        return small
 
     def _checked(self, optimizers: Iterable[Optimizer | None]) -> list[Optimizer]:
         """The optimizers that were given; refused if they have to be restored first."""
@@ -350,25 +387,18 @@ class Progressive:
 
     def _resume(self, saved: Progress) -> None:
         """Go on from a checkpoint."""
-        _refuse_other(saved.settings, self._settings())
         if saved.original != self._original:
+            _refuse_other(saved.settings, self._settings())
             raise InputError(
                 "the checkpoint belongs to another original: the model has other weights",
                 why="a teacher would be another one, and what is gone was chosen for these weights",
                 hint="pass the original with the weights that it had when the run began, or another"
                 " checkpoint= for a new run",
             )
-        plan = Plan.from_json(saved.plan)
-        plan.layout(self._deps)  # refuses one for another model
-        if saved.step:
-            emit: Any = saved.emit
-            making = replace(self._making, emit=emit, verify=False)
-            self._model = making.made(self._deps, plan, self._inputs)
+        self.load_state_dict(vars(saved))
         load_tensors(self._model, saved)
         _put_modes(self._model, dict.fromkeys(saved.evaluating, False), otherwise=True)
-        self._plan, self._saved, self._extra = plan, saved.optimizers, saved.extra
-        self._history = tuple(map(Step.read, saved.history))
-        self._emitted = saved.emit
+        self._saved, self._extra = saved.optimizers, saved.extra
 
 
 @dataclass(frozen=True)
@@ -382,10 +412,6 @@ class _Making:
     def __post_init__(self) -> None:
         Meaning(self.norm)
         check_making(self.emit, self.verify)
-
-    def made(self, model: Model, plan: Plan, inputs: Any) -> nn.Module:
-        """The smaller model."""
-        return shrink(model, plan, inputs, emit=self.emit, norm=self.norm, verify=self.verify)
 
 
 def _given(optimizers: Iterable[Optimizer | None]) -> list[Optimizer]:

@@ -1,7 +1,7 @@
 """A run of progressive pruning as a process of its own, for the tests that kill one.
 
-`python -m tests.progress_runs FOLDER [STEP]` prunes and trains with a checkpoint in the folder. With a
-STEP it says "ready" in the middle of that step's training, and waits there for its end.
+`python -m tests.progress_runs FOLDER [STEP]` prunes and trains with a checkpoint in the
+folder. With a STEP it says "ready" in the middle of that step's training, and waits for its end.
 """
 
 from __future__ import annotations

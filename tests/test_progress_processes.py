@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch.nn.parallel import DistributedDataParallel as DDP
+from torch.nn.parallel import DistributedDataParallel
 
 import fxprune
 from fxprune import FxPruneError, Progressive, importance
@@ -40,7 +40,7 @@ def loop(rank: int, path: str, criterion: Any, until: int = 2) -> Progressive:
     optimizer = momentum(run.model)
     run.restore(optimizer)
     while not run.done and run.step_number < until:
-        ddp = DDP(run.step(optimizer))
+        ddp = DistributedDataParallel(run.step(optimizer))
         for number in range(3):
             optimizer.zero_grad()
             loss(ddp, batch(rank, number)).backward()
