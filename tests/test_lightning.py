@@ -16,9 +16,7 @@ from fxprune import InputError
 from tests.planning.test_after import removed
 from tests.test_optimizers import X, network
 
-lightning = pytest.importorskip(
-    "lightning.pytorch", reason="needs Lightning", exc_type=ImportError
-)
+lightning = pytest.importorskip("lightning.pytorch", reason="needs Lightning", exc_type=ImportError)
 from fxprune.lightning import ProgressivePruning  # noqa: E402  # after the check that it can be
 
 pytestmark = [
@@ -201,6 +199,4 @@ def test_optimizers_in_another_order_are_told(tmp_path: Path) -> None:
     first.fit(Task(), data())
     first.save_checkpoint(tmp_path / "run.ckpt")
     with pytest.raises(InputError, match="in another order than in the checkpoint"):
-        trainer(tmp_path, 3, pruning()).fit(
-            Backwards(), data(), ckpt_path=tmp_path / "run.ckpt"
-        )
+        trainer(tmp_path, 3, pruning()).fit(Backwards(), data(), ckpt_path=tmp_path / "run.ckpt")

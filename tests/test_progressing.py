@@ -224,6 +224,45 @@ def test_modes_frozen_parameters_and_devices_of_data_go_along() -> None:
     assert small.get_parameter("conv1.weight").requires_grad
 
 
+class Backwards(nn.Module):
+    """Uses its layers in another order than it lists them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(16, 4)
+        self.inner = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+        self.first = nn.Linear(4, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.inner[0](self.inner[1](self.first(x).relu()).relu()))
+
+
+@pytest.mark.parametrize("emit", ["graph", "module"])
+def test_parameters_are_listed_in_the_order_of_the_original(emit: Any) -> None:
+    model = Backwards()
+    run = Progressive(model, torch.zeros(1, 4), ratio=0.5, steps=1, emit=emit)
+    names = [name for name, _ in run.step().named_parameters()]
+    assert names == [name for name, _ in model.named_parameters()]
+
+
+def test_a_state_of_ones_own_checkpoint_goes_on() -> None:
+    run = progressive()
+    optimizer = momentum(run.model)
+    train(run.step(optimizer), optimizer)
+    state, weights = run.state_dict(), run.model.state_dict()
+    other = progressive()
+    other.load_state_dict(state)
+    other.model.load_state_dict(weights)
+    again = momentum(other.model)
+    again.load_state_dict(optimizer.state_dict())  # by places
+    for each, held in ((run, optimizer), (other, again)):
+        train(each.step(held), held)
+    assert same(run.model, other.model)
+    assert run.plan.groups == other.plan.groups
+    with pytest.raises(InputError, match="steps is 3 there, 2 here"):
+        progressive(steps=2).load_state_dict(state)
+
+
 def test_several_optimizers_go_on() -> None:
     run = progressive()
     bodies = [p for name, p in run.model.named_parameters() if not name.startswith("head")]
