@@ -254,7 +254,7 @@ def test_a_state_of_ones_own_checkpoint_goes_on() -> None:
     other.load_state_dict(state)
     other.model.load_state_dict(weights)
     again = momentum(other.model)
-    again.load_state_dict(optimizer.state_dict())  # by places
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # by places
     for each, held in ((run, optimizer), (other, again)):
         train(each.step(held), held)
     assert same(run.model, other.model)
