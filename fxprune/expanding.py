@@ -32,22 +32,28 @@ def expanded(original: M, small: nn.Module, kept: Kept) -> M:
         kept: which positions of the original's tensors it has.
 
     Raises:
-        InputError: a tensor of the smaller model has another shape or type than it should have, or
-            a parameter is not the original's.
+        InputError: a tensor of the smaller model has another shape or type than it should have, is
+            no longer tied as in the original, or a parameter is not the original's.
     """
     current = named_tensors(small)
     theirs = named_tensors(original)
     parameters = dict(small.named_parameters(remove_duplicate=False))
+    by_id: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in current.items():
         if name in theirs:
             _check_like(name, tensor, theirs[name], kept.get(name, {}))
+            first, known = by_id.setdefault(id(theirs[name]), (name, tensor))
+            if known is not tensor:
+                raise InputError(
+                    f"{first} and {name} of the model are two tensors, and one in the original",
+                    hint="leave the model's tensors as they are between steps",
+                )
         elif name in parameters:
             raise InputError(
                 f"the model has a parameter {name} of its own, which the original has not",
                 hint="leave its modules as they are between steps",
             )
     device = next((tensor.device for tensor in current.values()), None)
-    by_id = {id(theirs[name]): (name, tensor) for name, tensor in current.items() if name in theirs}
 
     def converted(tensor: Tensor) -> Tensor:
         full = tensor.detach().clone()

@@ -119,9 +119,9 @@ class ProgressivePruning(Callback):  # type: ignore[misc]  # mypy does not read 
         def first(checkpoint: dict[str, Any]) -> None:
             vars(pl_module).pop("on_load_checkpoint", None)
             state = checkpoint.get("callbacks", {}).get(self.state_key)
-            if state is not None:
+            if state:
                 self.progressive.load_state_dict(state["progressive"])
-                self._names = state["names"]
+                self._names = state.get("names")
                 self._put(pl_module)
             theirs(checkpoint)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
+
+import numpy as np
+import torch
 
 from fxprune.choosing import plan
 from fxprune.errors import InputError, shown
@@ -56,6 +59,8 @@ class Goal:
                 raise InputError(
                     f"unknown option {name}", hint=nearest(name, sorted(known - _REFUSED.keys()))
                 )
+        lasting = {name: _lasting(value) for name, value in self.options.items()}
+        object.__setattr__(self, "options", lasting)
         if self.target is not None:
             object.__setattr__(self, "target", checked_target(self.target))
         for name in ("ratios", "strategies"):
@@ -130,6 +135,13 @@ class Goal:
         }
 
 
+def _lasting(value: Any) -> Any:
+    """An option that every step can read: what can be read once only becomes a list."""
+    if isinstance(value, Mapping):
+        return {name: _lasting(item) for name, item in value.items()}
+    return list(value) if isinstance(value, Iterator) else value
+
+
 def _in_words(value: Any) -> str:
     """A setting as text, the same in every process."""
     if isinstance(value, Strategy):
@@ -147,4 +159,6 @@ def _in_words(value: Any) -> str:
         return str(value)
     if isinstance(value, Criterion):
         return str(value)
+    if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
+        return _in_words(value.tolist())
     return str(getattr(value, "__name__", type(value).__name__))

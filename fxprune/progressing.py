@@ -93,7 +93,7 @@ class Progressive:
         target: the shares of the original's cost that may be left in the end, as for
             `fxprune.plan`; or options say `ratio=`, `ratios=` or `strategies=`.
         steps: how many steps lead there.
-        schedule: how far each step goes: "linear", "cubic" or "geometric" (see `docs/progressive`),
+        schedule: how far each step goes: "linear", "cubic" or "geometric" (see the page),
             or a function from the share of the steps to the share of the way, both in [0, 1].
         checkpoint: the file that `save` writes. If it is there, the run goes on from it.
         emit: see `shrink`.
@@ -305,9 +305,14 @@ class Progressive:
             state: from a run for the same original with the same options.
 
         Raises:
-            InputError: it is of a run with other options; tells what differs.
+            InputError: it is no such state, or of a run with other options; tells what differs.
             PlanError: it is of a run for another model.
         """
+        if not self.state_dict().keys() <= dict(state).keys():
+            raise InputError(
+                "this is no state of progressive pruning",
+                hint="pass what progressive.state_dict() returned",
+            )
         _refuse_other(state["settings"], self._settings())
         plan = Plan.from_json(state["plan"])
         plan.layout(self._deps)  # refuses one for another model

@@ -261,6 +261,8 @@ def test_a_state_of_ones_own_checkpoint_goes_on() -> None:
     assert run.plan.groups == other.plan.groups
     with pytest.raises(InputError, match="steps is 3 there, 2 here"):
         progressive(steps=2).load_state_dict(state)
+    with pytest.raises(InputError, match="no state of progressive pruning"):
+        progressive().load_state_dict({"step": 1})
 
 
 def test_several_optimizers_go_on() -> None:
@@ -441,6 +443,31 @@ def test_a_model_that_was_changed_between_steps_is_told() -> None:
     run.model.register_parameter("more", nn.Parameter(torch.zeros(2)))
     with pytest.raises(InputError, match="a parameter more of its own"):
         run.step()
+
+
+def test_tensors_that_were_tied_stay_so_or_are_told() -> None:
+    run = progressive()
+    assert run.step().get_parameter("first.weight") is run.model.get_parameter("second.weight")
+    weight = run.model.get_parameter("first.weight")
+    run.model.get_submodule("second").weight = nn.Parameter(weight.detach().clone())  # type: ignore[assignment]
+    with pytest.raises(InputError, match="of the model are two tensors"):
+        run.step()
+
+
+def test_names_that_can_be_read_once_only_hold_for_every_step() -> None:
+    run = Progressive(
+        Backwards(),
+        torch.zeros(1, 4),
+        ratio=0.5,
+        ignore=(name for name in ["inner.0"]),
+        keep={"first": iter([0, 1])},
+        channels={"first": map(int, ["5"])},
+    )
+    while not run.done:
+        run.step()
+    assert widths(run.plan) == {"first": 8, "inner.0": 16, "inner.1": 8}
+    assert 5 in run.plan.groups["first"].removed
+    assert not {0, 1} & set(run.plan.groups["first"].removed)
 
 
 def test_dropped_blocks_are_refused() -> None:
@@ -642,13 +669,15 @@ def test_without_a_file_nothing_can_be_saved() -> None:
         progressive().save()
 
 
-@pytest.mark.parametrize("content", [b"", b"text", "other", "version", "history"], ids=str)
+@pytest.mark.parametrize("content", [b"", b"text", "other", "code", "version", "history"], ids=str)
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "run.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content == "other":
         torch.save({"weight": torch.zeros(2)}, path)
+    elif content == "code":
+        torch.save({"format": "fxprune progressive pruning", "model": nn.Linear(2, 2)}, path)
     else:
         looped(path, until=1, verify=False)
         document = torch.load(path)
