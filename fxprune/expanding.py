@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
 from fxprune.errors import InputError
 from fxprune.module_trees import as_parameter, clone_tree, named_tensors
+from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,3 +119,24 @@ def _check_like(name: str, tensor: Tensor, original: Tensor, kept: Mapping[int, 
             hint="leave the model's tensors as they are between steps; change types before the"
             " first step, or train with torch.autocast",
         )
+
+
+def modes_of(model: nn.Module) -> dict[str, bool]:
+    """Of each module whether it is in training mode."""
+    return {name: module.training for name, module in model.named_modules()}
+
+
+def put_modes(model: nn.Module, modes: Mapping[str, bool], otherwise: bool | None = None) -> None:
+    """Set the modes of modules by name."""
+    for name, module in model.named_modules():
+        mode = modes.get(name, otherwise)
+        if mode is not None:
+            module.training = mode
+
+
+def beside(model: nn.Module, inputs: Any) -> Any:
+    """Example inputs on the device of a model."""
+    device = next((tensor.device for tensor in named_tensors(model).values()), None)
+    if device is None or all(tensor.device == device for tensor in tensors(inputs)):
+        return inputs
+    return mapped(lambda tensor: tensor.to(device), inputs)

@@ -26,11 +26,46 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
+    from fxprune.report import ShrinkReport
+
 FORMAT = "fxprune progressive pruning"
 VERSION = 1
 SHARES = ("number", "parameters", "macs")
 """What is kept of each step."""
 _TENSORS = (torch.Tensor, nn.Parameter)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step has left.
+
+    Attributes:
+        number: of the step, from 1.
+        parameters: the share of the original's parameters that is left.
+        macs: the share of its multiply-accumulate operations.
+        report: of `shrink`; None for a step before the checkpoint that the run goes on from.
+    """
+
+    number: int
+    parameters: float
+    macs: float
+    report: ShrinkReport | None = None
+
+    @classmethod
+    def of(cls, number: int, report: ShrinkReport) -> Step:
+        """What a report tells."""
+        before, after = report.before, report.after
+        macs = after.macs / before.macs if before.macs else 1.0
+        return cls(number, after.parameters / before.parameters, macs, report)
+
+    @classmethod
+    def read(cls, shares: Mapping[str, float]) -> Step:
+        """What a checkpoint kept of it."""
+        return cls(int(shares["number"]), shares["parameters"], shares["macs"])
+
+    def shares(self) -> dict[str, float]:
+        """What a checkpoint keeps of it."""
+        return {name: getattr(self, name) for name in SHARES}
 
 
 @dataclass(frozen=True)

@@ -162,3 +162,18 @@ def _in_words(value: Any) -> str:
     if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
         return _in_words(value.tolist())
     return str(getattr(value, "__name__", type(value).__name__))
+
+
+def refuse_other(there: Mapping[str, str], here: Mapping[str, str]) -> None:
+    """Refuse a checkpoint of a run with other settings (see `Goal.told`).
+
+    Raises:
+        InputError: an option differs; tells which.
+    """
+    for name in [*here, *there]:
+        if here.get(name) != there.get(name):
+            raise InputError(
+                f"the checkpoint is of another run: {name} is {there.get(name, 'not given')} there,"
+                f" {here.get(name, 'not given')} here",
+                hint="pass the same options, or another checkpoint= for a new run",
+            )

@@ -17,7 +17,7 @@ from fxprune.choosing import plan as make
 from fxprune.current_scores import OfCurrent
 from fxprune.emission import report_of
 from fxprune.errors import InputError, shown
-from fxprune.expanding import expanded, put_in_order
+from fxprune.expanding import beside, expanded, modes_of, put_in_order, put_modes
 from fxprune.importance import L2, Criterion
 from fxprune.importance.processes import is_first, jointly
 from fxprune.meaning import Constants, Meaning, Norm
@@ -27,57 +27,22 @@ from fxprune.planning import Plan
 from fxprune.planning.choice import make_plan
 from fxprune.planning.strategies import checked_integer
 from fxprune.progress_files import (
-    SHARES,
     Progress,
+    Step,
     fingerprint,
     load_tensors,
     optimizer_state,
     plain,
     put_optimizer_state,
 )
-from fxprune.progress_goals import Goal
+from fxprune.progress_goals import Goal, refuse_other
 from fxprune.schedules import Pace, Schedule
-from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
     from fxprune.optimizers import Kept
-    from fxprune.report import ShrinkReport
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step has left.
-
-    Attributes:
-        number: of the step, from 1.
-        parameters: the share of the original's parameters that is left.
-        macs: the share of its multiply-accumulate operations.
-        report: of `shrink`; None for a step before the checkpoint that the run goes on from.
-    """
-
-    number: int
-    parameters: float
-    macs: float
-    report: ShrinkReport | None = None
-
-    @classmethod
-    def of(cls, number: int, report: ShrinkReport) -> Step:
-        """What a report tells."""
-        before, after = report.before, report.after
-        macs = after.macs / before.macs if before.macs else 1.0
-        return cls(number, after.parameters / before.parameters, macs, report)
-
-    @classmethod
-    def read(cls, shares: Mapping[str, float]) -> Step:
-        """What a checkpoint kept of it."""
-        return cls(int(shares["number"]), shares["parameters"], shares["macs"])
-
-    def shares(self) -> dict[str, float]:
-        """What a checkpoint keeps of it."""
-        return {name: getattr(self, name) for name in SHARES}
 
 
 class Progressive:
@@ -213,8 +178,8 @@ class Progressive:
         number, before = self.step_number + 1, kept_positions(self._plan)
         full = expanded(self._deps.model, self._model, before)
         planned = self._agreed(self._planned(number, before))
-        small = self._made(self._making, full, planned, _beside(self._model, self._inputs))
-        _put_modes(small, _modes(self._model))
+        small = self._made(self._making, full, planned, beside(self._model, self._inputs))
+        put_modes(small, modes_of(self._model))
         moves = moves_between(self._model, small, before, kept_positions(planned))
         for change in [carried(optimizer, moves) for optimizer in held]:
             change.apply()  # which cannot fail, unlike all before
@@ -253,7 +218,7 @@ class Progressive:
             original=self._original,
             tensors={name: t.detach() for name, t in named_tensors(self._model).items()},
             frozen=[n for n, p in self._named_parameters() if not p.requires_grad],
-            evaluating=[name for name, training in _modes(self._model).items() if not training],
+            evaluating=[name for name, training in modes_of(self._model).items() if not training],
             optimizers=states,
             extra=added,
         )
@@ -313,7 +278,7 @@ class Progressive:
                 "this is no state of progressive pruning",
                 hint="pass what progressive.state_dict() returned",
             )
-        _refuse_other(state["settings"], self._settings())
+        refuse_other(state["settings"], self._settings())
         plan = Plan.from_json(state["plan"])
         plan.layout(self._deps)  # refuses one for another model
         if state["step"]:
@@ -350,7 +315,7 @@ class Progressive:
 
     def _planned(self, number: int, kept: Kept) -> Plan:
         """The plan of a step, by the model as it is now."""
-        current = analyze(self._model, _beside(self._model, self._inputs))
+        current = analyze(self._model, beside(self._model, self._inputs))
         still = [np.zeros(0, dtype=np.int64)]
         for name, entry in self._plan.groups.items():
             ids = self._deps.group(name).ids
@@ -393,7 +358,7 @@ class Progressive:
     def _resume(self, saved: Progress) -> None:
         """Go on from a checkpoint."""
         if saved.original != self._original:
-            _refuse_other(saved.settings, self._settings())
+            refuse_other(saved.settings, self._settings())
             raise InputError(
                 "the checkpoint belongs to another original: the model has other weights",
                 why="a teacher would be another one, and what is gone was chosen for these weights",
@@ -402,7 +367,7 @@ class Progressive:
             )
         self.load_state_dict(vars(saved))
         load_tensors(self._model, saved)
-        _put_modes(self._model, dict.fromkeys(saved.evaluating, False), otherwise=True)
+        put_modes(self._model, dict.fromkeys(saved.evaluating, False), otherwise=True)
         self._saved, self._extra = saved.optimizers, saved.extra
 
 
@@ -463,35 +428,3 @@ def _cloned(tensor: Tensor) -> Tensor:
 def _frozen(tensor: Tensor) -> Tensor:
     own = tensor.detach()
     return nn.Parameter(own, requires_grad=False) if isinstance(tensor, nn.Parameter) else own
-
-
-def _modes(model: nn.Module) -> dict[str, bool]:
-    """Of each module whether it is in training mode."""
-    return {name: module.training for name, module in model.named_modules()}
-
-
-def _put_modes(model: nn.Module, modes: Mapping[str, bool], otherwise: bool | None = None) -> None:
-    """Set the modes of modules by name."""
-    for name, module in model.named_modules():
-        mode = modes.get(name, otherwise)
-        if mode is not None:
-            module.training = mode
-
-
-def _beside(model: nn.Module, inputs: Any) -> Any:
-    """Example inputs on the device of a model."""
-    device = next((tensor.device for tensor in named_tensors(model).values()), None)
-    if device is None or all(tensor.device == device for tensor in tensors(inputs)):
-        return inputs
-    return mapped(lambda tensor: tensor.to(device), inputs)
-
-
-def _refuse_other(there: Mapping[str, str], here: Mapping[str, str]) -> None:
-    """Refuse a checkpoint of a run with other settings."""
-    for name in [*here, *there]:
-        if here.get(name) != there.get(name):
-            raise InputError(
-                f"the checkpoint is of another run: {name} is {there.get(name, 'not given')} there,"
-                f" {here.get(name, 'not given')} here",
-                hint="pass the same options, or another checkpoint= for a new run",
-            )

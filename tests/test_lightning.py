@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,6 +171,15 @@ def test_what_cannot_work_is_refused_before_training(tmp_path: Path) -> None:
         pruning(every_n_epochs=0)
     with pytest.raises(InputError, match="nothing to prune yet"):
         _ = pruning().progressive
+
+
+def test_without_lightning_the_command_to_install_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightning.pytorch.callbacks", None)
+    monkeypatch.delitem(sys.modules, "fxprune.lightning")
+    with pytest.raises(ImportError, match=r'pip install "fxprune\[lightning\]"'):
+        importlib.import_module("fxprune.lightning")
 
 
 def test_a_strategy_that_wraps_the_module_is_refused_before_training() -> None:
