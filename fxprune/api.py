@@ -112,10 +112,7 @@ def shrink(
         VerificationError: the result differs from the original; names the first node or module.
         CaptureError, AnalysisError: see `analyze`.
     """
-    if emit not in ("graph", "module", "auto"):
-        raise InputError(f"emit={emit!r} is not known", hint='pass "graph", "module" or "auto"')
-    if not (isinstance(verify, bool) or verify == "quick"):
-        raise InputError(f"verify={verify!r} is not known", hint='pass True, "quick" or False')
+    check_making(emit, verify)
     meaning = Meaning(norm, constants)
     plan = _as_plan(model, plan, example_inputs)
     inputs = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
@@ -126,6 +123,18 @@ def shrink(
         kinds: list[Literal["graph", "module"]] = ["graph", "module"]
         return _first_possible(attempt, kinds[::-1] if deps.captured_by == "record" else kinds)
     return attempt.shrunk(emit)
+
+
+def check_making(emit: Any, verify: Any) -> None:
+    """Check two options of `shrink`.
+
+    Raises:
+        InputError: one of them is not known.
+    """
+    if emit not in ("graph", "module", "auto"):
+        raise InputError(f"emit={emit!r} is not known", hint='pass "graph", "module" or "auto"')
+    if not (isinstance(verify, bool) or verify == "quick"):
+        raise InputError(f"verify={verify!r} is not known", hint='pass True, "quick" or False')
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from fxprune.analysis import DependencyGraph
     from fxprune.groups import Group
     from fxprune.labels import Ids
     from fxprune.planning.selection import Selection
@@ -73,6 +74,7 @@ def plan(
     heads: bool = True,
     head_dims: bool = False,
     groups: bool = False,
+    after: Plan | None = None,
 ) -> Plan:
     """Choose the channels to remove from a model.
 
@@ -135,6 +137,8 @@ def plan(
         head_dims: whether ratios take dims of heads, the same ones of every head that the model
             couples; the scale of the attention stays the original's.
         groups: whether ratios take whole groups of grouped convolutions and norms.
+        after: an earlier plan for the same model. What it removes goes first and counts towards
+            ratios and targets, so the new plan removes it too, and as little more as it takes.
 
     Raises:
         InputError: an option is out of range, or a weight is not finite.
@@ -193,8 +197,11 @@ def plan(
     rest = {group: still for group in deps.groups if group.prunable and group not in wanted}
     wanted = {g: strategy for g, strategy in (wanted | rest).items() if g not in ignored}
     kept = matcher.staying(staying)
-    selection = pooled(deps, wanted, kept, seed=seed, uniform=uniform, sensitivity=curves)
-    named = _explicit(matcher, explicit, kept, ignored)
+    gone = _gone_before(deps, after, kept)
+    selection = pooled(
+        deps, wanted, kept, seed=seed, uniform=uniform, sensitivity=curves, gone=gone
+    )
+    named = np.union1d(_explicit(matcher, explicit, kept, ignored), gone)
     met = None if share is None else _met(selection, named, share, cost, example_inputs)
     made = {
         "ratio": ratio,
@@ -220,10 +227,30 @@ def plan(
         "max_ratio": base.max_ratio,
         "uniform": uniform or None,
         "keep": staying or None,
+        "after": len(gone) or None,
         "strategies": {name: strategy.told() for name, strategy in said[len(ratios or ()) :]},
     }
     made |= {name: value for name, value in told.items() if value not in (None, {})}
     return make_plan(deps, selection.with_named(named) if met is None else met.removed, made)
+
+
+def _gone_before(deps: DependencyGraph, after: Plan | None, kept: NDArray[np.bool_]) -> Ids:
+    """The ids of the channels that an earlier plan removes."""
+    found = [np.zeros(0, dtype=np.int64)]
+    if after is None:
+        return found[0]
+    if not isinstance(after, Plan):
+        raise InputError(f"after is {shown(after)}", hint="pass a Plan for the same model")
+    after.layout(deps)  # refuses a plan for another model
+    for name, entry in after.groups.items():
+        ids = deps.group(name).ids[list(entry.removed)]
+        if kept[ids].any():
+            number = entry.removed[int(np.argmax(kept[ids]))]
+            raise PlanError(
+                f"channel {number} of {name} is gone by the earlier plan, but keep names it"
+            )
+        found.append(ids)
+    return np.unique(np.concatenate(found))
 
 
 def _by_name(

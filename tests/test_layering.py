@@ -10,7 +10,7 @@ import pytest
 # Lowest first. A module may import from its own layer and from those above it in this table.
 # `__init__` is the package itself: what `import fxprune` gives.
 LAYERS = (
-    {"documents", "errors", "files", "meaning", "suggestions", "values"},
+    {"documents", "errors", "files", "meaning", "state_files", "suggestions", "values"},
     {"labels"},
     {"rules"},
     {
@@ -77,8 +77,19 @@ LAYERS = (
     {"choosing"},
     {"api"},
     {"sensitivities", "sensitivity_records", "sensitivity_runs"},
+    {
+        "current_scores",
+        "distilling",
+        "expanding",
+        "optimizers",
+        "progress_files",
+        "progress_goals",
+        "progressing",
+        "schedules",
+    },
     {"__init__"},
-    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files", "state_files"},
+    {"lightning"},
+    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files"},
 )
 
 # (module, what it must not import, why); these forbid more than the layers do.

@@ -13,6 +13,8 @@ import fxprune.testing
 PUBLIC_NAMES = {
     # Functions
     "analyze",
+    "carry_over",
+    "distillation_loss",
     "fixer",
     "make_permanent",
     "plan",
@@ -29,6 +31,7 @@ PUBLIC_NAMES = {
     "Group",
     "Plan",
     "Sensitivity",
+    "Progressive",
     "ShrinkReport",
     "Strategy",
     "SparsityReport",

@@ -45,7 +45,7 @@ def scores(
     for group in (wanted or ()) if criterion.needs else ():
         if bool(np.isnan(found[group.ids]).any()):
             raise InputError(
-                f"criterion {type(criterion).__name__} cannot score group {group.name}",
+                f"criterion {criterion} cannot score group {group.name}",
                 why=f"it needs {criterion.needs}",
                 hint="ignore the modules that produce the group, or take another criterion",
             )

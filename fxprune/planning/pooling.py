@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
     from fxprune.groups import Group
     from fxprune.importance import Criterion, Normalization
+    from fxprune.labels import Ids
     from fxprune.planning.sensitivity_data import Sensitivity
     from fxprune.planning.strategies import Strategy
+
+_NONE: Ids = np.zeros(0, dtype=np.int64)
 
 
 def pooled(
@@ -32,6 +35,7 @@ def pooled(
     seed: int = 0,
     uniform: bool = False,
     sensitivity: Sensitivity | None = None,
+    gone: Ids = _NONE,
 ) -> Selection:
     """Score the channels of groups, and put together those that are ranked together.
 
@@ -42,13 +46,15 @@ def pooled(
         seed: for criteria that are named "random".
         uniform: whether groups in the same place of repeated blocks lose equally many channels.
         sensitivity: what groups lose; then the scores of those that were measured tell that.
+        gone: the ids that an earlier plan has removed: they go first, and count towards what goes.
     """
-    score = _scored(deps, wanted, kept, seed)
+    score = _scored(deps, wanted, kept, seed, gone)
     if sensitivity is not None:
         known = [
             g for g, s in wanted.items() if g.name in sensitivity.curves and _loses(g, s, kept)
         ]
         score = by_sensitivity(score, known, sensitivity, kept)
+        score[gone] = -np.inf
     alike: dict[Key, list[Group]] = defaultdict(list)
     for group, strategy in wanted.items():
         own = (*place(group), *_key(*vars(strategy).values())) if uniform else (group.name,)
@@ -71,8 +77,12 @@ def _scored(
     wanted: Mapping[Group, Strategy],
     kept: NDArray[np.bool_],
     seed: int,
+    gone: Ids,
 ) -> Scores:
-    """The score of every id: by the criterion of its group, if it has one, else by the first."""
+    """The score of every id: by the criterion of its group, if it has one, else by the first.
+
+    That of ids that are gone is -inf, and what others are divided by is not made of them.
+    """
     by_criterion: dict[Key, list[Group]] = defaultdict(list)
     for group, strategy in wanted.items():
         if _loses(group, strategy, kept):
@@ -82,12 +92,16 @@ def _scored(
         strategy = wanted[groups[0]]
         criterion, reduction = criterion_of(strategy.criterion, seed), strategy.reduction or "sum"
         found = scores(deps, criterion, reduction, groups)
+        found[gone] = np.nan
         total = found.copy() if total is None else total
         for how in NORMALIZATIONS:
             own = [g for g in groups if _normalization(wanted[g], criterion) == how]
             ids = np.concatenate([np.zeros(0, dtype=np.int64), *(g.ids for g in own)])
             total[ids] = normalized(found, own, how)[ids]
-    return scores(deps, L2(), wanted=()) if total is None else total
+    if total is None:
+        total = scores(deps, L2(), wanted=())
+    total[gone] = -np.inf
+    return total
 
 
 def _loses(group: Group, strategy: Strategy, kept: NDArray[np.bool_]) -> bool:
