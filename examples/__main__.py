@@ -29,11 +29,11 @@ def printed(name: str, *options: str) -> str:
 @click.argument("names", nargs=-1, type=click.Choice(NAMES))
 def main(write: bool, names: tuple[str, ...]) -> None:
     """Run the examples NAMES, or all of them, and print or write what they print."""
-    FOLDER.mkdir(exist_ok=True)
     for name in names or NAMES:
         text = f"$ python -m examples.{name}\n{printed(name)}"
         click.echo(text)
         if write:
+            FOLDER.mkdir(exist_ok=True)
             (FOLDER / f"{name}.txt").write_text(text, encoding="utf-8")
 
 

@@ -65,15 +65,10 @@ def main(quick: bool) -> None:
     epochs = 1 if quick else 10
     model = build()
     train(model, training, epochs, augmented=False)
-    small = prune(model, test.images[:1])
+    small = prune(model, training.images[:1])
     report = small.meta["fxprune"]
-    costs = table(
-        f"{len(training):,} digits to train on, {len(test):,} others",
-        "",
-        "accuracy",
-        "parameters",
-        "MACs",
-    )
+    title = f"Accuracy on {len(test):,} other digits"
+    costs = table(title, "", "accuracy", "parameters", "MACs")
 
     def measure(name: str, network: nn.Module, cost: Cost) -> None:
         share = f"{accuracy(network, test):.1%}"

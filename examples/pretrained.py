@@ -1,7 +1,7 @@
 """Shrink two networks with their published weights, and see how far they still agree.
 
 Nothing is fine-tuned: this is what is left of what they learned right after pruning. Channels are
-chosen in two ways: layer by layer, by the L1 norm of weights; and over layers, by how much they
+chosen by the L1 norm of their weights, in each group alone and over groups, and by how much they
 move the outputs of the dense network on a few inputs without labels.
 
 Run it from the checkout: `python -m examples.pretrained` (it takes some minutes).
@@ -48,26 +48,28 @@ class Trial:
     agreement: Callable[[Tensor, Tensor], dict[str, str]]
 
     def run(self, title: str, shares: tuple[float, ...]) -> Table:
-        """A row for the dense network, and two for each share of its MACs that may be left."""
+        """A row for the dense network, and three for each share of its MACs that may be left."""
         dense = outputs(self.model, self.comparing)
         same = self.agreement(dense, dense)
-        made = table(title, "MACs asked", "chosen by", "parameters", "MACs", *same, left=2)
+        made = table(title, "asked", "chosen by", "ranked in", "parameters", "MACs", *same, left=3)
         example = tuple(part[:BATCH] for part in self.choosing)
         deps = fxprune.analyze(self.model, example)
         moved = importance.Fisher(self.directions(), moves, progress=False)
-        choices: dict[str, dict[str, Any]] = {
-            "L1": {"criterion": "l1"},
-            "outputs": {"criterion": moved, "scope": self.scope},
-        }
+        choices: list[tuple[str, str | importance.Criterion, Scope]] = [
+            ("L1", "l1", "group"),
+            ("L1", "l1", self.scope),
+            ("outputs", moved, self.scope),
+        ]
         for share in shares:
-            for name, options in choices.items():
-                plan = fxprune.plan(deps, target={"macs": share}, **options)
+            for name, criterion, scope in choices:
+                target = {"macs": share}
+                plan = fxprune.plan(deps, target=target, criterion=criterion, scope=scope)
                 small: Any = fxprune.shrink(deps, plan, example, emit="module", verify="quick")
                 report: fxprune.ShrinkReport = small.meta["fxprune"]
                 if not made.rows:
-                    made.add_row("dense", "", *cost(report.before), *same.values())
+                    made.add_row("dense", "", "", *cost(report.before), *same.values())
                 found = self.agreement(dense, outputs(small, self.comparing))
-                made.add_row(f"{share:.0%}", name, *cost(report.after), *found.values())
+                made.add_row(f"{share:.0%}", name, scope, *cost(report.after), *found.values())
             made.add_section()
         return made
 

@@ -5,6 +5,7 @@ Run it from the checkout: `python -m examples.weight_table`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -38,7 +39,7 @@ def build() -> nn.Sequential:
 
 def without_small_entries(model: nn.Sequential) -> nn.Sequential:
     """A copy in which the first layer's weights below the threshold are zero."""
-    masked = fxprune.sparsify(model, 0.0)  # a copy
+    masked = copy.deepcopy(model)
     mask = masked.get_parameter("0.weight").abs() >= THRESHOLD
     prune.custom_from_mask(masked[0], "weight", mask)
     return fxprune.make_permanent(masked)
@@ -76,7 +77,7 @@ def main() -> None:
     kept = [number for number in range(4) if number not in removed]
     show(
         f"Filters whose sum of |w| is below {THRESHOLD}: {list(removed)}",
-        filters("The table without them, as the shrunk layer has it", small, kept),
+        filters("The table without them", small, kept),
     )
 
     useless = fxprune.Plan.from_masks(sparse, INPUTS)
