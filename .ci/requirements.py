@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     if "--lowest" in arguments:
         runtime = [lowest(requirement) for requirement in runtime]
         development = [line for line in extras["dev"] if not line.startswith("torchvision")]
-    print(*runtime, *development, sep="\n")
+    print(*dict.fromkeys([*runtime, *development]), sep="\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,9 @@ LABELS = {"mnist": 1, "pretrained": 3}
 @cache
 def printed(name: str) -> str:
     """What an example prints on reduced settings, with warnings as errors."""
-    for package in NEEDS.get(name, ()):
-        pytest.importorskip(
-            package, reason=f"examples.{name} needs {package}", exc_type=ImportError
-        )
+    missing = [package for package in NEEDS.get(name, ()) if find_spec(package) is None]
+    if missing:
+        pytest.skip(f"examples.{name} needs {', '.join(missing)}")
     options = ["--quick"] if name in LABELS else []
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", f"examples.{name}", *options],
