@@ -16,6 +16,9 @@ import fxprune
 from examples import minilm, perceptron, weight_table
 from examples.__main__ import NAMES
 
+# One worker runs each example once for all the tests of this file.
+pytestmark = pytest.mark.xdist_group("example outputs")
+
 CHECKOUT = Path(__file__).parents[1]
 OUTPUTS = CHECKOUT / "docs" / "examples"
 NEEDS = {
