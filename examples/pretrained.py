@@ -37,7 +37,7 @@ class Trial:
         model: the dense network.
         choosing: its arguments, to choose channels with, each [n, ...].
         comparing: its arguments, to compare outputs on.
-        scope: what is ranked together by how much it moves the outputs.
+        scope: what is ranked together, where it is not each group alone.
         agreement: from the dense outputs and those of a shrunk network to named shares.
     """
 
@@ -84,7 +84,8 @@ class Trial:
 def moves(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
     """How far outputs lie in random directions.
 
-    The mean square of its gradient is that of the distance to the dense outputs, to second order.
+    On average, the square of its gradient is the curvature of half the squared distance to the
+    dense outputs.
     """
     *arguments, directions = batch
     return torch.as_tensor((model(*arguments) * directions).sum(1).mean())
