@@ -1,4 +1,4 @@
-"""Print what `pyproject.toml` requires for development, the sweep and ONNX, one requirement a line.
+"""Print what `pyproject.toml` requires for development, one requirement a line.
 
 With `--lowest`: the lowest allowed version of every run-time dependency, and no model libraries,
 for the one supported release of torchvision needs a newer torch, and timm needs torchvision.
@@ -24,11 +24,12 @@ def main(arguments: list[str]) -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     runtime = project["dependencies"]
     extras = project["optional-dependencies"]
-    development = [line for extra in ("dev", "sweep", "onnx", "mutation") for line in extras[extra]]
+    chosen = ("dev", "sweep", "onnx", "mutation", "examples")
+    development = [line for extra in chosen for line in extras[extra]]
     if "--lowest" in arguments:
         runtime = [lowest(requirement) for requirement in runtime]
         development = [line for line in extras["dev"] if not line.startswith("torchvision")]
-    print(*runtime, *development, sep="\n")
+    print(*dict.fromkeys([*runtime, *development]), sep="\n")
 
 
 if __name__ == "__main__":

@@ -89,4 +89,5 @@ def _idx(path: Path) -> np.ndarray:
 
 def _scaled(train: Images, test: Images) -> tuple[Images, Images]:
     mean, deviation = train.images.mean(), train.images.std()
-    return tuple(Images((each.images - mean) / deviation, each.labels) for each in (train, test))
+    scaled = [Images((each.images - mean) / deviation, each.labels) for each in (train, test)]
+    return scaled[0], scaled[1]

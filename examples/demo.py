@@ -30,7 +30,7 @@ def main() -> None:
     table = Table(title=f"{len(data.held_out_labels)} held-out digits, no fine-tuning")
     for column in ("channels removed", "parameters", "MACs", "accuracy", "worst error in proof"):
         table.add_column(column, justify="right")
-    reports = []
+    reports: list[fxprune.ShrinkReport] = []
     for ratio in RATIOS:
         plan = fxprune.plan(model, example, ratio)
         small = fxprune.shrink(model, plan, example)

@@ -1,4 +1,4 @@
-"""The training loop of the examples: SGD, one learning-rate cycle, some augmentation."""
+"""The training loop of the examples and benchmarks: SGD with one cycle of the learning rate."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType, MethodType
@@ -150,6 +151,17 @@ def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
     state.update(module.named_buffers(remove_duplicate=False))
     return state
+
+
+def fingerprint(state: Mapping[str, torch.Tensor]) -> str:
+    """What tells tensors and their values: SHA-256, in hexadecimal; without those on meta."""
+    found = hashlib.sha256()
+    for name, tensor in state.items():
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        if tensor.device.type != "meta":
+            values = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+            found.update(values.view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def named_state(graph_module: fx.GraphModule) -> dict[str, torch.Tensor]:

@@ -5,7 +5,6 @@ It holds tensors, numbers, texts, lists and dicts only, so that reading it runs 
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -210,16 +209,6 @@ def plain(value: Any, where: str) -> Any:
 
 def _is_key(key: Any) -> bool:
     return isinstance(key, (str, Integral)) and not isinstance(key, bool)
-
-
-def fingerprint(model: nn.Module) -> str:
-    """What tells the weights of a model: SHA-256 over its parameters and buffers."""
-    text = hashlib.sha256()
-    for name, tensor in named_tensors(model).items():
-        text.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        values = tensor.detach().cpu().contiguous().reshape(-1)
-        text.update(values.view(torch.uint8).numpy().tobytes() if values.numel() else b"")
-    return text.hexdigest()
 
 
 def optimizer_state(optimizer: Optimizer, model: nn.Module, where: str) -> dict[str, Any]:

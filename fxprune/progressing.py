@@ -21,7 +21,13 @@ from fxprune.expanding import beside, expanded, modes_of, put_in_order, put_mode
 from fxprune.importance import L2, Criterion
 from fxprune.importance.processes import is_first, jointly
 from fxprune.meaning import Constants, Meaning, Norm
-from fxprune.module_trees import as_parameter, clone_tree, eval_clone, named_tensors
+from fxprune.module_trees import (
+    as_parameter,
+    clone_tree,
+    eval_clone,
+    fingerprint,
+    named_tensors,
+)
 from fxprune.optimizers import carried, check_optimizer, kept_positions, moves_between
 from fxprune.planning import Plan
 from fxprune.planning.choice import make_plan
@@ -29,7 +35,6 @@ from fxprune.planning.strategies import checked_integer
 from fxprune.progress_files import (
     Progress,
     Step,
-    fingerprint,
     load_tensors,
     optimizer_state,
     plain,
@@ -95,7 +100,9 @@ class Progressive:
         self._path = None if checkpoint is None else _checked_path(checkpoint)
         self._inputs = example_inputs
         self._deps = _analyzed(model, example_inputs)
-        self._original = fingerprint(self._deps.model) if self._path is not None else ""
+        self._original = (
+            fingerprint(named_tensors(self._deps.model)) if self._path is not None else ""
+        )
         self._teacher: nn.Module | None = None
         self._plan = make_plan(self._deps, np.zeros(0, dtype=np.int64), {})
         self._model = clone_tree(self._deps.model, _cloned)

@@ -15,13 +15,14 @@ from fxprune.analysis import DependencyGraph, Model, analyze
 from fxprune.errors import InputError, PlanError, shown
 from fxprune.importance import REDUCTIONS, Criterion, Reduction, criterion_of
 from fxprune.importance.running import tracked
+from fxprune.module_trees import fingerprint
 from fxprune.planning import Strategy, make_plan
 from fxprune.planning.criteria import scores
 from fxprune.planning.matching import ModuleMatcher, checked_patterns
 from fxprune.planning.selection import Bundle, Pool, Scores, Selection
 from fxprune.planning.sensitivity_data import MODES, Mode, Sensitivity
 from fxprune.planning.strategies import checked_choice, checked_integer, checked_ratio
-from fxprune.sensitivity_records import Record, Removal, fingerprint
+from fxprune.sensitivity_records import Record, Removal
 from fxprune.sensitivity_runs import Evaluate, Evaluation, Step, Verify, outcomes
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def sensitivity(
     most = checked_integer(os.cpu_count() or 1 if pending is None else pending, "pending", 1)
     deps = analyze(model, example_inputs)
     chosen = _chosen(deps, only, {"channels", *(kind for kind, on in switches.items() if on)})
-    base = Sensitivity(0.0, mode, {}, deps.digest, fingerprint(deps), made)
+    base = Sensitivity(0.0, mode, {}, deps.digest, fingerprint(deps.state), made)
     record = Record.of(base, [group.name for group in deps.groups], resume)
     score = scores(deps, ranking, reduction, chosen)
     removals = [removal for group in chosen for removal in _removals(deps, group, score, asked)]

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from fxprune.errors import InputError, shown
 from fxprune.planning.sensitivity_data import Curve, Point, Sensitivity
 
 if TYPE_CHECKING:
-    from fxprune.analysis import DependencyGraph
     from fxprune.groups import Group
     from fxprune.labels import Ids
 
@@ -147,17 +145,6 @@ class Record:
     def _save(self) -> None:
         if self._path is not None:
             self._known.save(self._path)
-
-
-def fingerprint(deps: DependencyGraph) -> str:
-    """SHA-256 over the values of all parameters and buffers."""
-    found = hashlib.sha256()
-    for name, tensor in deps.state.items():
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        if tensor.device.type != "meta":
-            values = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-            found.update(values.view(torch.uint8).numpy().data)
-    return found.hexdigest()
 
 
 def _check_same(known: Sensitivity, base: Sensitivity, path: Path) -> None:

@@ -1,0 +1,260 @@
+"""Accuracy at equal MACs and fine-tuning, beside Torch-Pruning: `python -m benchmarks.accuracy`.
+
+One ResNet-18 for each seed is trained on Fashion-MNIST. Every method prunes it to the same MACs,
+and what it yields is fine-tuned alike: the same images in the same order, the same optimizer, as
+many epochs. Finished runs are kept in a folder, so that a run that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import platform
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+import torch.nn.functional as F
+import torch_pruning
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torch_pruning.pruner import importance as theirs
+
+import fxprune
+from examples.resnet18 import Data, Settings, dense
+from examples.training import accuracy, train
+from fxprune import importance
+
+SHARE = 0.3
+"""What is left of the MACs, at most."""
+EPOCHS = 1
+CALIBRATION = 512  # images that criteria by gradients see
+TARGET = Path(__file__).parents[1] / "docs" / "accuracy.md"
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """The mean cross-entropy of a batch."""
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def macs(model: nn.Module) -> int:
+    """Multiply-accumulates for one image, counted alike for both."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, 28, 28))
+    return counter.get_total_flops() // 2
+
+
+def ours(model: nn.Module, batches: Batches, **options: Any) -> nn.Module:
+    """The largest network within the share of MACs that fxprune finds."""
+    example = torch.zeros(1, 3, 28, 28)
+    plan = fxprune.plan(model, example, target={"macs": SHARE}, **options)
+    return fxprune.shrink(model, plan, batches[0][0][:2], verify="quick")
+
+
+def by_sensitivity(model: nn.Module, batches: Batches, **options: Any) -> nn.Module:
+    """The same, with a sensitivity analysis by the loss on the calibration images."""
+    evaluate = partial(mean_loss, batches=batches)
+    example = torch.zeros(1, 3, 28, 28)
+    criterion = options["criterion"]
+    found = fxprune.sensitivity(
+        model, example, evaluate, ratios=(0.25, 0.5, 0.75), mode="min", criterion=criterion
+    )
+    return ours(model, batches, sensitivity=found, **options)
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, batches: Batches) -> float:
+    """The mean loss of some batches."""
+    return statistics.fmean(float(loss(model, batch)) for batch in batches)
+
+
+def torch_pruning_of(
+    model: nn.Module, batches: Batches, *, make: Callable[[], Any], **options: Any
+) -> nn.Module:
+    """The largest network within the share of MACs that Torch-Pruning finds, by bisection."""
+    limit = SHARE * macs(model)
+    low, high, best = 0.0, 1.0, None
+    for _ in range(10):
+        ratio = (low + high) / 2
+        small = _theirs(model, batches, make(), ratio, options)
+        if small is not None and macs(small) <= limit:
+            high, best = ratio, small
+        else:
+            low = ratio
+    if best is None:
+        raise RuntimeError("Torch-Pruning finds no network within the MACs")
+    return best
+
+
+def _theirs(
+    model: nn.Module, batches: Batches, scored: Any, ratio: float, options: dict[str, Any]
+) -> nn.Module | None:
+    small = copy.deepcopy(model)
+    pruner = torch_pruning.pruner.BasePruner(
+        small,
+        batches[0][0][:1],
+        importance=scored,
+        pruning_ratio=ratio,
+        ignored_layers=[small.fc],
+        max_pruning_ratio=0.95,
+        **options,
+    )
+    if isinstance(scored, (theirs.TaylorImportance, theirs.HessianImportance)):
+        _accumulate(small, batches, scored)
+    pruner.step()
+    return small
+
+
+def _accumulate(model: nn.Module, batches: Batches, scored: Any) -> None:
+    """Gradients, as the documentation of Torch-Pruning has it."""
+    model.zero_grad()
+    if isinstance(scored, theirs.HessianImportance):
+        scored.zero_grad()
+        for images, labels in batches:
+            for each in F.cross_entropy(model(images), labels, reduction="none"):
+                model.zero_grad()
+                each.backward(retain_graph=True)
+                scored.accumulate_grad(model)
+        return
+    for batch in batches:
+        loss(model, batch).backward()
+
+
+Method = Callable[[nn.Module, Batches], nn.Module]
+
+
+def methods() -> dict[str, Method]:
+    """Every method, by name: those of Torch-Pruning first."""
+    found: dict[str, Method] = {}
+    criteria: dict[str, Callable[[], Any]] = {
+        "L1": partial(theirs.MagnitudeImportance, p=1),
+        "L2": partial(theirs.MagnitudeImportance, p=2),
+        "LAMP": partial(theirs.LAMPImportance, p=2),
+        "BN scale": theirs.BNScaleImportance,
+        "FPGM": theirs.FPGMImportance,
+        "Taylor": theirs.TaylorImportance,
+        "Hessian": theirs.HessianImportance,
+    }
+    for name, make in criteria.items():
+        for scope, options in {
+            "each layer": {},
+            "global": {"global_pruning": True},
+            "isomorphic": {"global_pruning": True, "isomorphic": True},
+        }.items():
+            label = f"Torch-Pruning, {name}, {scope}"
+            found[label] = partial(torch_pruning_of, make=make, **options)
+    for name in ("l2", "fpgm", "lamp"):
+        for scope in ("group", "global", "isomorphic"):
+            found[f"fxprune, {name}, {scope}"] = partial(ours, criterion=name, scope=scope)
+    for name, kind in {"Taylor": importance.Taylor, "Fisher": importance.Fisher}.items():
+        for scope in ("group", "global", "isomorphic"):
+            found[f"fxprune, {name}, {scope}"] = partial(_by_data, kind=kind, scope=scope)
+    found["fxprune, l2, sensitivity"] = partial(by_sensitivity, criterion="l2")
+    return found
+
+
+def _by_data(model: nn.Module, batches: Batches, *, kind: Any, scope: Any) -> nn.Module:
+    return ours(model, batches, criterion=kind(batches, loss, progress=False), scope=scope)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of one network by one method.
+
+    Attributes:
+        macs: the share that is left.
+        parameters: how many there are.
+        before: accuracy before fine-tuning, in %.
+        after: accuracy afterwards, in %.
+    """
+
+    macs: float
+    parameters: int
+    before: float
+    after: float
+
+
+def run(method: Method, model: nn.Module, data: Data, seed: int) -> Run:
+    """Prune and fine-tune."""
+    some = data.train[:CALIBRATION]
+    batches = list(zip(some.images.split(64), some.labels.split(64), strict=True))
+    small = method(copy.deepcopy(model), batches).eval()
+    before = 100 * accuracy(small, data.test)
+    share = macs(small) / macs(model)
+    if share > SHARE:
+        raise RuntimeError(f"{share:.3f} of the MACs are left")
+    for parameter in small.parameters():
+        parameter.grad = None
+    train(small, data.train, EPOCHS, learning_rate=0.05, seed=1000 + seed)
+    parameters = sum(parameter.numel() for parameter in small.parameters())
+    return Run(share, parameters, before, 100 * accuracy(small, data.test))
+
+
+def page(runs: dict[str, list[Run]], whole: list[float]) -> str:
+    """The table, best first."""
+    rows = sorted(runs.items(), key=lambda item: -statistics.fmean(r.after for r in item[1]))
+    about = f"""# Accuracy
+
+A ResNet-18 is trained on Fashion-MNIST ({_told(whole)} % on the test images), pruned to at most
+{SHARE:.0%} of its MACs, and fine-tuned for {EPOCHS} epoch(s): by every method from the same
+{len(whole)} networks, with the same images in the same order. `python -m benchmarks.accuracy` wrote
+this page on {platform.machine()} with torch {torch.__version__.split("+")[0]} and Torch-Pruning
+{torch_pruning.__version__}. Figures are means over seeds, with the spread (largest less smallest)
+in parentheses.
+"""
+    lines = [
+        about,
+        "| method | MACs left | parameters | accuracy before % | after % |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, own in rows:
+        shares = f"{statistics.fmean(r.macs for r in own):.3f}"
+        count = f"{statistics.fmean(r.parameters for r in own):,.0f}"
+        before, after = _told([r.before for r in own]), _told([r.after for r in own])
+        lines.append(f"| {name} | {shares} | {count} | {before} | {after} |")
+    return "\n".join([*lines, ""])
+
+
+def _told(values: Iterable[float]) -> str:
+    numbers = list(values)
+    return f"{statistics.fmean(numbers):.2f} ({max(numbers) - min(numbers):.2f})"
+
+
+@click.command()
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--only", default="", help="Methods with this in their names.")
+@click.option("--folder", type=Path, default=Path("build/accuracy"), show_default=True)
+@click.option("--networks", type=Path, default=Path("build/resnet18/full"), show_default=True)
+def main(*, seeds: int, only: str, folder: Path, networks: Path) -> None:
+    """Prune and fine-tune by every method, and write docs/accuracy.md."""
+    torch.set_num_threads(1)
+    settings = Settings()
+    data = Data.load(settings)
+    runs: dict[str, list[Run]] = {}
+    whole = []
+    for seed in range(seeds):
+        home = networks / f"seed{seed}"
+        home.mkdir(parents=True, exist_ok=True)
+        model = dense(data, settings, home, seed)
+        whole.append(100 * accuracy(model, data.test))
+        for name, method in methods().items():
+            if only not in name:
+                continue
+            path = folder / f"seed{seed}" / f"{name.replace(', ', '-').replace(' ', '_')}.json"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(vars(run(method, model, data, seed))))
+            runs.setdefault(name, []).append(Run(**json.loads(path.read_text())))
+            click.echo(f"seed {seed}, {name}: {runs[name][-1]}")
+    if not only:
+        TARGET.write_text(page(runs, whole), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
