@@ -12,7 +12,6 @@ from fxprune.analysis import DependencyGraph, analyze
 from fxprune.api import shrink
 from fxprune.choosing import plan
 from fxprune.comparison import Verification
-from fxprune.distilling import distillation_loss
 from fxprune.errors import (
     AnalysisError,
     CaptureError,
@@ -27,10 +26,9 @@ from fxprune.explanations import Explanation
 from fxprune.fixers import fixer
 from fxprune.groups import Group
 from fxprune.meaning import Meaning
-from fxprune.optimizers import carry_over
 from fxprune.planning import Plan, Strategy
 from fxprune.planning.sensitivity_data import Sensitivity
-from fxprune.progressing import Progressive
+from fxprune.progress import Progressive, carry_over, distillation_loss
 from fxprune.report import ShrinkReport
 from fxprune.rules import rule
 from fxprune.sensitivities import sensitivity

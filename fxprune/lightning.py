@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fxprune.errors import InputError, shown
 from fxprune.planning.strategies import checked_integer
-from fxprune.progress_files import parameter_names
-from fxprune.progressing import Progressive
+from fxprune.progress.files import parameter_names
+from fxprune.progress.progressing import Progressive
 
 try:
     from lightning.pytorch.callbacks import Callback
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
     from torch import nn
 
-    from fxprune.schedules import Schedule
+    from fxprune.progress.schedules import Schedule
 
 __all__ = ["ProgressivePruning"]
 

@@ -18,8 +18,8 @@ CHECKOUT = Path(__file__).parents[1]
 RUNNER = CliRunner(
     **({"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {})
 )
-MODEL = ("tests.sensitivity_models:two", "--input", "2x4")
-ERROR = ("--evaluate", "tests.sensitivity_models:error", "--mode", "min", "--ratios", "0.25,0.75")
+MODEL = ("tests.sensitivities.models:two", "--input", "2x4")
+ERROR = ("--evaluate", "tests.sensitivities.models:error", "--mode", "min", "--ratios", "0.25,0.75")
 
 
 def run(*arguments: object) -> Result:
@@ -55,7 +55,7 @@ def test_it_goes_on_and_measures_what_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_processes_evaluate_and_what_they_print_is_not_in_the_result(tmp_path: Path) -> None:
     (tmp_path / "noisy.py").write_text(
-        "from tests.sensitivity_models import error\n"
+        "from tests.sensitivities.models import error\n"
         "def value(model):\n    print('noise', flush=True)\n    return error(model)\n"
     )
     arguments = [*MODEL, "--evaluate", "noisy:value", "--mode", "min", "--ratios", "0.5", "--json"]
@@ -79,8 +79,8 @@ def test_processes_evaluate_and_what_they_print_is_not_in_the_result(tmp_path: P
         (("--ratios", "half"), 2, "are not like 0.25,0.5"),
         (("--ratios", "1.5"), 1, "a ratio is 1.5"),
         (("--evaluate", "error"), 2, "is not of the form"),
-        (("--evaluate", "tests.sensitivity_models:eror"), 1, "nearest names are: error"),
-        (("--evaluate", "tests.sensitivity_models:X"), 1, "is an object of type Tensor"),
+        (("--evaluate", "tests.sensitivities.models:eror"), 1, "nearest names are: error"),
+        (("--evaluate", "tests.sensitivities.models:X"), 1, "is an object of type Tensor"),
         (("--evaluate", "builtins:len"), 1, "evaluate failed for the whole model"),
         (("--only", "smal"), 1, "nearest names"),
         (("--plot", "curves.doc"), 1, "kind of an image"),

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fxprune import InputError
 from tests.planning.test_after import removed
-from tests.test_optimizers import X, network
+from tests.progress.test_optimizers import X, network
 
 lightning = pytest.importorskip("lightning.pytorch", reason="needs Lightning", exc_type=ImportError)
 from fxprune.lightning import ProgressivePruning  # noqa: E402  # after the check that it can be

@@ -10,7 +10,7 @@ import fxprune
 from fxprune import InputError, Plan, PlanError, Sensitivity
 from fxprune.planning.sensitivity_data import Curve, Point
 from fxprune.planning.sensitivity_scores import Drops, by_sensitivity
-from tests.sensitivity_models import X, error, two
+from tests.sensitivities.models import X, error, two
 
 DEPS = fxprune.analyze(two(), X[:2])
 SENSITIVITY = fxprune.sensitivity(DEPS, X[:2], error, mode="min", progress=False)

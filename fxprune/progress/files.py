@@ -18,7 +18,7 @@ from torch import nn
 from fxprune.errors import InputError, in_one_line, shown
 from fxprune.files import write_atomically
 from fxprune.module_trees import named_tensors
-from fxprune.optimizers import check_optimizer
+from fxprune.progress.optimizers import check_optimizer
 from fxprune.state_files import read_state
 
 if TYPE_CHECKING:

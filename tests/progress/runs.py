@@ -1,6 +1,6 @@
 """A run of progressive pruning as a process of its own, for the tests that kill one.
 
-`python -m tests.progress_runs FOLDER [STEP]` prunes and trains with a checkpoint in the
+`python -m tests.progress.runs FOLDER [STEP]` prunes and trains with a checkpoint in the
 folder. With a STEP it says "ready" in the middle of that step's training, and waits for its end.
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 import fxprune
-from tests.test_optimizers import X, network
-from tests.test_progressing import train
+from tests.progress.test_optimizers import X, network
+from tests.progress.test_progressing import train
 
 
 def main(folder: Path, waiting: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fxprune import InputError
-from fxprune.schedules import Pace
+from fxprune.progress.schedules import Pace
 
 ALL: list[Any] = ["linear", "cubic", "geometric", lambda t: t**2]
 

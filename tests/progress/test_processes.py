@@ -16,8 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import fxprune
 from fxprune import FxPruneError, Progressive, importance
-from tests.test_optimizers import X, network
-from tests.test_progressing import momentum
+from tests.progress.test_optimizers import X, network
+from tests.progress.test_progressing import momentum
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
 

@@ -22,8 +22,8 @@ from fxprune.planning.matching import ModuleMatcher, checked_patterns
 from fxprune.planning.selection import Bundle, Pool, Scores, Selection
 from fxprune.planning.sensitivity_data import MODES, Mode, Sensitivity
 from fxprune.planning.strategies import checked_choice, checked_integer, checked_ratio
-from fxprune.sensitivity_records import Record, Removal
-from fxprune.sensitivity_runs import Evaluate, Evaluation, Step, Verify, outcomes
+from fxprune.sensitivities.records import Record, Removal
+from fxprune.sensitivities.runs import Evaluate, Evaluation, Step, Verify, outcomes
 
 if TYPE_CHECKING:
     from fxprune.groups import Group

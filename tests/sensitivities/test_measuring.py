@@ -13,7 +13,7 @@ from torch import nn
 import fxprune
 from fxprune import InputError, PlanError, Sensitivity
 from fxprune.importance import L1
-from tests.sensitivity_models import Attending, Counting, X, error, two
+from tests.sensitivities.models import Attending, Counting, X, error, two
 
 RATIOS = (0.25, 0.5, 0.75)
 
@@ -185,7 +185,7 @@ def test_what_evaluate_raises_is_told_with_group_ratio_and_line() -> None:
     with pytest.raises(InputError, match=r"group small at ratio 0\.5: ValueError: too small") as e:
         measured(evaluate=evaluate)
     assert isinstance(e.value.__cause__, ValueError)
-    assert "test_sensitivities.py" in str(e.value)
+    assert "test_measuring.py" in str(e.value)
 
 
 def test_a_model_that_cannot_be_shrunk_is_told_with_group_and_ratio(
@@ -196,7 +196,7 @@ def test_a_model_that_cannot_be_shrunk_is_told_with_group_and_ratio(
             raise fxprune.RewriteError("no way", hint="give up")
         return two()
 
-    monkeypatch.setattr("fxprune.sensitivity_runs.shrink", refuse)
+    monkeypatch.setattr("fxprune.sensitivities.runs.shrink", refuse)
     with pytest.raises(fxprune.RewriteError, match=r"group small at ratio 0\.25: no way") as e:
         measured()
     assert "give up; or leave the group out (only=)" in str(e.value)

@@ -18,7 +18,7 @@ from fxprune.errors import FxPruneError
 from models_zoo import ZOO, randomize
 from tests.planning.models import chain
 from tests.planning.test_after import Branched, removed, widths
-from tests.test_optimizers import X, network, put_gradients
+from tests.progress.test_optimizers import X, network, put_gradients
 
 TARGET = {"params": 0.4}
 
@@ -625,6 +625,22 @@ def test_a_checkpoint_of_other_settings_is_refused_with_what_differs(
 def test_defaults_that_are_written_out_are_no_other_settings(tmp_path: Path) -> None:
     looped(tmp_path / "run.pt", until=1, verify=False)
     assert progressive(checkpoint=tmp_path / "run.pt", round_to=1, scope="group").step_number == 1
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cubic"])
+def test_steps_by_a_sensitivity_end_where_one_step_does(schedule: Any) -> None:
+    model = network()
+    found = fxprune.sensitivity(
+        model, X, lambda small: small(X).square().sum().item(), ratios=(0.5,), progress=False
+    )
+    run = Progressive(model, X, ratio=0.5, sensitivity=found, steps=3, schedule=schedule)
+    sizes = []
+    while not run.done:
+        run.step()
+        sizes.append(len(removed(run.plan)))
+    at_once = fxprune.plan(model, X, ratio=0.5, sensitivity=found)
+    assert sizes[0] < sizes[1] < sizes[2] == len(removed(at_once))
+    assert widths(run.plan) == widths(at_once)
 
 
 def test_another_original_is_refused(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from fxprune import Plan
-from fxprune.progress_files import Progress
+from fxprune.progress.files import Progress
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 
 
 def started(folder: Path, *step: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "tests.progress_runs", str(folder), *step],
+        [sys.executable, "-W", "error", "-m", "tests.progress.runs", str(folder), *step],
         cwd=CHECKOUT,
     )
 

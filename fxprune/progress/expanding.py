@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fxprune.optimizers import Kept
+    from fxprune.progress.optimizers import Kept
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -15,8 +15,9 @@ from fxprune.errors import InputError, shown
 from fxprune.importance import Criterion, criterion_of
 from fxprune.planning import Plan, Strategy
 from fxprune.planning.budgets import checked_target
+from fxprune.planning.sensitivity_data import Sensitivity
 from fxprune.planning.strategies import checked_ratio
-from fxprune.schedules import Pace
+from fxprune.progress.schedules import Pace
 from fxprune.suggestions import nearest
 
 Scored: TypeAlias = Callable[[Criterion, str], Criterion]
@@ -128,6 +129,7 @@ class Goal:
         schedule = pace.schedule if isinstance(pace.schedule, str) else f"halving: {shares}"
         found = {"target": self.target, **self.options, "steps": pace.steps, "schedule": schedule}
         defaults = {n: p.default for n, p in inspect.signature(plan).parameters.items()}
+        defaults["scope"] = "group" if found.get("sensitivity") is None else "global"
         return {
             name: _in_words(value)
             for name, value in found.items()
@@ -144,7 +146,7 @@ def _lasting(value: Any) -> Any:
 
 def _in_words(value: Any) -> str:
     """A setting as text, the same in every process."""
-    if isinstance(value, Strategy):
+    if isinstance(value, (Strategy, Sensitivity)):
         return _in_words(value.told())
     if isinstance(value, Plan):
         return f"a plan, {value.digest}"

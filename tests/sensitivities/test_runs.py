@@ -20,10 +20,10 @@ from torch import nn
 
 import fxprune
 from fxprune import FxPruneError, InputError, Sensitivity
-from fxprune.sensitivity_runs import Evaluation, Step, _Turns
-from tests.sensitivity_models import Counting, X, error, two
+from fxprune.sensitivities.runs import Evaluation, Step, _Turns
+from tests.sensitivities.models import Counting, X, error, two
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 RATIOS = (0.25, 0.5, 0.75)
 
 
@@ -70,7 +70,7 @@ def test_another_process_analyzes_a_model_once(monkeypatch: pytest.MonkeyPatch) 
     evaluation = Evaluation(fxprune.analyze(two(), X[:2]), X[:2], error, "quick")
     plan = fxprune.plan(two(), X[:2], ratio=0.5)
     monkeypatch.setattr(fxprune.Plan, "analyze", noted)
-    monkeypatch.setattr("fxprune.sensitivity_runs._ARRIVED", {})
+    monkeypatch.setattr("fxprune.sensitivities.runs._ARRIVED", {})
     steps = [Step(plan, name) for name in ("first", "second")]
     values = [pickle.loads(pickle.dumps(evaluation))(step) for step in steps]
     assert values == [evaluation.here(step) for step in steps]
@@ -251,7 +251,7 @@ import sys, time
 from pathlib import Path
 from concurrent.futures import ThreadPoolExecutor
 import fxprune
-from tests.sensitivity_models import Counting, X, two
+from tests.sensitivities.models import Counting, X, two
 
 class Slow(Counting):
     def __call__(self, model):

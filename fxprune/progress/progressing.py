@@ -14,10 +14,8 @@ from torch import nn
 from fxprune.analysis import DependencyGraph, Model, analyze
 from fxprune.api import Emit, check_making, shrink
 from fxprune.choosing import plan as make
-from fxprune.current_scores import OfCurrent
 from fxprune.emission import report_of
 from fxprune.errors import InputError, shown
-from fxprune.expanding import beside, expanded, modes_of, put_in_order, put_modes
 from fxprune.importance import L2, Criterion
 from fxprune.importance.processes import is_first, jointly
 from fxprune.meaning import Constants, Meaning, Norm
@@ -28,11 +26,12 @@ from fxprune.module_trees import (
     fingerprint,
     named_tensors,
 )
-from fxprune.optimizers import carried, check_optimizer, kept_positions, moves_between
 from fxprune.planning import Plan
 from fxprune.planning.choice import make_plan
 from fxprune.planning.strategies import checked_integer
-from fxprune.progress_files import (
+from fxprune.progress.current_scores import OfCurrent
+from fxprune.progress.expanding import beside, expanded, modes_of, put_in_order, put_modes
+from fxprune.progress.files import (
     Progress,
     Step,
     load_tensors,
@@ -40,14 +39,15 @@ from fxprune.progress_files import (
     plain,
     put_optimizer_state,
 )
-from fxprune.progress_goals import Goal, refuse_other
-from fxprune.schedules import Pace, Schedule
+from fxprune.progress.goals import Goal, refuse_other
+from fxprune.progress.optimizers import carried, check_optimizer, kept_positions, moves_between
+from fxprune.progress.schedules import Pace, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from fxprune.optimizers import Kept
+    from fxprune.progress.optimizers import Kept
 
 
 class Progressive:

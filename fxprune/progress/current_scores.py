@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
     from fxprune.importance.criterion import Numbers
     from fxprune.labels import Ids
-    from fxprune.optimizers import Kept
+    from fxprune.progress.optimizers import Kept
 
 
 _UNKNOWN, _SEVERAL = -1, -2
