@@ -34,9 +34,10 @@ def tracked(
         raise InputError(f"the batches are a {type(batches).__name__}", hint="pass a data loader")
     with suppress(TypeError):  # a data loader of an iterable data set
         total = len(batches) if isinstance(batches, Sized) else total
-    console = Console(stderr=True)
-    hidden = not (shown and is_first())
-    yield from track(batches, what, total, console=console, transient=True, disable=hidden)
+    if shown and is_first():
+        yield from track(batches, what, total, console=Console(stderr=True), transient=True)
+    else:
+        yield from batches
 
 
 def nothing(what: str) -> InputError:

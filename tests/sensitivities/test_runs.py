@@ -218,7 +218,7 @@ def test_an_error_of_evaluate_in_another_process_is_that_of_this_one(shared: Exe
     with pytest.raises(InputError, match="group large at ratio") as raised:
         measured(failing, executor=shared)
     assert "ValueError: too small for me" in str(raised.value)
-    assert "test_sensitivity_runs.py" in str(raised.value)
+    assert "test_runs.py" in str(raised.value)
 
 
 def test_after_an_error_nothing_more_is_begun() -> None:
