@@ -281,7 +281,7 @@ def load(path: Path) -> str:
     return "taken"
 
 
-@pytest.mark.parametrize("data", [STATE, LEGACY])
+@pytest.mark.parametrize("data", [STATE, LEGACY], ids=["zip", "legacy"])
 def test_weights_of_both_formats_are_taken(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "weights.pt").write_bytes(data)
     assert load(tmp_path / "weights.pt") == "taken"
