@@ -200,6 +200,20 @@ def test_zeros_go_through_dropout_that_is_always_on() -> None:
     assert Plan.from_masks(model, ROWS).groups["first"].removed == (1, 4)
 
 
+def test_what_is_constant_for_one_token_may_not_be_for_several() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        value = self.value(x) + self.places[: x.shape[1]]
+        weights = (self.query(x) @ self.key(x).transpose(1, 2)).softmax(-1)
+        return self.last(weights @ value)  # type: ignore[no-any-return]  # no types in torch
+
+    model = made(forward, **{name: nn.Linear(8, 8) for name in ("query", "key", "value", "last")})
+    model.places = nn.Parameter(torch.randn(9, 8, generator=GENERATOR, dtype=torch.float64))
+    zero((model.value.weight, np.s_[:3]))
+    plan = Plan.from_masks(model, WORDS[:, :1])
+    small = fxprune.shrink(model, plan, WORDS[:, :1], norm="exact", constants="fold")
+    torch.testing.assert_close(small(WORDS), model(WORDS))
+
+
 # -- dead by what reads them --------------------------------------------------------------------
 
 
