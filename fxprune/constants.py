@@ -152,7 +152,8 @@ class ConstantMode(UnknownMode):
     def reader(self, call: Call, product: Product) -> _Reader:
         """The bias that a product adds, or would add if it had one."""
         assert self.node is not None
-        bias = call.arg(product.bias) if product.bias is not None else None
+        is_scaled = call.has("beta") and call.arg("beta") != 1
+        bias = None if product.bias is None or is_scaled else call.arg(product.bias)
         name = getattr(bias, STATE_NAME, None) if bias is not None else None
         module: Any = None
         if self.node.op == "call_module":
@@ -237,7 +238,7 @@ class _Taken:
 
     def largest(self, index: torch.Tensor) -> torch.Tensor:
         """The largest sum of what they add without signs."""
-        return replace(self, weight=self.weight.abs(), x=self.x.abs()).shares(index).max()
+        return replace(self, weight=self.weight.abs(), x=self.x.abs()).shares(index).abs().max()
 
     def uneven(self, index: torch.Tensor, kept: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
         """Those that alone add what differs from place to place; all if none does.

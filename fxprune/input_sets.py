@@ -52,10 +52,11 @@ def another_batch(values: Inputs) -> Inputs | None:
 def other_sizes(values: Inputs) -> Iterator[Inputs]:
     """Inputs of other sizes: one size after another is replaced wherever it occurs, then the batch.
 
-    Up to 16, n becomes 2 n + 1; more is halved.
+    Up to 16, n becomes 2 n + 1; more is halved. A size of 1 may be that of a sequence, too.
     """
     found = tensors(list(values))
-    for size in sorted({n for tensor in found for n in tensor.shape if n > 1}):
+    places = {(dim, n) for tensor in found for dim, n in enumerate(tensor.shape)}
+    for size in sorted({n for dim, n in places if n > 1 or (dim and n)}):
         yield mapped(partial(_resized, size=size), values)
     if (other := another_batch(values)) is not None:
         yield other

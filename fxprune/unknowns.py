@@ -166,11 +166,12 @@ class UnknownMode(FoldedMode):
             first.copy_(torch.where(hidden, 0 if bias is None else bias.reshape(shape), first))
 
     def forget(self, call: Call, product: Product | None, out: Any) -> Any:
-        """Make NaN of all that may depend on what is not known."""
+        """Make NaN of all that may depend on what is not known, or on chance."""
         operands = call.tensors()
         changed = any(is_state(t) for t in written(call.op, call.args, call.kwargs))
         blind = changed or any(self.is_unknown(t) for t in operands)
-        if not (blind or any(map(_has_nan, operands))):
+        by_chance = _is_random(call)
+        if not (blind or by_chance or any(map(_has_nan, operands))):
             return out
         hides = blind or not (product is not None or call.op in _FACTORS or _hands_on(call))
         for tensor in tensors(out):
@@ -179,6 +180,8 @@ class UnknownMode(FoldedMode):
                 put_value(tensor, None)
             elif hides:
                 tensor.fill_(torch.nan)
+            elif by_chance:  # dropout leaves zeros what they are
+                tensor.masked_fill_(tensor != 0, torch.nan)
         return out
 
     def is_unknown(self, tensor: torch.Tensor) -> bool:
@@ -195,6 +198,12 @@ def is_float(tensor: torch.Tensor) -> bool:
 
 def _has_nan(tensor: torch.Tensor) -> bool:
     return is_float(tensor) and bool(tensor.isnan().any())
+
+
+def _is_random(call: Call) -> bool:
+    """Whether an operator draws random numbers, as dropout that stays on in eval mode does."""
+    switches = [call.arg(name) for name in ("train", "training") if call.has(name)]
+    return torch.Tag.nondeterministic_seeded in call.op.tags and False not in switches
 
 
 def _hands_on(call: Call) -> bool:
@@ -215,7 +224,8 @@ def _reach(call: Call, product: Product) -> torch.Tensor | None:
     if not bool(unknown.any()):
         return None
     counts = {product.x: unknown.to(x.dtype), product.weight: (weight != 0).to(x.dtype)}
-    return torch.as_tensor(run_with(call, counts, product.bias) > 0.5)
+    unscaled = {"alpha": 1} if call.has("alpha") else {}
+    return torch.as_tensor(run_with(call, counts | unscaled, product.bias) > 0.5)
 
 
 def run_with(call: Call, changes: dict[str, Any], bias: str | None = None) -> Any:

@@ -144,6 +144,76 @@ def test_zeros_of_a_depthwise_convolution_are_constants() -> None:
     assert lossless(model, IMAGE) == {"first": [2, 5]}
 
 
+@pytest.mark.parametrize("alpha", [-1, 0.1])
+def test_a_factor_of_a_product_hides_nothing(alpha: float) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        x = torch.sigmoid(self.first(x))
+        x = torch.addmm(self.second.bias, x, self.second.weight.t(), alpha=alpha)
+        return self.last(torch.sigmoid(x))  # type: ignore[no-any-return]  # no types in torch
+
+    layers = {"first": nn.Linear(6, 8), "second": nn.Linear(8, 7), "last": nn.Linear(7, 3)}
+    model = made(forward, **layers)
+    assert lossless(model, ROWS) == {}
+    zero((model.first.weight, np.s_[[1, 4]]))
+    assert lossless(model, ROWS) == {"first": [1, 4]}
+
+
+@pytest.mark.parametrize("beta", [0, 2])
+def test_a_bias_with_a_factor_takes_up_no_constants(beta: float) -> None:
+    model = made(
+        lambda self, x: torch.addmm(
+            self.last.bias, torch.sigmoid(self.first(x)), self.last.weight.t(), beta=beta
+        ),
+        first=nn.Linear(6, 8),
+        last=nn.Linear(8, 3),
+    )
+    zero((model.first.weight, np.s_[[1, 4]]))
+    assert lossless(model, ROWS) == {}
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        lambda x: F.dropout(x, 0.5, training=True),
+        lambda x: torch.native_dropout(x, 0.5, train=True)[0],
+        lambda x: x + torch.rand(x.shape[0], 8, dtype=x.dtype),
+        lambda x: F.alpha_dropout(x, 0.5, training=True),
+    ],
+)
+def test_what_chance_makes_of_a_constant_is_none(drop: Any) -> None:
+    model = made(
+        lambda self, x: self.last(drop(torch.sigmoid(self.first(x)))),
+        first=nn.Linear(6, 8),
+        last=nn.Linear(8, 3),
+    )
+    zero((model.first.weight, np.s_[[1, 4]]))
+    assert not any(group.removed for group in Plan.from_masks(model, ROWS).groups.values())
+
+
+def test_zeros_go_through_dropout_that_is_always_on() -> None:
+    model = made(
+        lambda self, x: self.last(F.dropout(torch.relu(self.first(x)), 0.5, training=True)),
+        first=nn.Linear(6, 8),
+        last=nn.Linear(8, 3),
+    )
+    zero((model.first.weight, np.s_[[1, 4]]), (model.first.bias, np.s_[[1, 4]]))
+    assert Plan.from_masks(model, ROWS).groups["first"].removed == (1, 4)
+
+
+def test_what_is_constant_for_one_token_may_not_be_for_several() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        value = self.value(x) + self.places[: x.shape[1]]
+        weights = (self.query(x) @ self.key(x).transpose(1, 2)).softmax(-1)
+        return self.last(weights @ value)  # type: ignore[no-any-return]  # no types in torch
+
+    model = made(forward, **{name: nn.Linear(8, 8) for name in ("query", "key", "value", "last")})
+    model.places = nn.Parameter(torch.randn(9, 8, generator=GENERATOR, dtype=torch.float64))
+    zero((model.value.weight, np.s_[:3]))
+    plan = Plan.from_masks(model, WORDS[:, :1])
+    small = fxprune.shrink(model, plan, WORDS[:, :1], norm="exact", constants="fold")
+    torch.testing.assert_close(small(WORDS), model(WORDS))
+
+
 # -- dead by what reads them --------------------------------------------------------------------
 
 
