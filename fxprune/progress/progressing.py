@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,6 +34,7 @@ from fxprune.progress.expanding import beside, expanded, modes_of, put_in_order,
 from fxprune.progress.files import (
     Progress,
     Step,
+    is_state,
     load_tensors,
     optimizer_state,
     plain,
@@ -184,7 +185,7 @@ class Progressive:
             )
         number, before = self.step_number + 1, kept_positions(self._plan)
         full = expanded(self._deps.model, self._model, before)
-        planned = self._agreed(self._planned(number, before))
+        planned = self._agreed(lambda: self._planned(number, before))
         small = self._made(self._making, full, planned, beside(self._model, self._inputs))
         put_modes(small, modes_of(self._model))
         moves = moves_between(self._model, small, before, kept_positions(planned))
@@ -280,7 +281,7 @@ class Progressive:
             InputError: it is no such state, or of a run with other options; tells what differs.
             PlanError: it is of a run for another model.
         """
-        if not self.state_dict().keys() <= dict(state).keys():
+        if not is_state(state):
             raise InputError(
                 "this is no state of progressive pruning",
                 hint="pass what progressive.state_dict() returned",
@@ -354,9 +355,9 @@ class Progressive:
                 hint="put it where all of them can read it",
             )
 
-    def _agreed(self, planned: Plan) -> Plan:
-        """The plan of the first process."""
-        _, texts = jointly(self._deps, lambda: None, lambda _: planned.to_json())
+    def _agreed(self, work: Callable[[], Plan]) -> Plan:
+        """The plan of the first process; if one of them finds none, no other waits for it."""
+        planned, texts = jointly(self._deps, work, Plan.to_json)
         return planned if is_first() else Plan.from_json(texts[0])
 
     def _settings(self) -> dict[str, str]:
@@ -408,8 +409,8 @@ def _refuse_folding(constants: Any) -> None:
 def _checked_path(checkpoint: Any) -> Path:
     if not isinstance(checkpoint, (str, os.PathLike)):
         raise InputError(f"checkpoint is {shown(checkpoint)}", hint="pass the path of a file")
-    path = Path(checkpoint)
-    if not path.absolute().parent.is_dir():
+    path = Path(checkpoint).absolute()  # wherever the loop goes meanwhile
+    if not path.parent.is_dir():
         raise InputError(
             f"the checkpoint {path} could not be written: its folder does not exist",
             hint="make the folder first",
