@@ -310,6 +310,7 @@ class Progressive:
         held = _given(optimizers)
         for optimizer in held:
             check_optimizer(optimizer, self._model)
+            self._refuse_original(optimizer)
         if self._saved:
             raise InputError(
                 "the states of the optimizers in the checkpoint have not been taken over",
@@ -317,6 +318,17 @@ class Progressive:
                 hint="call progressive.restore(optimizer) after making the optimizer",
             )
         return held
+
+    def _refuse_original(self, optimizer: Optimizer) -> None:
+        """Refuse to train the original beside the model: it is never changed."""
+        theirs = {id(parameter): name for name, parameter in self._deps.model.named_parameters()}
+        for group in optimizer.param_groups:
+            for name in (theirs[id(p)] for p in group["params"] if id(p) in theirs):
+                raise InputError(
+                    f"the {type(optimizer).__name__} holds {name} of the original",
+                    why="it would train the original, and not the model that is pruned",
+                    hint="make all its groups of the parameters of progressive.model",
+                )
 
     def _named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         return self._model.named_parameters(remove_duplicate=False)

@@ -420,6 +420,18 @@ def test_an_optimizer_of_the_original_is_told_and_nothing_happens() -> None:
     assert run.step_number == 0
 
 
+def test_an_optimizer_of_which_one_group_is_the_originals_is_told() -> None:
+    model = network()
+    run = progressive(model, verify=False)
+    groups = [
+        {"params": run.model.get_submodule("conv1").parameters()},
+        {"params": model.head.parameters()},
+    ]
+    with pytest.raises(InputError, match=r"holds head.weight of the original"):
+        run.step(torch.optim.SGD(groups, lr=0.1))
+    assert run.step_number == 0
+
+
 def test_a_state_that_cannot_be_carried_stops_the_step_before_anything_is_changed() -> None:
     run = progressive()
     good = momentum(run.model)
