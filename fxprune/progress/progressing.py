@@ -100,7 +100,7 @@ class Progressive:
         _refuse_folding(constants)
         self._path = None if checkpoint is None else _checked_path(checkpoint)
         self._inputs = example_inputs
-        self._deps = _analyzed(model, example_inputs)
+        self._deps = _analyzed(model, example_inputs, emit)
         self._original = (
             fingerprint(named_tensors(self._deps.model)) if self._path is not None else ""
         )
@@ -430,8 +430,16 @@ def _checked_path(checkpoint: Any) -> Path:
     return path
 
 
-def _analyzed(model: Model, example_inputs: Any) -> DependencyGraph:
+def _analyzed(model: Model, example_inputs: Any, emit: Emit) -> DependencyGraph:
     deps = analyze(model, example_inputs)
+    if deps.is_fixed_in_training and emit != "module":
+        raise InputError(
+            "the model is in training mode, and its forward goes by that: a graph would do what it"
+            " does in training for good",
+            why=deps.fixed[-1].what,
+            hint="call model.eval() first (progressive.model.train() is for later), or pass"
+            ' emit="module"',
+        )
     if deps.drop is not None:
         raise InputError(
             f"blocks of the model were dropped: {', '.join(deps.dropped)}",

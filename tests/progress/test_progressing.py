@@ -420,6 +420,31 @@ def test_an_optimizer_of_the_original_is_told_and_nothing_happens() -> None:
     assert run.step_number == 0
 
 
+class Dropping(nn.Module):
+    """Asks by itself whether it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.dropout(self.first(x).relu(), 0.5, training=self.training))
+
+
+def test_a_graph_that_would_drop_out_in_eval_mode_is_refused() -> None:
+    x = torch.randn(2, 4)
+    with pytest.raises(InputError, match=r"the model is in training mode"):
+        Progressive(Dropping(), x, ratio=0.5)
+    with pytest.raises(InputError, match=r"the model is in training mode"):
+        fxprune.sensitivity(Dropping(), x, lambda _: 1.0, progress=False)
+    for run in (
+        Progressive(Dropping().eval(), x, ratio=0.5),
+        Progressive(Dropping(), x, ratio=0.5, emit="module"),
+    ):
+        small = run.step().eval()
+        assert torch.equal(small(x), small(x))
+
+
 def test_an_optimizer_of_which_one_group_is_the_originals_is_told() -> None:
     model = network()
     run = progressive(model, verify=False)
