@@ -79,6 +79,13 @@ class DependencyGraph:
         """What is fixed in the graph, though not in the model: the train / eval flag."""
         return tuple(fixed_flags(self.model, self.captured))
 
+    @property
+    def is_fixed_in_training(self) -> bool:
+        """Whether the trace has for good what forward itself does in training mode alone."""
+        captured = self.captured
+        is_traced = captured.rung == "symbolic_trace" and captured.modes[""]
+        return is_traced and len(self.fixed) > len(captured.counters)
+
     @cached_property
     def state(self) -> dict[str, torch.Tensor]:
         """Every tensor of the graph by name: parameters, buffers, tensors kept as attributes."""

@@ -37,7 +37,7 @@ def scores(
         InputError: the criterion cannot tell anything of a wanted group; or a
             parameter is not finite or has no data.
     """
-    _check_values(deps)
+    check_values(deps)
     if wanted is not None and not wanted:
         return np.zeros(len(deps.trace.labels))
     found = channel_scores(criterion.evidence(deps), deps.trace.labels, reduction)
@@ -52,8 +52,12 @@ def scores(
     return np.where(np.isnan(found), 0.0, found)
 
 
-def _check_values(deps: DependencyGraph) -> None:
-    """Parameters are finite; buffers may hold infinite values (an attention mask) but no NaN."""
+def check_values(deps: DependencyGraph) -> None:
+    """Parameters are finite; buffers may hold infinite values (an attention mask) but no NaN.
+
+    Raises:
+        InputError: they are not; tells which.
+    """
     known = dict(deps.graph_module.named_parameters(remove_duplicate=False))
     for name, tensor in deps.state.items():
         if not tensor.is_floating_point() or tensor.device.type == "meta":

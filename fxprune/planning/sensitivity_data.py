@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from fxprune.documents import DocumentKind, compact_lists
 from fxprune.errors import InputError, first_line, printable
 from fxprune.files import read_text, write_atomically
-from fxprune.planning.sensitivity_plots import heat_map
+from fxprune.planning.sensitivity_plots import MOST_RATIOS, heat_map
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -207,7 +207,7 @@ class Sensitivity:
 
         Raises:
             InputError: matplotlib is not installed, or writes no such images; or nothing was
-                measured.
+                measured, or at more than 200 ratios.
             FxPruneError: the file cannot be written.
         """
         sign = "baseline - value" if self.mode == "max" else "value - baseline"
@@ -217,13 +217,16 @@ class Sensitivity:
     def __str__(self) -> str:
         better = "higher" if self.mode == "max" else "lower"
         head = f"Sensitivity: {self.baseline:.4g} with all channels ({better} is better)"
-        rows = [["group", "size", "kind", *(f"{ratio:g}" for ratio in self.ratios)]]
+        ratios = self.ratios[:MOST_RATIOS]
+        rows = [["group", "size", "kind", *(f"{ratio:g}" for ratio in ratios)]]
         for name, curve in self.curves.items():
             known = {point.ratio: _told(point.value) for point in curve.points}
-            cells = [known.get(ratio, "") for ratio in self.ratios]
+            cells = [known.get(ratio, "") for ratio in ratios]
             rows.append([printable(name), str(curve.size), printable(curve.kind), *cells])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join([head, *(_line(row, widths) for row in rows)])
+        more = len(self.ratios) - len(ratios)
+        rest = [f"  and {more:,} ratios more"] if more else []
+        return "\n".join([head, *(_line(row, widths) for row in rows), *rest])
 
 
 def _told(value: float | None) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_RATIOS = 200
+"""No more columns than this are drawn, or written into a table."""
 _MOST_NUMBERS = 400
 """With more cells than this, the drops are not written into them."""
 
@@ -39,9 +41,14 @@ def heat_map(
         path: of the image.
 
     Raises:
-        InputError: matplotlib is not installed, or writes no such images; or there are no drops.
+        InputError: matplotlib is not installed, or writes no such images; or there are no drops, or
+            too many.
         FxPruneError: the file cannot be written.
     """
+    if len(ratios) > MOST_RATIOS:
+        raise InputError(
+            f"there are {len(ratios):,} ratios", why=f"at most {MOST_RATIOS} columns are drawn"
+        )
     if not ratios:
         raise InputError(
             "there is nothing to plot: no group was measured", hint="let a run finish some points"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fxprune.errors import InputError
 from fxprune.importance import Criterion, Evidence
 from fxprune.labels import Axis
+from fxprune.planning.criteria import check_values
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -60,8 +61,10 @@ class OfCurrent(Criterion):
         """What the criterion says of the smaller model, for the original's channels.
 
         Raises:
-            InputError: it speaks of channels that cannot be told in the original.
+            InputError: it speaks of channels that cannot be told in the original, or a weight of
+                the smaller model is not finite.
         """
+        check_values(self._current)
         translation = _Translation(deps, self._current, self._kept)
         for piece in self._criterion.evidence(self._current):
             yield Evidence(translation.axis(piece.axis), piece.values)

@@ -32,6 +32,10 @@ VERSION = 1
 SHARES = ("number", "parameters", "macs")
 """What is kept of each step."""
 _TENSORS = (torch.Tensor, nn.Parameter)
+_MOST = 1e9
+"""No share that a step leaves is larger."""
+_DEEPEST = 100
+"""Values are nested no deeper."""
 
 
 @dataclass(frozen=True)
@@ -140,15 +144,40 @@ class Progress:
 
     @property
     def is_whole(self) -> bool:
-        """Whether lists hold what they should."""
-        steps: list[Any] = [*self.history]
+        """Whether lists and dicts hold what they should."""
         states: list[Any] = [*self.optimizers]
         return (
-            len(steps) == self.step
-            and all(isinstance(step, dict) and step.keys() == set(SHARES) for step in steps)
-            and all(isinstance(share, Real) for step in steps for share in step.values())
+            is_state(vars(self))
+            and all(isinstance(name, str) for name in (*self.frozen, *self.evaluating))
             and all(isinstance(s, dict) and {"kind", "names", "state"} <= s.keys() for s in states)
         )
+
+
+def is_state(state: Any) -> bool:
+    """Whether something has all that `Progressive.state_dict` tells, each of its type."""
+    if not isinstance(state, Mapping):
+        return False
+    settings, history = state.get("settings"), state.get("history")
+    return (
+        isinstance(settings, Mapping)
+        and all(isinstance(word, str) for pair in settings.items() for word in pair)
+        and all(isinstance(state.get(name), str) for name in ("plan", "emit"))
+        and isinstance(history, Sequence)
+        and type(state.get("step")) is int
+        and state["step"] == len(history)
+        and all(_is_step(step, number) for number, step in enumerate(history, 1))
+    )
+
+
+def _is_step(shares: Any, number: int) -> bool:
+    return (
+        isinstance(shares, Mapping)
+        and shares.keys() == set(SHARES)
+        and type(shares["number"]) is int
+        and shares["number"] == number
+        and all(type(shares[name]) in (int, float) for name in SHARES)
+        and all(0 <= shares[name] <= _MOST for name in SHARES[1:])
+    )
 
 
 def load_tensors(model: nn.Module, saved: Progress) -> None:
@@ -179,8 +208,13 @@ def _are_alike(own: Mapping[str, Tensor], other: Mapping[str, Any], name: str) -
     return a.shape == b.shape and a.dtype == b.dtype
 
 
-def plain(value: Any, where: str) -> Any:
+def plain(value: Any, where: str, depth: int = 0) -> Any:
     """A value for a checkpoint: numbers of numpy become those of Python.
+
+    Args:
+        value: the value.
+        where: what it is called in messages.
+        depth: how many lists and dicts it is inside of.
 
     Raises:
         InputError: it is, or holds, something that cannot be read back without running code.
@@ -193,18 +227,26 @@ def plain(value: Any, where: str) -> Any:
         return int(value)
     if isinstance(value, Real):
         return float(value)
-    if type(value) in _TENSORS and value.layout == torch.strided:
+    if type(value) in _TENSORS and _is_dense(value):
         return value.detach()
+    deeper = depth + 1
+    if deeper > _DEEPEST:
+        raise InputError(f"{where[:60]} ... is nested more than {_DEEPEST} deep")
     if type(value) in (list, tuple):
-        return type(value)(plain(item, f"{where}[{k}]") for k, item in enumerate(value))
+        return type(value)(plain(item, f"{where}[{k}]", deeper) for k, item in enumerate(value))
     if type(value) in (dict, OrderedDict) and all(map(_is_key, value)):
-        return {plain(k, where): plain(v, f"{where}[{k!r}]") for k, v in value.items()}
+        return {plain(k, where): plain(v, f"{where}[{k!r}]", deeper) for k, v in value.items()}
     raise InputError(
         f"{where} is {shown(value)}, of type {type(value).__name__}",
         why="a checkpoint holds tensors, numbers, texts, None, and lists, tuples and dicts of"
         " these, so that reading it runs no code",
         hint="save it in such a form, or in a file of your own",
     )
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether its values are in memory one by one."""
+    return tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized)
 
 
 def _is_key(key: Any) -> bool:
@@ -255,6 +297,7 @@ def _put_state(
 ) -> None:
     """Give an optimizer a state of which the parameters are in another order."""
     _check_groups(here, there)
+    _check_room(state["state"])
     numbers = {
         name: number
         for names, group in zip(there, state["param_groups"], strict=True)
@@ -269,6 +312,14 @@ def _put_state(
         if "param_names" in own:
             group["param_names"] = list(own["param_names"])
     optimizer.load_state_dict({**state, "param_groups": groups})
+
+
+def _check_room(state: Mapping[Any, Mapping[str, Any]]) -> None:
+    """Refuse tensors that say the same memory many times: it would be filled by a copy."""
+    for number, entries in state.items():
+        for key, value in entries.items():
+            if isinstance(value, torch.Tensor) and value.numel() > value.untyped_storage().nbytes():
+                raise ValueError(f"{key} of parameter {number} has more elements than memory")
 
 
 def _check_groups(here: Sequence[Sequence[str]], there: Sequence[Sequence[str]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,6 +34,7 @@ from fxprune.progress.expanding import beside, expanded, modes_of, put_in_order,
 from fxprune.progress.files import (
     Progress,
     Step,
+    is_state,
     load_tensors,
     optimizer_state,
     plain,
@@ -99,7 +100,7 @@ class Progressive:
         _refuse_folding(constants)
         self._path = None if checkpoint is None else _checked_path(checkpoint)
         self._inputs = example_inputs
-        self._deps = _analyzed(model, example_inputs)
+        self._deps = _analyzed(model, example_inputs, emit)
         self._original = (
             fingerprint(named_tensors(self._deps.model)) if self._path is not None else ""
         )
@@ -184,7 +185,7 @@ class Progressive:
             )
         number, before = self.step_number + 1, kept_positions(self._plan)
         full = expanded(self._deps.model, self._model, before)
-        planned = self._agreed(self._planned(number, before))
+        planned = self._agreed(lambda: self._planned(number, before))
         small = self._made(self._making, full, planned, beside(self._model, self._inputs))
         put_modes(small, modes_of(self._model))
         moves = moves_between(self._model, small, before, kept_positions(planned))
@@ -280,7 +281,7 @@ class Progressive:
             InputError: it is no such state, or of a run with other options; tells what differs.
             PlanError: it is of a run for another model.
         """
-        if not self.state_dict().keys() <= dict(state).keys():
+        if not is_state(state):
             raise InputError(
                 "this is no state of progressive pruning",
                 hint="pass what progressive.state_dict() returned",
@@ -309,6 +310,7 @@ class Progressive:
         held = _given(optimizers)
         for optimizer in held:
             check_optimizer(optimizer, self._model)
+            self._refuse_original(optimizer)
         if self._saved:
             raise InputError(
                 "the states of the optimizers in the checkpoint have not been taken over",
@@ -316,6 +318,17 @@ class Progressive:
                 hint="call progressive.restore(optimizer) after making the optimizer",
             )
         return held
+
+    def _refuse_original(self, optimizer: Optimizer) -> None:
+        """Refuse to train the original beside the model: it is never changed."""
+        theirs = {id(parameter): name for name, parameter in self._deps.model.named_parameters()}
+        for group in optimizer.param_groups:
+            for name in (theirs[id(p)] for p in group["params"] if id(p) in theirs):
+                raise InputError(
+                    f"the {type(optimizer).__name__} holds {name} of the original",
+                    why="it would train the original, and not the model that is pruned",
+                    hint="make all its groups of the parameters of progressive.model",
+                )
 
     def _named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         return self._model.named_parameters(remove_duplicate=False)
@@ -354,9 +367,9 @@ class Progressive:
                 hint="put it where all of them can read it",
             )
 
-    def _agreed(self, planned: Plan) -> Plan:
-        """The plan of the first process."""
-        _, texts = jointly(self._deps, lambda: None, lambda _: planned.to_json())
+    def _agreed(self, work: Callable[[], Plan]) -> Plan:
+        """The plan of the first process; if one of them finds none, no other waits for it."""
+        planned, texts = jointly(self._deps, work, Plan.to_json)
         return planned if is_first() else Plan.from_json(texts[0])
 
     def _settings(self) -> dict[str, str]:
@@ -408,8 +421,8 @@ def _refuse_folding(constants: Any) -> None:
 def _checked_path(checkpoint: Any) -> Path:
     if not isinstance(checkpoint, (str, os.PathLike)):
         raise InputError(f"checkpoint is {shown(checkpoint)}", hint="pass the path of a file")
-    path = Path(checkpoint)
-    if not path.absolute().parent.is_dir():
+    path = Path(checkpoint).absolute()  # wherever the loop goes meanwhile
+    if not path.parent.is_dir():
         raise InputError(
             f"the checkpoint {path} could not be written: its folder does not exist",
             hint="make the folder first",
@@ -417,8 +430,16 @@ def _checked_path(checkpoint: Any) -> Path:
     return path
 
 
-def _analyzed(model: Model, example_inputs: Any) -> DependencyGraph:
+def _analyzed(model: Model, example_inputs: Any, emit: Emit) -> DependencyGraph:
     deps = analyze(model, example_inputs)
+    if deps.is_fixed_in_training and emit != "module":
+        raise InputError(
+            "the model is in training mode, and its forward goes by that: a graph would do what it"
+            " does in training for good",
+            why=deps.fixed[-1].what,
+            hint="call model.eval() first (progressive.model.train() is for later), or pass"
+            ' emit="module"',
+        )
     if deps.drop is not None:
         raise InputError(
             f"blocks of the model were dropped: {', '.join(deps.dropped)}",

@@ -94,8 +94,8 @@ def sensitivity(
     Raises:
         InputError: an option is out of range; `evaluate` fails, returns no number, or no finite one
             for the whole model; it cannot be sent to another process; `resume` is damaged, or of
-            another model, other weights or another criterion; or the criterion cannot score a
-            group.
+            another model, other weights or another criterion; the criterion cannot score a group;
+            or forward goes by the training mode that the model is in.
         PlanError: nothing is named like that in `only`, or nothing of it can be removed.
         FxPruneError: the executor failed, or `resume` cannot be written.
         CaptureError, AnalysisError: see `fxprune.analyze`.
@@ -115,6 +115,13 @@ def sensitivity(
     _check_running(evaluate, executor)
     most = checked_integer(os.cpu_count() or 1 if pending is None else pending, "pending", 1)
     deps = analyze(model, example_inputs)
+    if deps.is_fixed_in_training:
+        raise InputError(
+            "the model is in training mode, and its forward goes by that: evaluate would get models"
+            " that do for good what it does in training",
+            why=deps.fixed[-1].what,
+            hint="call model.eval() first",
+        )
     chosen = _chosen(deps, only, {"channels", *(kind for kind, on in switches.items() if on)})
     base = Sensitivity(0.0, mode, {}, deps.digest, fingerprint(deps.state), made)
     record = Record.of(base, [group.name for group in deps.groups], resume)

@@ -81,7 +81,9 @@ class Record:
         """
         if resume is None:
             return cls(base, False, names, None)
-        path = Path(resume)
+        if not isinstance(resume, (str, os.PathLike)):
+            raise InputError(f"resume is {shown(resume)}", hint="pass the path of a file")
+        path = Path(resume).absolute()  # wherever evaluate goes meanwhile
         if not path.exists():
             if not path.resolve().parent.is_dir():
                 raise InputError(f"{path} cannot be written: the folder does not exist")

@@ -140,6 +140,15 @@ def test_a_plot_takes_any_names_and_numbers() -> None:
     assert not Sensitivity(1.0, "max", many, "", "").plot().axes[0].texts
 
 
+def test_a_file_of_very_many_ratios_fills_no_memory() -> None:
+    points = tuple(Point(k / 1000, 1, 0.5, "") for k in range(500))
+    found = Sensitivity(1.0, "max", {"layer": Curve(8, "channels", points)}, "", "")
+    assert str(found).endswith("and 300 ratios more")
+    assert len(str(found)) < 5000
+    with pytest.raises(InputError, match="there are 500 ratios"):
+        found.plot()
+
+
 def test_a_plot_opens_no_window_and_leaves_no_figure_of_pyplot() -> None:
     pytest.importorskip("matplotlib")
     FOUND.plot()

@@ -65,6 +65,15 @@ def other_plans(rank: int) -> list[list[int]]:
     return [list(entry.removed) for entry in run.plan.groups.values()]
 
 
+def failing(rank: int) -> None:
+    """A step for which the second process finds no plan."""
+    run = Progressive(network(), X, ratio=0.5, steps=1, verify=False)
+    if rank:
+        with torch.no_grad():
+            next(run.model.parameters()).fill_(torch.nan)
+    run.step()
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -87,6 +96,7 @@ def work(rank: int, folder: str) -> None:
     lost = f"{folder}/whole.pt" if rank else f"{folder}/none.pt"
     notes = {
         "plans": other_plans(rank),
+        "failed": told(lambda: failing(rank)),
         "lost": told(lambda: loop(rank, lost, "l2")),
         "history": [step.shares() for step in whole.history],
     }
@@ -136,6 +146,11 @@ def test_the_plan_of_the_first_process_counts(notes: list[dict[str, Any]]) -> No
     assert notes[0]["plans"] == notes[1]["plans"]
     plan = fxprune.plan(network(), X, 0.5, criterion="random", seed=0)
     assert notes[0]["plans"] == [list(entry.removed) for entry in plan.groups.values()]
+
+
+def test_no_process_waits_for_one_that_finds_no_plan(notes: list[dict[str, Any]]) -> None:
+    assert "the process of rank 1 failed" in notes[0]["failed"]
+    assert "contains NaN" in notes[1]["failed"]
 
 
 def test_processes_that_see_different_checkpoints_are_told(notes: list[dict[str, Any]]) -> None:

@@ -420,6 +420,43 @@ def test_an_optimizer_of_the_original_is_told_and_nothing_happens() -> None:
     assert run.step_number == 0
 
 
+class Dropping(nn.Module):
+    """Asks by itself whether it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.dropout(self.first(x).relu(), 0.5, training=self.training))
+
+
+def test_a_graph_that_would_drop_out_in_eval_mode_is_refused() -> None:
+    x = torch.randn(2, 4)
+    with pytest.raises(InputError, match=r"the model is in training mode"):
+        Progressive(Dropping(), x, ratio=0.5)
+    with pytest.raises(InputError, match=r"the model is in training mode"):
+        fxprune.sensitivity(Dropping(), x, lambda _: 1.0, progress=False)
+    for run in (
+        Progressive(Dropping().eval(), x, ratio=0.5),
+        Progressive(Dropping(), x, ratio=0.5, emit="module"),
+    ):
+        small = run.step().eval()
+        assert torch.equal(small(x), small(x))
+
+
+def test_an_optimizer_of_which_one_group_is_the_originals_is_told() -> None:
+    model = network()
+    run = progressive(model, verify=False)
+    groups = [
+        {"params": run.model.get_submodule("conv1").parameters()},
+        {"params": model.head.parameters()},
+    ]
+    with pytest.raises(InputError, match=r"holds head.weight of the original"):
+        run.step(torch.optim.SGD(groups, lr=0.1))
+    assert run.step_number == 0
+
+
 def test_a_state_that_cannot_be_carried_stops_the_step_before_anything_is_changed() -> None:
     run = progressive()
     good = momentum(run.model)
@@ -701,6 +738,84 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: Any) -
         torch.save(document, path)
     with pytest.raises(InputError, match="checkpoint"):
         progressive(checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("history", [{"number": float("nan"), "parameters": 0.5, "macs": 0.5}]),
+        ("history", [{"number": 2, "parameters": 0.5, "macs": 0.5}]),
+        ("history", [{"number": 1, "parameters": float("inf"), "macs": 0.5}]),
+        ("history", [{"number": 1, "parameters": 10**400, "macs": 0.5}]),
+        ("evaluating", [{}]),
+        ("frozen", [["first"]]),
+        ("settings", {"ratio": torch.ones(2)}),
+    ],
+)
+def test_a_checkpoint_that_someone_made_up_is_refused(
+    tmp_path: Path, name: str, value: Any
+) -> None:
+    path = tmp_path / "run.pt"
+    looped(path, until=1, verify=False)
+    document = torch.load(path)
+    document[name] = value
+    torch.save(document, path)
+    with pytest.raises(InputError, match="checkpoint"):
+        progressive(checkpoint=path)
+
+
+@pytest.mark.parametrize("change", ["settings", "plan", "history", "step", "emit", None])
+def test_what_is_no_state_is_refused(change: str | None) -> None:
+    run = progressive(verify=False)
+    run.step()
+    state = None if change is None else {**run.state_dict(), change: None}
+    with pytest.raises(InputError, match="no state"):
+        run.load_state_dict(state)  # type: ignore[arg-type]
+
+
+def test_a_state_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    looped(path, until=1, verify=False)
+    document = torch.load(path)
+    state = document["optimizers"][0]["state"]["state"]
+    state[0]["momentum_buffer"] = torch.zeros(1, dtype=torch.float64).expand(1 << 50)
+    torch.save(document, path)
+    run = progressive(checkpoint=path, verify=False)
+    with pytest.raises(InputError, match=r"does not fit: .*more elements than memory"):
+        run.restore(momentum(run.model))
+
+
+@pytest.mark.parametrize("kind", ["deep", "endless", "meta"])
+def test_what_could_not_be_read_is_not_written(tmp_path: Path, kind: str) -> None:
+    value: Any = torch.zeros(2, device="meta") if kind == "meta" else []
+    if kind == "endless":
+        value.append(value)
+    for _ in range(2000 if kind == "deep" else 0):
+        value = [value]
+    run = progressive(checkpoint=tmp_path / "run.pt")
+    with pytest.raises(InputError, match="extra"):
+        run.save(value=value)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_checkpoint_is_where_it_was_when_the_run_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = progressive(checkpoint="run.pt")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run.save()
+    assert (tmp_path / "run.pt").exists()
+
+
+def test_weights_that_are_not_finite_any_more_are_told() -> None:
+    run = progressive(verify=False)
+    run.step()
+    with torch.no_grad():
+        run.model.get_parameter("conv1.weight").fill_(torch.nan)
+    with pytest.raises(InputError, match=r"parameter conv1\.weight contains NaN"):
+        run.step()
 
 
 def test_a_save_that_fails_leaves_the_file_as_it_was(

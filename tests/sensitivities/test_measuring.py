@@ -220,6 +220,7 @@ def test_a_model_that_cannot_be_shrunk_is_told_with_group_and_ratio(
         ({"groups": ["small"]}, "groups is"),
         ({"verify": "slow"}, "verify='slow'"),
         ({"resume": "/no/such/folder/points.json"}, "the folder does not exist"),
+        ({"resume": 3}, "resume is 3"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, Any], text: str) -> None:
