@@ -246,7 +246,12 @@ def main(*, seeds: int, only: str, folder: Path, networks: Path) -> None:
         for name, method in methods().items():
             if only not in name:
                 continue
-            path = folder / f"seed{seed}" / f"{name.replace(', ', '-').replace(' ', '_')}.json"
+            path = (
+                folder
+                / f"{SHARE:g}-{EPOCHS}"
+                / f"seed{seed}"
+                / f"{name.replace(', ', '-').replace(' ', '_')}.json"
+            )
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(vars(run(method, model, data, seed))))
