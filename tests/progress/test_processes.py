@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def work(rank: int, folder: str) -> None:
     }
     Path(folder, f"{rank}.json").write_text(json.dumps(notes), encoding="utf-8")
     dist.destroy_process_group()
+    os._exit(0)  # threads of torch that are left may abort while Python ends
 
 
 @pytest.fixture(scope="module")
