@@ -136,7 +136,7 @@ FAULTS: tuple[Fault, ...] = (
         "a grouped transposed convolution returns (channel, group)",
         "rules",
         Edit(
-            f"{_CONVOLUTION}:_transposed",
+            f"{_CONVOLUTION}:transposed_channels",
             "labels.merge([group, weight[1]])",
             "labels.merge([weight[1], group])",
         ),
@@ -145,15 +145,15 @@ FAULTS: tuple[Fault, ...] = (
     fault(
         "a transposed convolution does not couple its inputs",
         "rules",
-        Edit(f"{_CONVOLUTION}:_transposed", "labels.unify(channels, weight[0])", "pass"),
+        Edit(f"{_CONVOLUTION}:convolution", "call.labels.unify(x[1], weight[0])", "pass"),
         "unet",
     ),
     fault(
         "a grouped transposed convolution forgets its groups",
         "rules",
         Edit(
-            f"{_CONVOLUTION}:_transposed",
-            "group, _ = labels.split(weight[0], groups, size_in)",
+            f"{_CONVOLUTION}:transposed_channels",
+            "group, _ = labels.split(weight[0], groups, weight[0].size // groups)",
             "group = labels.pinned_axis(groups)",
         ),
         "transposed",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from faults.catalogue import FAULTS
+from faults.fault import Fault
 from faults.rendering import BEGIN, END, case, render, replaced
 from faults.running import Row
 from models_zoo import ZOO
@@ -34,6 +35,12 @@ def test_there_are_many_faults_that_verify_has_to_catch_in_every_area() -> None:
 
 def test_every_fault_shows_on_a_model_of_the_zoo() -> None:
     assert {fault.case.model for fault in FAULTS} <= ZOO.keys()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_every_fault_can_be_put_into_the_code_as_it_is(fault: Fault) -> None:
+    with fault.injection.applied():
+        pass
 
 
 def test_the_committed_table_lists_exactly_these_faults() -> None:
