@@ -144,6 +144,17 @@ _MODEL_OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
 )
 
+_CRITERION = click.option(
+    "--criterion", type=click.Choice(CRITERIA), help="What ranks the channels."
+)
+_REDUCTION = click.option(
+    "--reduction",
+    type=click.Choice(REDUCTIONS),
+    help="What a channel counts, of all positions that carry it.",
+)
+_SEED = click.option(
+    "--seed", "plan_seed", type=click.IntRange(0), help="Seed of --criterion random."
+)
 _REMOVAL_OPTIONS = (
     click.option(
         "--ratio",
@@ -191,12 +202,8 @@ _REMOVAL_OPTIONS = (
         multiple=True,
         help="Modules whose output channels all stay; can be repeated.",
     ),
-    click.option("--criterion", type=click.Choice(CRITERIA), help="What ranks the channels."),
-    click.option(
-        "--reduction",
-        type=click.Choice(REDUCTIONS),
-        help="What a channel counts, of all positions that carry it.",
-    ),
+    _CRITERION,
+    _REDUCTION,
     click.option(
         "--normalize",
         type=click.Choice(NORMALIZATIONS),
@@ -241,7 +248,7 @@ _REMOVAL_OPTIONS = (
         "Whether groups in the same place of repeated blocks keep the same width."
         "  [default: no-uniform]",
     ),
-    click.option("--seed", "plan_seed", type=click.IntRange(0), help="Seed of --criterion random."),
+    _SEED,
     _switch("heads", "Whether ratios take whole attention heads.  [default: heads]"),
     _switch("head-dims", "Whether ratios take dims of heads.  [default: no-head-dims]"),
     _switch(
@@ -293,13 +300,9 @@ _SENSITIVITY_OPTIONS = (
         multiple=True,
         help="Modules or groups to measure, by name or pattern; can be repeated.  [default: all]",
     ),
-    click.option("--criterion", type=click.Choice(CRITERIA), help="What ranks the channels."),
-    click.option(
-        "--reduction",
-        type=click.Choice(REDUCTIONS),
-        help="What a channel counts, of all positions that carry it.",
-    ),
-    click.option("--seed", "plan_seed", type=click.IntRange(0), help="Seed of --criterion random."),
+    _CRITERION,
+    _REDUCTION,
+    _SEED,
     _switch("heads", "Whether whole attention heads are measured.  [default: heads]"),
     _switch("head-dims", "Whether dims of heads are measured.  [default: no-head-dims]"),
     _switch(

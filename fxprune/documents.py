@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 from fxprune.errors import FxPruneError, first_line, shown
+from fxprune.files import read_text
+
+T = TypeVar("T")
 
 _MOST_LISTS = 1 << 20
 _DEEPEST = 64
@@ -40,6 +45,28 @@ class DocumentKind:
     def format(self) -> str:
         """What the document says that it is."""
         return f"fxprune {self.name}"
+
+    def load(self, path: str | os.PathLike[str], parse: Callable[[str], T], writers: str) -> T:
+        """What the text of a file means; a fault in it is told with the file's name.
+
+        Args:
+            path: of the file.
+            parse: from the text to its meaning; raises `error`.
+            writers: what writes such files, in messages.
+        """
+        try:
+            text = read_text(Path(path), self.largest)
+        except (OSError, ValueError) as error:
+            raise self.error(
+                f"the {self.name} {os.fspath(path)} cannot be read: {first_line(error)}",
+                hint=f"pass a file that {writers} wrote",
+            ) from error
+        try:
+            return parse(text)
+        except self.error as error:
+            raise self.error(
+                error.what, where=os.fspath(path), why=error.why, hint=error.hint
+            ) from error
 
     def document(self, text: str) -> dict[str, Any]:
         """The JSON object in a text: of this format and version, with its keys."""

@@ -15,15 +15,14 @@ from torch import nn
 from fxprune.analysis import DependencyGraph, Model
 from fxprune.documents import compact_lists
 from fxprune.dropping import without_blocks
-from fxprune.errors import FxPruneError, InputError, PlanError, first_line, shown
-from fxprune.files import read_text, write_atomically
+from fxprune.errors import FxPruneError, InputError, PlanError, shown
+from fxprune.files import write_atomically
 from fxprune.groups import Group
 from fxprune.model_checks import check_model
 from fxprune.module_trees import named_tensors
 from fxprune.planning.layout import Layout
 from fxprune.planning.plan_text import (
     FORMAT,
-    LARGEST_FILE,
     VERSION,
     decoded,
     dim,
@@ -31,6 +30,7 @@ from fxprune.planning.plan_text import (
     encoded,
     integer,
     integers,
+    load,
     mapping,
     sequence,
     text_in,
@@ -159,19 +159,7 @@ class Plan:
         Raises:
             PlanError: the file cannot be read or holds no plan.
         """
-        try:
-            text = read_text(Path(path), LARGEST_FILE)
-        except (OSError, ValueError) as error:
-            raise PlanError(
-                f"the plan {os.fspath(path)} cannot be read: {first_line(error)}",
-                hint="pass a file that Plan.save or fxprune plan wrote",
-            ) from error
-        try:
-            return cls.from_json(text)
-        except PlanError as error:
-            raise PlanError(
-                error.what, where=os.fspath(path), why=error.why, hint=error.hint
-            ) from error
+        return load(path, cls.from_json, "Plan.save or fxprune plan")
 
     @classmethod
     def of(cls, plan: Plan | str | os.PathLike[str]) -> Plan:

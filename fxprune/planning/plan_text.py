@@ -31,7 +31,7 @@ _KIND = DocumentKind(
     again="write it again with Plan.save",
     largest=LARGEST_FILE,
 )
-FORMAT, VERSION = _KIND.format, _KIND.version
+FORMAT, VERSION, load = _KIND.format, _KIND.version, _KIND.load
 document_in, with_keys, malformed = _KIND.document, _KIND.with_keys, _KIND.malformed
 mapping, sequence, text_in = _KIND.mapping, _KIND.sequence, _KIND.text_in
 integer, integers = _KIND.integer, _KIND.integers

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from fxprune.documents import DocumentKind, compact_lists
-from fxprune.errors import InputError, first_line, printable
-from fxprune.files import read_text, write_atomically
+from fxprune.errors import InputError, printable
+from fxprune.files import write_atomically
 from fxprune.planning.sensitivity_plots import MOST_RATIOS, heat_map
 
 if TYPE_CHECKING:
@@ -165,19 +165,7 @@ class Sensitivity:
         Raises:
             InputError: the file cannot be read or holds no sensitivity.
         """
-        try:
-            text = read_text(Path(path), _KIND.largest)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"the sensitivity {os.fspath(path)} cannot be read: {first_line(error)}",
-                hint="pass a file that fxprune.sensitivity or Sensitivity.save wrote",
-            ) from error
-        try:
-            return cls.from_json(text)
-        except InputError as error:
-            raise InputError(
-                error.what, where=os.fspath(path), why=error.why, hint=error.hint
-            ) from error
+        return _KIND.load(path, cls.from_json, "fxprune.sensitivity or Sensitivity.save")
 
     @classmethod
     def of(cls, value: Sensitivity | str | os.PathLike[str]) -> Sensitivity:

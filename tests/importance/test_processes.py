@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import multiprocessing
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import fxprune
 from fxprune import FxPruneError, importance
 from tests.importance.test_data import X, batches, loss, network
 from tests.importance.test_weights import scored
+from tests.processes import join_group, run_two
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
 KINDS = ("taylor", "fisher", "mean", "apoz", "variance")
@@ -78,14 +77,7 @@ def bar(kind: str) -> str:
 
 def work(rank: int, folder: str) -> None:
     os.environ["FORCE_COLOR"] = "1"  # as on a terminal
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meet",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=100),
-    )
+    join_group(rank, folder)
     halves = {kind: found(kind, batches(4)[rank::2]) for kind in KINDS}
     alone = {f"{kind} alone": found(kind, batches(2) if rank else []) for kind in KINDS}
     np.savez(f"{folder}/{rank}.npz", **halves, **alone)
@@ -97,15 +89,7 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes write down."""
-    folder = tmp_path_factory.mktemp("processes")
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(k, str(folder))) for k in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(300)
-        assert process.exitcode == 0
-    return folder
+    return run_two(work, tmp_path_factory.mktemp("processes"))
 
 
 @pytest.fixture(scope="module")

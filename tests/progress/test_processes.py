@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import fxprune
 from fxprune import FxPruneError, Progressive, importance
+from tests.processes import join_group, run_two
 from tests.progress.test_optimizers import X, network
 from tests.progress.test_progressing import momentum
 
@@ -76,14 +75,7 @@ def failing(rank: int) -> None:
 
 
 def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meet",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=100),
-    )
+    join_group(rank, folder)
     whole = loop(rank, f"{folder}/whole.pt", "l2")
     torch.save(whole.model.state_dict(), f"{folder}/whole {rank}.pt")
     loop(rank, f"{folder}/parts.pt", "l2", until=1)
@@ -109,15 +101,7 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes write down."""
-    folder = tmp_path_factory.mktemp("processes")
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(k, str(folder))) for k in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(300)
-        assert process.exitcode == 0
-    return folder
+    return run_two(work, tmp_path_factory.mktemp("processes"))
 
 
 @pytest.fixture(scope="module")
