@@ -33,6 +33,7 @@ from fxprune import importance
 SHARE = 0.3
 """What is left of the MACs, at most."""
 EPOCHS = 1
+IMAGES = 20_000  # of the training set, that are fine-tuned on
 CALIBRATION = 512  # images that criteria by gradients see
 TARGET = Path(__file__).parents[1] / "docs" / "accuracy.md"
 Batches = list[tuple[Tensor, Tensor]]
@@ -79,11 +80,14 @@ def torch_pruning_of(
 ) -> nn.Module:
     """The largest network within the share of MACs that Torch-Pruning finds, by bisection."""
     limit = SHARE * macs(model)
+    scored = make()
+    if isinstance(scored, (theirs.TaylorImportance, theirs.HessianImportance)):
+        _accumulate(model, batches, scored)
     low, high, best = 0.0, 1.0, None
     for _ in range(10):
         ratio = (low + high) / 2
-        small = _theirs(model, batches, make(), ratio, options)
-        if small is not None and macs(small) <= limit:
+        small = _theirs(model, batches[0][0][:1], scored, ratio, options)
+        if macs(small) <= limit:
             high, best = ratio, small
         else:
             low = ratio
@@ -93,20 +97,18 @@ def torch_pruning_of(
 
 
 def _theirs(
-    model: nn.Module, batches: Batches, scored: Any, ratio: float, options: dict[str, Any]
-) -> nn.Module | None:
-    small = copy.deepcopy(model)
+    model: nn.Module, example: Tensor, scored: Any, ratio: float, options: dict[str, Any]
+) -> nn.Module:
+    small, criterion = copy.deepcopy((model, scored))  # gradients are kept by parameter
     pruner = torch_pruning.pruner.BasePruner(
         small,
-        batches[0][0][:1],
-        importance=scored,
+        example,
+        importance=criterion,
         pruning_ratio=ratio,
         ignored_layers=[small.fc],
         max_pruning_ratio=0.95,
         **options,
     )
-    if isinstance(scored, (theirs.TaylorImportance, theirs.HessianImportance)):
-        _accumulate(small, batches, scored)
     pruner.step()
     return small
 
@@ -191,7 +193,7 @@ def run(method: Method, model: nn.Module, data: Data, seed: int) -> Run:
         raise RuntimeError(f"{share:.3f} of the MACs are left")
     for parameter in small.parameters():
         parameter.grad = None
-    train(small, data.train, EPOCHS, learning_rate=0.05, seed=1000 + seed)
+    train(small, data.train[:IMAGES], EPOCHS, learning_rate=0.05, seed=1000 + seed)
     parameters = sum(parameter.numel() for parameter in small.parameters())
     return Run(share, parameters, before, 100 * accuracy(small, data.test))
 
@@ -202,10 +204,10 @@ def page(runs: dict[str, list[Run]], whole: list[float]) -> str:
     about = f"""# Accuracy
 
 A ResNet-18 is trained on Fashion-MNIST ({_told(whole)} % on the test images), pruned to at most
-{SHARE:.0%} of its MACs, and fine-tuned for {EPOCHS} epoch(s): by every method from the same
-{len(whole)} networks, with the same images in the same order. `python -m benchmarks.accuracy` wrote
-this page on {platform.machine()} with torch {torch.__version__.split("+")[0]} and Torch-Pruning
-{torch_pruning.__version__}. Figures are means over seeds, with the spread (largest less smallest)
+{SHARE:.0%} of its MACs, and fine-tuned for {EPOCHS} epoch(s) of {IMAGES:,} images: by every method
+from the same {len(whole)} networks, with the same images in the same order.
+`python -m benchmarks.accuracy` wrote this page on {platform.machine()} with torch
+{torch.__version__.split("+")[0]} and Torch-Pruning {torch_pruning.__version__}. Figures are means over seeds, with the spread (largest less smallest)
 in parentheses.
 """
     lines = [
@@ -248,7 +250,7 @@ def main(*, seeds: int, only: str, folder: Path, networks: Path) -> None:
                 continue
             path = (
                 folder
-                / f"{SHARE:g}-{EPOCHS}"
+                / f"{SHARE:g}-{EPOCHS}-{IMAGES}"
                 / f"seed{seed}"
                 / f"{name.replace(', ', '-').replace(' ', '_')}.json"
             )

@@ -152,8 +152,7 @@ def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
     signature[0] = 0
     ids = np.flatnonzero(signature)
     appearance, producers = _first_appearances(graph, trace)
-    kinds = _kinds(labels, occurrences)
-    kinds[_copies(labels, appearance, producers, kinds)] = _KINDS.index("copies")
+    kinds = _kinds(labels, occurrences, _copies(labels, appearance, producers))
     one, two = np.random.default_rng(2).integers(1, 2**63, 2, dtype=np.uint64)
     keys = signature[ids] + one * labels.pins(ids).astype(np.uint64) + two * kinds[ids]
     family = _told_apart(_numbered(keys), ids, occurrences, len(labels))
@@ -248,7 +247,9 @@ def _first_appearances(graph: fx.Graph, trace: Trace) -> tuple[Ids, list[Produce
     return appearance, producers
 
 
-def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[np.uint64]:
+def _kinds(
+    labels: LabelAlgebra, occurrences: Sequence[Occurrence], copies: Ids
+) -> NDArray[np.uint64]:
     """For each id the number of its kind.
 
     Rows of a refinement that became a batch axis of a contraction are heads, their columns head
@@ -256,11 +257,12 @@ def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[n
     each row, and the rows are groups; unless all columns are pinned, or are the pieces of a view
     that only the rows come out of (a maxout), then the rows are the channels. Axes of a contraction
     that meet heads at a position of a parameter, such as the values of a key head that all heads
-    share, are head dims too.
+    share, are head dims too. Copies are neither head dims nor channels.
     """
     kinds = np.zeros(len(labels), dtype=np.uint64)
     batch = labels.marked(labels.batch_ids, keep_pinned=True)
     inner = labels.marked(labels.inner_ids, keep_pinned=True)
+    inner[copies] = False
     heads = []
     for refinement in labels.refinements:
         all_rows = np.concatenate([[0], *labels.expand([refinement.rows], keep_pinned=True)])
@@ -280,6 +282,7 @@ def _kinds(labels: LabelAlgebra, occurrences: Sequence[Occurrence]) -> NDArray[n
         kinds[columns] = _KINDS.index("head_dims")
     beside = _beside_heads(kinds, occurrences)
     kinds[beside[inner[beside] & ~labels.is_pinned(beside)]] = _KINDS.index("head_dims")
+    kinds[copies[kinds[copies] == _KINDS.index("channels")]] = _KINDS.index("copies")
     return kinds
 
 
@@ -294,17 +297,14 @@ def _beside_heads(kinds: NDArray[np.uint64], occurrences: Sequence[Occurrence]) 
     return np.unique(np.concatenate(found))
 
 
-def _copies(
-    labels: LabelAlgebra, appearance: Ids, producers: Sequence[Producer], kinds: NDArray[np.uint64]
-) -> Ids:
-    """The channels that an `expand` made: no value before it carries them."""
+def _copies(labels: LabelAlgebra, appearance: Ids, producers: Sequence[Producer]) -> Ids:
+    """The ids that an `expand` or a repetition made: no value before it carries them."""
+    nodes = np.array([*(producer.node for producer in producers), ""])
     found = [np.zeros(0, dtype=np.int64)]
     for ids, place in labels.copy_ids:
         roots = labels.find(ids)
-        stamps = np.minimum(appearance[roots], len(producers))
-        nodes = np.array([*(producer.node for producer in producers), ""])[stamps]
-        made_here = nodes == (place.node.name if isinstance(place, Place) else "")
-        found.append(roots[made_here & (kinds[roots] == _KINDS.index("channels"))])
+        maker = place.node.name if isinstance(place, Place) else ""
+        found.append(roots[nodes[np.minimum(appearance[roots], len(producers))] == maker])
     return np.concatenate(found)
 
 

@@ -74,6 +74,21 @@ def test_a_member_has_one_entry_for_each_position_of_its_axis(name: str) -> None
             assert len(member.channels) == deps.state[member.parameter].shape[member.dim]
 
 
+class GramOfCopies(Attention):
+    """The outcome twice in place, and what it says of itself: channels by channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(6, 24), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, _ = x.shape
+        q, k, v = self.qkv(x).view(batch, tokens, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        mixed = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        x = mixed.transpose(1, 2).reshape(batch, tokens, 8).repeat_interleave(2, -1)
+        return self.out(x @ (x.transpose(1, 2) @ x).softmax(-1))
+
+
 class Squared(nn.Module):
     """The outer product of channels with themselves: each column is of a pair of channels."""
 
@@ -179,6 +194,12 @@ def test_an_attention_has_heads_and_head_dims() -> None:
     assert ("heads", 2) in kinds
     assert ("head_dims", 4) in kinds
     assert all(f"[{group.kind}]" in group.name for group in groups if group.kind != "channels")
+
+
+def test_copies_of_heads_that_meet_in_a_contraction_stay_copies() -> None:
+    groups = analyze(GramOfCopies().eval(), torch.zeros(1, 3, 6)).groups
+    sizes = {group.kind: group.size for group in groups if group.pinned is None}
+    assert sizes == {"heads": 2, "head_dims": 4, "copies": 2}
 
 
 def test_inputs_and_outputs_are_pinned_groups_with_their_reason() -> None:

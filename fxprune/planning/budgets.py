@@ -234,13 +234,14 @@ def _measured(
     """The removal that leaves most of the latency, of those that were measured to meet it."""
     goal = aim = target["latency"]
     tried: list[tuple[float, Met]] = []
-    while len(tried) < ROUNDS:
+    for _ in range(ROUNDS):
         try:
             found = within({**target, "latency": aim})
         except PlanError:
             if not tried:
                 raise
-            break
+            aim = (aim + tried[-1][0]) / 2
+            continue
         if any(np.array_equal(found.removed, other.removed) for _, other in tried):
             break
         share = measure(found.removed)
@@ -257,13 +258,18 @@ def _measured(
 
 
 def _corrected(goal: float, tried: Sequence[tuple[float, Met]]) -> float:
-    """The prediction to aim at next: between those that were too fast and too slow, if any were."""
+    """The prediction to aim at next: between those that were too fast and too slow, if any were.
+
+    Else the error of the last one is taken for a factor, and twice as often at every round: where
+    the latency follows the prediction by steps, a small correction changes nothing.
+    """
     slow = [aim for aim, met in tried if met.shares["latency"] > goal]
     fast = [aim for aim, met in tried if met.shares["latency"] <= goal]
     if slow and fast:
         return (min(slow) + max(fast)) / 2
     aim, met = tried[-1]
-    return min(1.0, aim * goal / met.shares["latency"] * (_MARGIN if slow else 1))
+    factor = goal / met.shares["latency"] * (_MARGIN if slow else 1)
+    return min(1.0, aim * factor ** 2 ** (len(tried) - 1))
 
 
 def _unreachable(target: Shares, least: Shares) -> PlanError:
