@@ -207,8 +207,8 @@ A ResNet-18 is trained on Fashion-MNIST ({_told(whole)} % on the test images), p
 {SHARE:.0%} of its MACs, and fine-tuned for {EPOCHS} epoch(s) of {IMAGES:,} images: by every method
 from the same {len(whole)} networks, with the same images in the same order.
 `python -m benchmarks.accuracy` wrote this page on {platform.machine()} with torch
-{torch.__version__.split("+")[0]} and Torch-Pruning {torch_pruning.__version__}. Figures are means over seeds, with the spread (largest less smallest)
-in parentheses.
+{torch.__version__.split("+")[0]} and Torch-Pruning {torch_pruning.__version__}. Figures are means
+over seeds, with the spread (largest less smallest) in parentheses.
 """
     lines = [
         about,
