@@ -99,7 +99,9 @@ def torch_pruning_of(
 def _theirs(
     model: nn.Module, example: Tensor, scored: Any, ratio: float, options: dict[str, Any]
 ) -> nn.Module:
-    small, criterion = copy.deepcopy((model, scored))  # gradients are kept by parameter
+    small, criterion = copy.deepcopy((model, scored))  # which keeps gradients by parameter
+    for own, whole in zip(small.parameters(), model.parameters(), strict=True):
+        own.grad = whole.grad
     pruner = torch_pruning.pruner.BasePruner(
         small,
         example,

@@ -203,8 +203,8 @@ def test_a_prediction_that_is_wrong_is_corrected(bias: float) -> None:
 
 def test_corrections_grow_where_the_latency_goes_down_by_steps() -> None:
     (deps, family, score), seen, options = chain_with(bias=1.0)
-    options["measure"] = lambda removed: seen.append(100 - len(removed)) or (
-        0.52 if len(removed) < 60 else 0.49
+    options["measure"] = lambda removed: (
+        seen.append(100 - len(removed)) or (0.52 if len(removed) < 60 else 0.49)
     )
     met = meet(deps, {"latency": 0.5}, family, score, **options)
     assert met.shares["latency"] == 0.49
@@ -215,8 +215,8 @@ def test_a_correction_beyond_what_can_be_predicted_is_halved() -> None:
     (deps, family, score), seen, options = chain_with(bias=1.0)
     predicted = options["latency"]
     options["latency"] = lambda removed: max(predicted(removed), 7.0 * 40)
-    options["measure"] = lambda removed: seen.append(100 - len(removed)) or (
-        0.9 if len(removed) < 55 else 0.49
+    options["measure"] = lambda removed: (
+        seen.append(100 - len(removed)) or (0.9 if len(removed) < 55 else 0.49)
     )
     met = meet(deps, {"latency": 0.5}, family, score, **options)
     assert met.shares["latency"] == 0.49
