@@ -269,7 +269,7 @@ def _corrected(goal: float, tried: Sequence[tuple[float, Met]]) -> float:
         return (min(slow) + max(fast)) / 2
     aim, met = tried[-1]
     factor = goal / met.shares["latency"] * (_MARGIN if slow else 1)
-    return min(1.0, aim * factor**2 ** (len(tried) - 1))
+    return min(1.0, aim * math.pow(factor, 2 ** (len(tried) - 1)))
 
 
 def _unreachable(target: Shares, least: Shares) -> PlanError:
