@@ -1,4 +1,4 @@
-"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify`."""
+"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify | bench`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 import fxprune
 from fxprune import cli_output as output
 from fxprune.api import Emit
+from fxprune.cli_bench import bench
 from fxprune.cli_options import (
     FILE,
     check_removal,
@@ -27,13 +28,13 @@ from fxprune.cli_options import (
     removal_options,
     sensitivity_options,
 )
-from fxprune.cli_output import stage
+from fxprune.cli_output import examples, stage
 from fxprune.errors import FxPruneError, VerificationError
+from fxprune.images import check_image
 from fxprune.loading import ModelName, ModelSource
 from fxprune.meaning import Constants, Norm
 from fxprune.model_files import load_model, save_model
 from fxprune.planning import Plan
-from fxprune.planning.sensitivity_plots import check_image
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -65,11 +66,6 @@ class _Commands(click.Group):
             raise _Failure(str(error)) from error
 
 
-def _examples(*commands: str) -> str:
-    lines = [f"  fxprune {command}" for command in commands]
-    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *lines])
-
-
 @contextmanager
 def _processes(count: int) -> Iterator[Executor | None]:
     """An executor with so many processes, which share the processors; none for one."""
@@ -99,7 +95,7 @@ def main() -> None:
 
 
 @main.command(
-    epilog=_examples(
+    epilog=examples(
         "analyze torchvision.models:resnet18 --input 1x3x224x224",
         "analyze torchvision.models:resnet18 --input 1x3x224x224 --why 'layer4.*' --why fc",
     ),
@@ -133,7 +129,7 @@ def analyze(source: ModelSource, full: bool, patterns: tuple[str, ...], as_json:
 
 
 @main.command(
-    epilog=_examples(
+    epilog=examples(
         "plan torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o plan.json",
         "plan zoo:net --ratio 0.5 --ratios 'stem.*=0.2' --ignore head --round-to 8 -o plan.json",
         "plan zoo:masked --from-masks -o plan.json",
@@ -176,7 +172,7 @@ def plan(
 
 
 @main.command(
-    epilog=_examples(
+    epilog=examples(
         "sensitivity zoo:net --evaluate zoo:accuracy --resume points.json -o curves.json",
         "sensitivity zoo:net --evaluate zoo:loss --mode min --jobs 4 --plot curves.svg",
     ),
@@ -220,7 +216,7 @@ def sensitivity(
 
 
 @main.command(
-    epilog=_examples(
+    epilog=examples(
         "shrink torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o small.pt",
         "shrink torchvision.models:resnet18 --plan plan.json -o small.pt",
         "shrink zoo:language_model --ratio 0.5 --emit module -o small.pt",
@@ -292,7 +288,7 @@ def shrink(
 
 
 @main.command(
-    epilog=_examples("verify torchvision.models:resnet18 small.pt --plan plan.json --trust"),
+    epilog=examples("verify torchvision.models:resnet18 small.pt --plan plan.json --trust"),
 )
 @model_options
 @click.argument("small", type=FILE)
@@ -336,3 +332,6 @@ def verify(
         output.show_json(output.verification_document(result))
     else:
         click.echo(str(result))
+
+
+main.add_command(bench)

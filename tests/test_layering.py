@@ -10,7 +10,7 @@ import pytest
 # Lowest first. A module may import from its own layer and from those above it in this table.
 # `__init__` is the package itself: what `import fxprune` gives.
 LAYERS = (
-    {"documents", "errors", "files", "meaning", "state_files", "suggestions", "values"},
+    {"documents", "errors", "files", "images", "meaning", "state_files", "suggestions", "values"},
     {"labels"},
     {"rules"},
     {
@@ -79,7 +79,16 @@ LAYERS = (
     {"progress", "sensitivities"},
     {"__init__"},
     {"lightning"},
-    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files"},
+    {
+        "__main__",
+        "cli",
+        "cli_bench",
+        "cli_options",
+        "cli_output",
+        "loading",
+        "model_files",
+        "runtimes",
+    },
 )
 
 # (module, what it must not import, why); these forbid more than the layers do.
