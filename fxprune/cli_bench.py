@@ -55,7 +55,7 @@ def _bytes(text: str | None) -> int | None:
     """The bytes in a text such as 512MB or 1.5GiB."""
     if text is None:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Z]*)", text.strip().upper(), re.ASCII)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Z]*)", text.strip().upper(), re.ASCII)
     if match is None or match[2] not in _UNITS or not float(match[1]):
         raise InputError(f"{text!r} is no amount of memory", hint="write 512MB or 1.5GiB")
     return int(float(match[1]) * _UNITS[match[2]])
