@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +34,7 @@ class ShrinkReport:
         emit: the kind of result, "graph" or "module".
         captured_by: how the graph that was analyzed was made (see `DependencyGraph.captured_by`).
         dropped: the residual blocks that went whole.
+        inputs: shape, dtype and integer range of the example inputs, by forward's argument names.
     """
 
     before: Cost
@@ -46,6 +47,7 @@ class ShrinkReport:
     emit: str = "graph"
     captured_by: str = "symbolic_trace"
     dropped: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
