@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
+import numpy as np
+import onnx
 import torch
 from torch import Tensor, fx
 
@@ -23,6 +25,8 @@ from examples.printing import show, table
 
 RATIO = 0.4
 OPEN = {0: "batch", 2: "height", 3: "width"}
+ROUNDING = 1e-3
+"""ONNX Runtime's sigmoid is exact to 1e-7 of one, and the heatmap has values of 1e-3."""
 
 
 def network() -> Path:
@@ -33,41 +37,46 @@ def network() -> Path:
     return Path(found.origin).with_name("centerface.onnx")
 
 
-def masked(model: fx.GraphModule, plan: fxprune.Plan) -> fx.GraphModule:
-    """The network with zeros in place of all that a plan removes.
+def masked(model: fx.GraphModule, plan: fxprune.Plan, path: Path) -> Path:
+    """Write the original file, with zeros in place of all that a plan removes, for any image.
 
     Its activations are ReLU, so a channel with a filter, a bias and a scale of zeros is zero for
     all that read it.
     """
-    with torch.no_grad():
-        for name, dims in plan.slices.items():
-            if name.rpartition(".")[2] in {"weight", "bias"}:
-                for dim, positions in dims.items():
-                    model.get_parameter(name).index_fill_(dim, torch.tensor(positions), 0)
-    return model
+    file = onnx.load(network())
+    weights = {each.name: onnx.numpy_helper.to_array(each) for each in file.graph.initializer}
+    for name, parameter in model.named_parameters():
+        value = parameter.detach().numpy()
+        own = next(key for key, each in weights.items() if np.array_equal(each, value))
+        zeroed = weights.pop(own).copy()
+        for dim, positions in plan.slices.get(name, {}).items():
+            zeroed[(slice(None),) * dim + (list(positions),)] = 0
+        (initializer,) = (each for each in file.graph.initializer if each.name == own)
+        initializer.CopyFrom(onnx.numpy_helper.from_array(zeroed, own))
+    for value_info in (file.graph.input[0], *file.graph.output):
+        for dim, size in OPEN.items():
+            value_info.type.tensor_type.shape.dim[dim].dim_param = size
+    onnx.save(file, path)
+    return path
 
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """The network on its way: what was read and what was written."""
+    """The smaller network, its file, and how far that is from the masked original."""
 
-    original: fx.GraphModule
     small: fx.GraphModule
     written: fxprune.onnx.Exported
-    masked: fxprune.onnx.Exported
     agreement: fxprune.onnx.Agreement
 
 
 def round_trip(folder: Path) -> RoundTrip:
-    """From the file to a smaller one, and how far that is from the masked original."""
+    """From the file to a smaller one."""
     model = fxprune.onnx.load(network())
     plan = fxprune.plan(model, torch.randn(1, 3, 64, 64), ratio=RATIO)
     small = fxprune.shrink(model, plan, verify="quick")
     written = fxprune.onnx.export(small, folder / "small.onnx", dynamic=OPEN)
-    zeros = fxprune.onnx.load(network())
-    whole = fxprune.onnx.export(masked(zeros, plan), folder / "masked.onnx", dynamic=OPEN)
-    agreement = fxprune.onnx.compare(whole.path, written.path, inputs())
-    return RoundTrip(model, small, written, whole, agreement)
+    zeros = masked(model, plan, folder / "masked.onnx")
+    return RoundTrip(small, written, fxprune.onnx.compare(zeros, written.path, inputs()))
 
 
 def inputs() -> list[Tensor]:
@@ -103,7 +112,7 @@ def main() -> None:
         f" {len(groups)} groups went.",
         f"Inputs: {', '.join(done.written.inputs)}; outputs: {', '.join(done.written.outputs)};"
         f" as before. Compared in ONNX Runtime with the masked original on {done.agreement.samples}"
-        f" inputs: {'equal to rounding' if done.agreement.relative < 1e-4 else 'DIFFERENT'}.",
+        f" inputs: {'equal to rounding' if done.agreement.relative < ROUNDING else 'DIFFERENT'}.",
     )
 
 

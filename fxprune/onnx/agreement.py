@@ -95,7 +95,7 @@ def _error(expected: Array, got: Array) -> Array:
     Raises:
         InputError: one of them is infinite or NaN, and the other is not.
     """
-    same = (expected == got) | ((expected != expected) & (got != got))
+    same = (expected == got) | (np.isnan(expected) & np.isnan(got))
     with np.errstate(invalid="ignore"):
         error = np.where(same, 0.0, np.subtract(got, expected, dtype=np.float64))
     if not np.isfinite(error).all():

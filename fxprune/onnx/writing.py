@@ -91,6 +91,9 @@ def export(
         raise InputError(f"a {type(small).__name__} cannot be exported", hint="pass a module")
     if any(tensor.is_meta for tensor in named_tensors(small).values()):
         raise InputError("a model on the meta device has no weights", hint="load them first")
+    folder = target.resolve().parent
+    if not folder.is_dir():
+        raise FxPruneError(f"{path} cannot be written: the folder does not exist")
     call = Call.of(small, example_inputs)
     sizes = call.open_sizes(dynamic)
     pairs = zip(call.values, sizes, strict=True)
@@ -99,9 +102,6 @@ def export(
     names = output_names(call.result(), call.origin)
     program = _program(call, names, sizes)
     _describe(program.model, call.origin)
-    folder = target.resolve().parent
-    if not folder.is_dir():
-        raise FxPruneError(f"{path} cannot be written: the folder does not exist")
     with tempfile.TemporaryDirectory(prefix=".fxprune-", dir=folder) as drafts:
         draft = Path(drafts) / "draft.onnx"
         data = _save(program.model, draft, target.stem)
