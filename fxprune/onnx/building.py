@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import keyword
+import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
 from onnx2torch.node_converters.registry import get_converter
 from onnx2torch.onnx_graph import OnnxGraph
 from onnx2torch.onnx_node import OnnxNode
+from onnx2torch.onnx_tensor import OnnxTensor
 from torch import Tensor, fx, nn
 
 from fxprune.errors import FxPruneError, InputError, first_line
@@ -23,6 +28,8 @@ Numbers: TypeAlias = "Atom | tuple[Atom, ...]"
 """A tensor of integers that is made of sizes, as Python has it: one number, or a row of them."""
 _MOST = 64
 """How many elements an integer tensor has at most to be read as sizes."""
+_RANDOM = frozenset({"Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike"})
+"""Operators whose outcome is another one every time."""
 _WEIGHTS = frozenset({"MatMul", "Gemm", "Gather", "PRelu"})
 """Operators whose constant matrices are parameters; those of others are masks, positions ..."""
 
@@ -68,6 +75,8 @@ class Builder:
             self.nodes[name] = self.graph.placeholder(unique(identifier(name), used))
         for node in self.onnx.nodes.values():
             try:
+                if self._computed(node):
+                    continue
                 own = operators.get(node.operation_type) if node.domain in {"", "ai.onnx"} else None
                 if own is None or not own(self, node):
                     self.convert(node)
@@ -82,6 +91,36 @@ class Builder:
         made.delete_all_unused_submodules()
         made.recompile()
         return made
+
+    def _computed(self, node: OnnxNode) -> bool:
+        """Compute a node of which all inputs are constants, such as a size that a file fixes."""
+        given = {name: self._array(name) for name in node.input_values if name}
+        arrays = {name: array for name, array in given.items() if array is not None}
+        if len(arrays) < len(given) or not given or node.operation_type in _RANDOM:
+            return False
+        inputs, outputs = (
+            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in names if name]
+            for names in (given, node.output_values)
+        )
+        graph = onnx.helper.make_graph([node.proto], "node", inputs, outputs)
+        opsets = [onnx.helper.make_opsetid(*entry) for entry in self.opsets.items()]
+        model = onnx.helper.make_model(graph, opset_imports=opsets)
+        results = ReferenceEvaluator(model).run(None, arrays)
+        for value, array in zip(outputs, results, strict=True):
+            self.onnx._initializers[value.name] = OnnxTensor.from_numpy(array, value.name)
+        return True
+
+    def _array(self, name: str) -> NDArray[Any] | None:
+        """A value as an array if it is constant."""
+        found = self.numbers.get(name)
+        if found is None:
+            value = self.constant(name)
+            return None if value is None else value.numpy()
+        atoms = found if isinstance(found, tuple) else (found,)
+        known = [atom for atom in atoms if isinstance(atom, int)]
+        if len(known) < len(atoms):
+            return None
+        return np.array(known if isinstance(found, tuple) else known[0], np.int64)
 
     def constant(self, name: str) -> Tensor | None:
         """The value of an initializer; None of anything else."""
@@ -171,7 +210,7 @@ class Builder:
             return
         for place, name in enumerate(node.output_values):
             if name:
-                self.nodes[name] = self.call(_item, found, place)
+                self.nodes[name] = self.call(operator.getitem, found, place)
 
     def _version(self, node: OnnxNode) -> int:
         """The newest version of an operator that onnx2torch has, if a newer one says the same here.
@@ -241,7 +280,8 @@ class Builder:
         """A constant as a parameter: of a matrix always the same one, of a vector a new one."""
         if value.dim() < 2:
             return nn.Parameter(value)
-        return self._tied.setdefault(f"{name} {tuple(value.shape)}", nn.Parameter(value))
+        known = self._tied.setdefault(name, nn.Parameter(value))
+        return known if torch.equal(known, value) else nn.Parameter(value)  # one may be transposed
 
     def _tie(self, node: OnnxNode, module: nn.Module) -> None:
         """Let modules of one matrix share one parameter."""
@@ -285,10 +325,6 @@ def unique(name: str, used: set[str]) -> str:
     return found
 
 
-def _item(values: Sequence[Any], place: int) -> Any:
-    return values[place]
-
-
 def _is_known(node: OnnxNode, version: int) -> bool:
     try:
         get_converter(node.operation_type, version, node.domain)
@@ -306,9 +342,10 @@ def _says_the_same(node: OnnxNode, older: Any, newest: Any) -> bool:
 
 
 def _is_default(value: Any, attribute: Any) -> bool:
-    return attribute is not None and bool(
-        onnx.helper.get_attribute_value(attribute.default_value) == value
-    )
+    if attribute is None:
+        return False
+    default = onnx.helper.get_attribute_value(attribute.default_value)
+    return bool((default.decode() if isinstance(default, bytes) else default) == value)
 
 
 def _refusal(node: OnnxNode, opset: int, error: Exception) -> InputError:

@@ -18,6 +18,7 @@ from onnx_ir.passes.common import (
     LiftConstantsToInitializersPass,
     RemoveUnusedNodesPass,
 )
+from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 from onnxscript import optimizer
 from torch import fx
 
@@ -33,6 +34,8 @@ from fxprune.onnx.origin import KEY, Origin
 from fxprune.onnx.runtime import Session, feed_of, quiet
 from fxprune.values import tensors
 
+_LARGEST = 1 << 28
+"""How many bytes a constant has at most to be computed in advance."""
 _BATCH = 2
 """The batch of inputs that are made where the file leaves it open."""
 
@@ -162,12 +165,15 @@ def _built(model: onnx.ModelProto, origin: Origin) -> fx.GraphModule:
     try:
         with quiet():
             ir = onnx_ir.from_proto(model)
-            for each in (InlinePass(), LiftConstantsToInitializersPass(lift_all_constants=True)):
+            for each in (
+                InlinePass(),
+                LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+            ):
                 each(ir)
-            optimizer.fold_constants(ir)
-            LiftConstantsToInitializersPass(lift_all_constants=True)(ir)
+            optimizer.fold_constants(ir, input_size_limit=_LARGEST, output_size_limit=_LARGEST)
+            LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(ir)
             RemoveUnusedNodesPass()(ir)
-            plain = onnx.shape_inference.infer_shapes(onnx_ir.to_proto(ir), data_prop=True)
+            plain = _with_shapes(onnx_ir.to_proto(ir))
     except Exception as error:
         raise InputError(
             "the ONNX file cannot be prepared",
@@ -183,6 +189,18 @@ def _built(model: onnx.ModelProto, origin: Origin) -> fx.GraphModule:
     is_open = any(0 in dims for dims in origin.dynamic.values())
     batch = batches.pop() if len(batches) == 1 and not is_open else None
     return Builder(OnnxGraph(plain.graph), opsets, batch).build(OPERATORS).eval()
+
+
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the shapes of its values, as far as they are known.
+
+    ONNX Runtime follows sizes through computed shapes, but not through every operator.
+    """
+    try:
+        found = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
+    except Exception:  # noqa: BLE001 - it asserts, and asks for attributes that are not there
+        found = None
+    return found or onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def _check(

@@ -32,11 +32,13 @@ _TENSOR_ARITHMETIC: dict[str, Callable[..., Any]] = {
 }
 _ENDLESS = (1 << 31) - 1
 """Slices end at a number like this if they go to the end."""
+_PADDING = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "ReduceSum": torch.sum,
     "ReduceMean": torch.mean,
     "ReduceMax": torch.amax,
     "ReduceMin": torch.amin,
+    "ReduceL2": torch.norm,
 }
 
 
@@ -241,8 +243,8 @@ def _arithmetic(b: Builder, node: OnnxNode) -> bool:
         if found is not None:
             b.numbers[result] = found
         return found is not None
-    if not _floats(b, node):
-        return False  # ONNX divides integers otherwise
+    if node.attributes or not _floats(b, node):
+        return False  # opset 6 broadcasts otherwise, and integers are divided otherwise
     rank = len(b.shape(left) or ())
     b.nodes[result] = b.call(_TENSOR_ARITHMETIC[kind], b.tensor(left), _operand(b, right, rank))
     return True
@@ -290,7 +292,7 @@ def _reduce(b: Builder, node: OnnxNode) -> bool:
     keep = bool(node.attributes.get("keepdims", 1))
     value = b.tensor(node.input_values[0])
     function = _REDUCTIONS[node.operation_type]
-    b.nodes[node.output_values[0]] = b.call(function, value, tuple(axes), keepdim=keep)
+    b.nodes[node.output_values[0]] = b.call(function, value, dim=tuple(axes), keepdim=keep)
     return True
 
 
@@ -349,6 +351,125 @@ def _range(b: Builder, node: OnnxNode) -> bool:
     return True
 
 
+def _resize(b: Builder, node: OnnxNode) -> bool:
+    """As torch interpolates, where the file asks for just that."""
+    data, *rest = node.input_values
+    rank = len(b.shape(data) or ())
+    how = _interpolation(node, rank)
+    if how is None or _asks_for_more(node):
+        return False
+    _, scales, sizes = [*rest, "", "", ""][:3]
+    if sizes:
+        how["size"] = b.row(sizes)[2:]
+    else:
+        factors = b.constant(scales)
+        if factors is None or factors.tolist()[:2] != [1, 1]:
+            return False
+        how["scale_factor"] = tuple(factors.tolist()[2:])
+    b.nodes[node.output_values[0]] = b.call(F.interpolate, b.tensor(data), **how)
+    return True
+
+
+def _asks_for_more(node: OnnxNode) -> bool:
+    plain = {"antialias": 0, "exclude_outside": 0, "keep_aspect_ratio_policy": "stretch"}
+    return "axes" in node.attributes or any(
+        node.attributes.get(name, value) != value for name, value in plain.items()
+    )
+
+
+def _interpolation(node: OnnxNode, rank: int) -> dict[str, Any] | None:
+    """The mode of torch's interpolation that is a node's, if there is one."""
+    modes = {("linear", 3): "linear", ("linear", 4): "bilinear", ("linear", 5): "trilinear"}
+    modes |= {("cubic", 4): "bicubic", **{("nearest", n): "nearest" for n in (3, 4, 5)}}
+    given = node.attributes
+    mode = modes.get((given.get("mode", "nearest"), rank))
+    places = given.get("coordinate_transformation_mode", "half_pixel")
+    if mode == "nearest":
+        floor = given.get("nearest_mode") == "floor"
+        return {"mode": "nearest"} if places == "asymmetric" and floor else None
+    align = {"align_corners": True, "half_pixel": False, "pytorch_half_pixel": False}
+    if (
+        mode is None
+        or places not in align
+        or (mode == "bicubic" and given.get("cubic_coeff_a", -0.75) != -0.75)
+    ):
+        return None
+    return {"mode": mode, "align_corners": align[places]}
+
+
+def _equal(b: Builder, node: OnnxNode) -> bool:
+    """Whether sizes are some numbers; no size is negative."""
+    left, right = (b.sizes(name) for name in node.input_values)
+    if not (isinstance(left, tuple) and isinstance(right, tuple) and len(left) == len(right)):
+        return False
+    found = []
+    for pair in zip(left, right, strict=True):
+        numbers = [each for each in pair if isinstance(each, int)]
+        if len(numbers) < 2 and not any(number < 0 for number in numbers):
+            return False
+        found.append(int(len(numbers) == 2 and numbers[0] == numbers[1]))
+    b.numbers[node.output_values[0]] = tuple(found)
+    return True
+
+
+def _where(b: Builder, node: OnnxNode) -> bool:
+    """Of rows of sizes; what `_equal` tells of sizes is a row of numbers, too."""
+    rows = [b.sizes(name) for name in node.input_values]
+    known = [row for row in rows if isinstance(row, tuple)]
+    if len(known) < len(rows) or len({len(row) for row in known}) != 1:
+        return False
+    picked = [yes if which else no for which, yes, no in zip(*known, strict=True)]
+    b.numbers[node.output_values[0]] = tuple(picked)
+    return True
+
+
+def _split(b: Builder, node: OnnxNode) -> bool:
+    data, *rest = node.input_values
+    axis, shape = node.attributes.get("axis", 0), b.shape(data)
+    parts: int | tuple[int, ...]
+    if rest and rest[0]:
+        parts = b.fixed(rest[0])
+    elif "split" in node.attributes:
+        parts = tuple(node.attributes["split"])
+    elif shape is not None and (size := shape[axis]) is not None:
+        parts = -(-size // node.attributes.get("num_outputs", len(node.output_values)))
+    else:
+        return False
+    if len(node.output_values) < 2:
+        return False
+    b.results(node, b.call(torch.split, b.tensor(data), parts, axis))
+    return True
+
+
+def _prelu(b: Builder, node: OnnxNode) -> bool:
+    value, slope = b.tensor(node.input_values[0]), b.tensor(node.input_values[1], "PRelu")
+    positive = b.call(torch.ge, value, 0)
+    b.nodes[node.output_values[0]] = b.call(
+        torch.where, positive, value, b.call(torch.mul, value, slope)
+    )
+    return True
+
+
+def _pad(b: Builder, node: OnnxNode) -> bool:
+    data, *rest = node.input_values
+    pads, fill, axes = [*rest, "", "", ""][:3]
+    mode = _PADDING.get(node.attributes.get("mode", "constant"))
+    ends = b.fixed(pads) if pads else tuple(node.attributes.get("pads", ()))
+    if axes or mode is None or not ends:
+        return False
+    half = len(ends) // 2
+    pairs = [ends[dim::half] for dim in reversed(range(half))]
+    while pairs and not any(pairs[-1]):
+        pairs.pop()  # torch pads the last dims
+    value: dict[str, Any] = {}
+    if mode == "constant":
+        number = b.constant(fill) if fill else None
+        value["value"] = node.attributes.get("value", 0.0) if number is None else number.item()
+    flat = tuple(end for pair in pairs for end in pair)
+    b.nodes[node.output_values[0]] = b.call(F.pad, b.tensor(data), flat, mode=mode, **value)
+    return True
+
+
 OPERATORS: dict[str, Operator] = {
     "Shape": _shape,
     "Identity": _identity,
@@ -366,6 +487,12 @@ OPERATORS: dict[str, Operator] = {
     "Gelu": _gelu,
     "ConstantOfShape": _full,
     "Range": _range,
+    "Resize": _resize,
+    "Equal": _equal,
+    "Where": _where,
+    "Split": _split,
+    "PRelu": _prelu,
+    "Pad": _pad,
     **dict.fromkeys(_TENSOR_ARITHMETIC, _arithmetic),
     **dict.fromkeys(_REDUCTIONS, _reduce),
 }

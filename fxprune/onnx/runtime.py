@@ -84,7 +84,7 @@ def feed_of(inputs: Any, names: Sequence[str]) -> dict[str, Array]:
     """Arrays by input name.
 
     Raises:
-        InputError: there are not as many as names, or names are not known.
+        InputError: there are not as many as names, names are not known, or numpy lacks the type.
     """
     if isinstance(inputs, Mapping) and inputs.keys() == set(names):
         return {name: _array(inputs[name]) for name in names}
@@ -103,9 +103,16 @@ def feed_of(inputs: Any, names: Sequence[str]) -> dict[str, Array]:
 
 
 def _array(value: Any) -> Array:
-    if isinstance(value, torch.Tensor):
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    try:
         return value.detach().cpu().numpy()
-    return np.asarray(value)
+    except TypeError as error:
+        raise InputError(
+            f"ONNX Runtime takes no inputs of type {value.dtype} here",
+            why=first_line(error),
+            hint="convert the model to float32 first: model.float()",
+        ) from error
 
 
 def latencies(

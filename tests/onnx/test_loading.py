@@ -76,6 +76,20 @@ BODIES: dict[str, tuple[str, dict[str, Any], int]] = {
         {"matrix": MATRIX, "vector": VECTOR, "half": torch.tensor([0.5])},
         20,
     ),
+    "one square matrix, as it is and transposed": (
+        """g (float[N, 8] x) => (float[N, 8] y) {
+            a = Gemm <transB = 1> (x, matrix, vector)  b = Gemm (a, matrix, vector)
+            c = MatMul (b, matrix)  y = Add (c, vector) }""",
+        {"matrix": MATRIX, "vector": VECTOR},
+        13,
+    ),
+    "a normalization by length": (
+        """g (float[N, 8] x) => (float[N, 8] y) {
+            flipped = Transpose <perm = [1, 0]> (matrix)  a = MatMul (x, flipped)
+            b = ReduceL2 (a, axis)  c = Clip (b, least)  y = Div (a, c) }""",
+        {"matrix": MATRIX, "axis": [1], "least": torch.tensor(1e-6)},
+        18,
+    ),
     "an operator whose new version says the same": (
         "g (float[N, 8] x) => (float[N, 8] y) { a = HardSwish (x)  y = Elu <alpha = 0.5> (a) }",
         {},

@@ -152,6 +152,9 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
         fxprune.onnx.export(Scaled(), path, (torch.randn(3, 4), torch.randn(1, 1)))
     with pytest.raises(fxprune.InputError, match="does not run on inputs of shapes"):
         fxprune.onnx.export(Scaled(), path, (torch.randn(2, 3), torch.randn(2, 1)))
+    half = torch.randn(2, 4).bfloat16()
+    with pytest.raises(fxprune.InputError, match=r"type torch\.bfloat16|Runtime cannot load"):
+        fxprune.onnx.export(Centred().bfloat16(), path, half)
     with pytest.raises(fxprune.InputError, match="meta device"):
         fxprune.onnx.export(Scaled().to("meta"), path, SCALED)
     with pytest.raises(fxprune.InputError, match="a dict cannot be exported"):
