@@ -1,7 +1,7 @@
 """ONNX operators that are built as torch writes them, where onnx2torch's modules would not do.
 
-onnx2torch computes shapes as tensors, at run time. Here they are Python numbers and sizes, so that
-a reshape is a reshape, with a batch that stays open and shape arguments that can be repaired.
+Their shape arguments are numbers and sizes (see `sizes`), so a batch stays open, and shape
+arguments can be repaired when channels go.
 """
 
 from __future__ import annotations
@@ -15,15 +15,10 @@ import torch.nn.functional as F
 from onnx2torch.onnx_node import OnnxNode
 from torch import nn
 
-from fxprune.onnx.building import Atom, Builder, Numbers, Operator, UnsupportedError
+from fxprune.onnx.building import Builder, Operator
+from fxprune.onnx.sizes import SIZE_OPERATORS, combined, identity, picked
 
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
-    "Add": operator.add,
-    "Sub": operator.sub,
-    "Mul": operator.mul,
-    "Div": operator.floordiv,
-}
-_TENSOR_ARITHMETIC: dict[str, Callable[..., Any]] = {
     "Add": torch.add,
     "Sub": torch.sub,
     "Mul": torch.mul,
@@ -42,43 +37,10 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _shape(b: Builder, node: OnnxNode) -> bool:
-    name = node.input_values[0]
-    shape = b.shape(name)
-    if shape is None:
-        raise UnsupportedError(f"how many dims its input {name!r} has is not known")
-    value = b.tensor(name)
-    atoms = tuple(
-        b.graph.call_method("size", (value, dim))
-        if size is None or (dim == 0 and size == b.batch)
-        else size
-        for dim, size in enumerate(shape)
-    )
-    start, end = node.attributes.get("start", 0), node.attributes.get("end", len(shape))
-    b.numbers[node.output_values[0]] = atoms[start:end]
-    return True
-
-
-def _identity(b: Builder, node: OnnxNode) -> bool:
-    name, result = node.input_values[0], node.output_values[0]
-    if (numbers := b.sizes(name)) is not None:
-        b.numbers[result] = numbers
-    else:
-        b.nodes[result] = b.tensor(name)
-    return True
-
-
 def _dropout(b: Builder, node: OnnxNode) -> bool:
-    return [name for name in node.output_values if name] == [node.output_values[0]] and _identity(
+    return [name for name in node.output_values if name] == [node.output_values[0]] and identity(
         b, node
     )
-
-
-def _cast(b: Builder, node: OnnxNode) -> bool:
-    integers = (6, 7)  # int32 and int64
-    if node.input_values[0] in b.numbers and node.attributes["to"] in integers:
-        return _identity(b, node)
-    return False
 
 
 def _reshape(b: Builder, node: OnnxNode) -> bool:
@@ -119,7 +81,7 @@ def _gather(b: Builder, node: OnnxNode) -> bool:
     (data, index), result = node.input_values, node.output_values[0]
     axis, shape, places = node.attributes.get("axis", 0), b.shape(data), b.sizes(index)
     if data in b.numbers:
-        return _pick(b, data, places, result)
+        return picked(b, data, places, result)
     if axis < 0 and shape is None:
         return False
     axis = axis + len(shape or ()) if axis < 0 else axis
@@ -131,21 +93,6 @@ def _gather(b: Builder, node: OnnxNode) -> bool:
         return True
     at = places if isinstance(places, int) else b.tensor(index)
     b.nodes[result] = b.call(operator.getitem, b.tensor(data), (*[slice(None)] * axis, at))
-    return True
-
-
-def _pick(b: Builder, data: str, places: Numbers | None, result: str) -> bool:
-    """Sizes at known places of a row of them."""
-    row = b.row(data)
-    if isinstance(places, int):
-        b.numbers[result] = row[places]
-        return True
-    if not isinstance(places, tuple):
-        return False
-    known = [place for place in places if isinstance(place, int)]
-    if len(known) < len(places):
-        return False
-    b.numbers[result] = tuple(row[place] for place in known)
     return True
 
 
@@ -182,17 +129,6 @@ def _cuts(b: Builder, node: OnnxNode) -> list[tuple[int, slice]]:
         step = steps[k] if steps else 1
         found.append((axes[k] if axes else k, slice(start, None if endless else end, step)))
     return found
-
-
-def _concat(b: Builder, node: OnnxNode) -> bool:
-    if not any(name in b.numbers for name in node.input_values):
-        return False
-    rows = [b.sizes(name) for name in node.input_values]
-    known = [row for row in rows if isinstance(row, tuple)]
-    if len(known) < len(rows):
-        return False
-    b.numbers[node.output_values[0]] = tuple(atom for row in known for atom in row)
-    return True
 
 
 def _axes(b: Builder, node: OnnxNode) -> tuple[int, ...] | None:
@@ -239,33 +175,15 @@ def _arithmetic(b: Builder, node: OnnxNode) -> bool:
     (left, right), result = node.input_values, node.output_values[0]
     kind = node.operation_type
     if left in b.numbers or right in b.numbers:
-        found = _of_sizes(b, _ARITHMETIC.get(kind), b.sizes(left), b.sizes(right))
+        found = combined(b, kind, b.sizes(left), b.sizes(right))
         if found is not None:
             b.numbers[result] = found
         return found is not None
     if node.attributes or not _floats(b, node):
         return False  # opset 6 broadcasts otherwise, and integers are divided otherwise
     rank = len(b.shape(left) or ())
-    b.nodes[result] = b.call(_TENSOR_ARITHMETIC[kind], b.tensor(left), _operand(b, right, rank))
+    b.nodes[result] = b.call(_ARITHMETIC[kind], b.tensor(left), _operand(b, right, rank))
     return True
-
-
-def _of_sizes(
-    b: Builder, function: Callable[..., Any] | None, left: Numbers | None, right: Numbers | None
-) -> Numbers | None:
-    """The outcome for numbers, or for rows of them that are as long; None for anything else."""
-    if function is None or left is None or right is None:
-        return None
-    rows = [each if isinstance(each, tuple) else (each,) for each in (left, right)]
-    if len(rows[0]) != len(rows[1]):
-        return None
-    made: tuple[Atom, ...] = tuple(
-        int(function(one, other))
-        if isinstance(one, int) and isinstance(other, int)
-        else b.call(function, one, other)
-        for one, other in zip(*rows, strict=True)
-    )
-    return made if isinstance(left, tuple) or isinstance(right, tuple) else made[0]
 
 
 def _floats(b: Builder, node: OnnxNode) -> bool:
@@ -335,32 +253,20 @@ def _gelu(b: Builder, node: OnnxNode) -> bool:
     return True
 
 
-def _full(b: Builder, node: OnnxNode) -> bool:
-    fill = node.attributes.get("value")
-    value = torch.zeros(1) if fill is None else fill.to_torch()
-    made = b.call(torch.full, b.row(node.input_values[0]), value.item(), dtype=value.dtype)
-    b.nodes[node.output_values[0]] = made
-    return True
-
-
-def _range(b: Builder, node: OnnxNode) -> bool:
-    bounds = [b.sizes(name) for name in node.input_values]
-    if any(bound is None or isinstance(bound, tuple) for bound in bounds):
-        return False
-    b.nodes[node.output_values[0]] = b.call(torch.arange, *bounds)
-    return True
-
-
 def _resize(b: Builder, node: OnnxNode) -> bool:
     """As torch interpolates, where the file asks for just that."""
     data, *rest = node.input_values
-    rank = len(b.shape(data) or ())
-    how = _interpolation(node, rank)
+    shape = b.shape(data) or ()
+    how = _interpolation(node, len(shape))
     if how is None or _asks_for_more(node):
         return False
     _, scales, sizes = [*rest, "", "", ""][:3]
     if sizes:
-        how["size"] = b.row(sizes)[2:]
+        row = b.row(sizes)
+        pairs = zip(row[:2], shape[:2], strict=True)
+        if any(isinstance(size, int) and size != own for size, own in pairs):
+            return False  # the batch or the channels are resized, too
+        how["size"] = row[2:]
     else:
         factors = b.constant(scales)
         if factors is None or factors.tolist()[:2] != [1, 1]:
@@ -395,32 +301,6 @@ def _interpolation(node: OnnxNode, rank: int) -> dict[str, Any] | None:
     ):
         return None
     return {"mode": mode, "align_corners": align[places]}
-
-
-def _equal(b: Builder, node: OnnxNode) -> bool:
-    """Whether sizes are some numbers; no size is negative."""
-    left, right = (b.sizes(name) for name in node.input_values)
-    if not (isinstance(left, tuple) and isinstance(right, tuple) and len(left) == len(right)):
-        return False
-    found = []
-    for pair in zip(left, right, strict=True):
-        numbers = [each for each in pair if isinstance(each, int)]
-        if len(numbers) < 2 and not any(number < 0 for number in numbers):
-            return False
-        found.append(int(len(numbers) == 2 and numbers[0] == numbers[1]))
-    b.numbers[node.output_values[0]] = tuple(found)
-    return True
-
-
-def _where(b: Builder, node: OnnxNode) -> bool:
-    """Of rows of sizes; what `_equal` tells of sizes is a row of numbers, too."""
-    rows = [b.sizes(name) for name in node.input_values]
-    known = [row for row in rows if isinstance(row, tuple)]
-    if len(known) < len(rows) or len({len(row) for row in known}) != 1:
-        return False
-    picked = [yes if which else no for which, yes, no in zip(*known, strict=True)]
-    b.numbers[node.output_values[0]] = tuple(picked)
-    return True
 
 
 def _split(b: Builder, node: OnnxNode) -> bool:
@@ -471,28 +351,21 @@ def _pad(b: Builder, node: OnnxNode) -> bool:
 
 
 OPERATORS: dict[str, Operator] = {
-    "Shape": _shape,
-    "Identity": _identity,
+    **SIZE_OPERATORS,
     "Dropout": _dropout,
-    "Cast": _cast,
     "Reshape": _reshape,
     "Expand": _expand,
     "Gather": _gather,
     "Slice": _slice,
-    "Concat": _concat,
+    "Split": _split,
     "Unsqueeze": _unsqueeze,
     "Squeeze": _squeeze,
+    "Pad": _pad,
+    "Resize": _resize,
     "MatMul": _matmul,
     "LayerNormalization": _layer_norm,
     "Gelu": _gelu,
-    "ConstantOfShape": _full,
-    "Range": _range,
-    "Resize": _resize,
-    "Equal": _equal,
-    "Where": _where,
-    "Split": _split,
     "PRelu": _prelu,
-    "Pad": _pad,
-    **dict.fromkeys(_TENSOR_ARITHMETIC, _arithmetic),
+    **dict.fromkeys(_ARITHMETIC, _arithmetic),
     **dict.fromkeys(_REDUCTIONS, _reduce),
 }

@@ -90,6 +90,46 @@ BODIES: dict[str, tuple[str, dict[str, Any], int]] = {
         {"matrix": MATRIX, "axis": [1], "least": torch.tensor(1e-6)},
         18,
     ),
+    "a row that is expanded as older exporters do": (
+        """g (float[N, 8] x) => (float[N, 8] y) {
+            size = Shape (x)  batch = Gather (size, zero)  row = Unsqueeze (batch, axis)
+            target = Concat <axis = 0> (row, minus)  unknown = Equal (target, open)
+            sizes = Where (unknown, ones, target)  wide = Expand (vector, sizes)
+            y = Add (wide, x) }""",
+        {"zero": 0, "axis": [0], "minus": [-1], "open": [-1, -1], "ones": [1, 1]}
+        | {"vector": VECTOR[None]},
+        17,
+    ),
+    "a scale that is computed of a size": (
+        """g (float[N, 8] x) => (float[N, 8] y) {
+            size = Shape (x)  width = Gather (size, one)  number = Cast <to = 1> (width)
+            root = Sqrt (number)  y = Div (x, root) }""",
+        {"one": 1},
+        17,
+    ),
+    "two parts of a split, and padding around one": (
+        """g (float[N, 8] x) => (float[N, 8] y) {
+            a, c = Split <axis = 1, num_outputs = 2> (x)  d = Pad (a, ends, fill)
+            e = Mul (c, c)  h = Concat <axis = 1> (a, e)  y = Add (d, h) }""",
+        {"ends": [0, 1, 0, 3], "fill": torch.tensor(0.5)},
+        20,
+    ),
+    "images that grow in three ways, and a slope for each channel": (
+        """g (float[N, 8] x) => (float[N, 2, 8, 8] y) {
+            a = Reshape (x, image)  b = PRelu (a, slope)
+            c = Resize <coordinate_transformation_mode = "asymmetric", mode = "nearest",
+            nearest_mode = "floor"> (b, , scales)  d = Resize <mode = "linear"> (b, , scales)
+            e = Resize <mode = "linear", coordinate_transformation_mode = "align_corners">
+            (b, , scales)  h = Pad <mode = "reflect"> (b, ends)  i = Resize <mode = "cubic">
+            (h, , doubled)  k = Add (c, d)  l = Add (e, i)  y = Add (k, l) }""",
+        {"image": [-1, 2, 2, 2], "slope": torch.tensor([0.1, 0.3])[:, None, None]}
+        | {
+            "scales": torch.tensor([1.0, 1.0, 4.0, 4.0]),
+            "doubled": torch.tensor([1.0, 1.0, 2.0, 2.0]),
+        }
+        | {"ends": [0, 0, 1, 1, 0, 0, 1, 1]},
+        19,
+    ),
     "an operator whose new version says the same": (
         "g (float[N, 8] x) => (float[N, 8] y) { a = HardSwish (x)  y = Elu <alpha = 0.5> (a) }",
         {},
@@ -163,6 +203,14 @@ def test_a_batch_that_the_file_fixes_can_be_open_on_the_way_out(tmp_path: Path) 
     path = write(tmp_path / "net.onnx", body, {"to": [2, 4, 2], "last": [2]})
     model = fxprune.onnx.load(path)
     assert model(torch.randn(5, 8)).shape == (5, 4)
+
+
+def test_a_batch_that_the_file_fixes_elsewhere_is_told_on_the_way_out(tmp_path: Path) -> None:
+    body = "g (float[2, 8] x) => (float[4, 2, 2] y) { a = Reshape (x, to)  y = Relu (a) }"
+    model = fxprune.onnx.load(write(tmp_path / "net.onnx", body, {"to": [4, 2, 2]}))
+    with pytest.raises(fxprune.InputError, match="cannot all be left open"):
+        fxprune.onnx.export(model, tmp_path / "out.onnx")
+    assert fxprune.onnx.export(model, tmp_path / "out.onnx", dynamic={}).size > 0
 
 
 def test_an_operator_that_is_not_supported_is_named_with_its_node(tmp_path: Path) -> None:
