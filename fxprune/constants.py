@@ -38,7 +38,7 @@ from fxprune.unknowns import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fxprune.comparison import Claim
     from fxprune.labels import Axis, Ids, LabelAlgebra
@@ -282,6 +282,22 @@ def additions_to(claim: Claim, values: Sequence[Any]) -> Sequence[Addition]:
     if refusals:
         raise _error(claim, refusals)
     return additions
+
+
+def known_additions(original: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Sequence[Addition]:
+    """The biases that a shrunk model has and the original has not.
+
+    Args:
+        original: the original.
+        tensors: those of the shrunk model, by name.
+    """
+    modules = dict(original.named_modules(remove_duplicate=False))
+    split = ((name.rpartition("."), tensor) for name, tensor in tensors.items())
+    return [
+        Addition(path, attribute, tensor, None)
+        for (path, _, attribute), tensor in split
+        if attribute == "bias" and path in modules and getattr(modules[path], "bias", 0) is None
+    ]
 
 
 def folded_layout(layout: Layout, additions: Sequence[Addition]) -> Layout:
