@@ -21,7 +21,7 @@ from fxprune.exporting import program_module
 from fxprune.inputs import materialize
 from fxprune.meaning import Meaning
 from fxprune.model_checks import check_model, unfitness
-from fxprune.module_trees import as_parameter, clone_tree, named_tensors
+from fxprune.module_trees import as_parameter, clone_tree, named_tensors, to_meta
 from fxprune.passes.base import fork
 from fxprune.recipes import Outline, all_tensors
 from fxprune.report import ShrinkReport
@@ -204,11 +204,11 @@ def _made_again(original: nn.Module, saved: Saved, example_inputs: Any) -> nn.Mo
         )
 
     try:
-        if document.emit == "module" and any(t.is_meta for t in all_tensors(original).values()):
+        if document.emit == "module":  # for which forward is run
             try:
-                return clone_tree(made(_instance(original, saved, on_meta=True)), _with_memory)
+                return _with_memory(made(_instance(original, saved, on_meta=True)), original)
             except FxPruneError:
-                pass  # its forward needs data, though not which
+                pass  # it needs data, though not which
         return made(_instance(original, saved, on_meta=False))
     except PlanError as error:
         own = named_tensors(original)
@@ -228,12 +228,16 @@ def _made_again(original: nn.Module, saved: Saved, example_inputs: Any) -> nn.Mo
 def _instance(original: nn.Module, saved: Saved, *, on_meta: bool) -> nn.Module:
     """A copy of the original, in the modes and with the integers of that which was shrunk.
 
-    In the place of tensors on the meta device it has zeros, unless they stay there.
+    Args:
+        original: what was passed to `load`.
+        saved: the file.
+        on_meta: have no values but these integers; otherwise zeros stand for what is on meta.
     """
-    names = {id(tensor): name for name, tensor in reversed(all_tensors(original).items())}
+    state = all_tensors(original)
+    named = {id(tensor) for tensor in state.values()}
     integers = {
         id(tensor): saved.integers[name]
-        for name, tensor in all_tensors(original).items()
+        for name, tensor in state.items()
         if name in saved.integers and _are_alike(tensor, saved.integers[name])
     }
 
@@ -241,9 +245,11 @@ def _instance(original: nn.Module, saved: Saved, *, on_meta: bool) -> nn.Module:
         if id(tensor) in integers:
             value = integers[id(tensor)]
             return as_parameter(value.to("cpu" if tensor.is_meta else tensor.device), tensor)
+        if id(tensor) in named and on_meta:
+            return to_meta(tensor)
         if not tensor.is_meta:
             return tensor
-        if id(tensor) not in names:
+        if id(tensor) not in named:
             raise InputError(
                 f"a tensor of shape {list(tensor.shape)} of the model is on the meta device, and"
                 " not in the checkpoint",
@@ -251,7 +257,7 @@ def _instance(original: nn.Module, saved: Saved, *, on_meta: bool) -> nn.Module:
                 hint='build the model without torch.device("meta")',
             )
         zero = torch.zeros((), dtype=tensor.dtype)  # all that the memory of these holds
-        return tensor if on_meta else as_parameter(zero.expand(tensor.shape), tensor)
+        return as_parameter(zero.expand(tensor.shape), tensor)
 
     copy: nn.Module
     if isinstance(original, fx.GraphModule):
@@ -267,11 +273,19 @@ def _are_alike(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype
 
 
-def _with_memory(tensor: Tensor) -> Tensor:
-    """A tensor with memory for values, in the place of one on the meta device."""
-    if not tensor.is_meta:
-        return tensor
-    return as_parameter(torch.empty_like(tensor, device="cpu", requires_grad=False), tensor)
+def _with_memory(small: nn.Module, original: nn.Module) -> nn.Module:
+    """A model on the devices of the original, in the place of one on meta; any values are in it."""
+    theirs = {name: t.device for name, t in all_tensors(original).items() if not t.is_meta}
+    otherwise = next(iter(theirs.values()), torch.device("cpu"))
+    devices = {id(t): theirs.get(name, otherwise) for name, t in all_tensors(small).items()}
+
+    def converted(tensor: Tensor) -> Tensor:
+        if not tensor.is_meta:
+            return tensor
+        like = tensor.detach()
+        return as_parameter(torch.empty_like(like, device=devices[id(tensor)]), tensor)
+
+    return clone_tree(small, converted)
 
 
 def _other_kinds(saved: Mapping[str, Tensor], made: Mapping[str, Tensor]) -> list[str]:
