@@ -128,9 +128,9 @@ def _attributes(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def tied_names(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """Further names of tensors, each with the first name of the same tensor."""
+    """Further names of tensors, each with the first name of the same tensor by the alphabet."""
     first: dict[int, str] = {}
-    names = {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
+    names = {name: first.setdefault(id(state[name]), name) for name in sorted(state)}
     return {name: known for name, known in names.items() if name != known}
 
 
