@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from fxprune.api import check_making
 from fxprune.documents import DocumentKind
 from fxprune.errors import FxPruneError, InputError
 from fxprune.meaning import Meaning
 from fxprune.planning import Plan
 from fxprune.recipes import Outline
-from fxprune.tensor_files import SUFFIX, read_tensors, write_tensors
+from fxprune.tensor_files import SUFFIX, library, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +79,8 @@ class Document:
             list(map(_KIND.text_in, _KIND.mapping(document[name]).values()))
         for name in ("torch", "captured_by"):
             _KIND.text_in(document[name])
-        check_making(document["emit"], verify=False)
+        if document["emit"] not in ("graph", "module"):
+            raise _KIND.malformed(document["emit"], "a kind of result")
         Meaning(document["norm"], document["constants"])
         return cls(**{name: document[name] for name in _NAMES})
 
@@ -115,6 +115,7 @@ class Saved:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file, or to one in a folder; no two tensors share memory."""
+        library()  # before a folder is made
         integers = {f"{ORIGINAL}{name}": tensor for name, tensor in self.integers.items()}
         paired = set(self.document.complex)
         values = {n: torch.view_as_real(t) if n in paired else t for n, t in self.tensors.items()}

@@ -136,13 +136,13 @@ def load(
 ) -> nn.Module:
     """Make the shrunk model of a file again.
 
-    The file runs no code, whoever it comes from: it holds tensors, sizes and names. It is small in
-    the sense that nothing of the weights of `model` is used, which are neither read nor changed.
+    The file runs no code, whoever it comes from: it holds tensors, sizes and names.
 
     Args:
-        model: another instance of the original, built as it was when it was shrunk; its weights do
-            not matter. It may be on the meta device (`with torch.device("meta")`), where it takes
-            no memory; then the result is on the CPU, else it is where `model` is.
+        model: another instance of the original, built as it was when it was shrunk. Its weights do
+            not matter, and it is not changed. It may be on the meta device (built under `with
+            torch.device("meta"):`), where it takes no memory; then the result is on the CPU, else
+            it is where `model` is.
         path: the file, or the folder with `model.safetensors`.
         example_inputs: needed only for a model whose forward decides by the values of tensors, if
             random inputs of the plan's shapes lead it another way.

@@ -353,6 +353,9 @@ def fold_constants(additions: Sequence[Addition], small: nn.Module, layout: Layo
             continue
         if not isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
             raise _no_bias(each, "its operators took its place")
+        width = owner.out_features if isinstance(owner, nn.Linear) else owner.out_channels
+        if each.share.shape != (width,):
+            raise _no_bias(each, f"it has {width} channels, and not {list(each.share.shape)}")
         like: Any = getattr(owner, "weight_orig", owner.weight)
         new = nn.Parameter(each.share.to(like), requires_grad=like.requires_grad)
         owner.register_parameter(each.attribute, new)

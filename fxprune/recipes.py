@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
@@ -135,8 +135,19 @@ def tied_names(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
 
 
 def _digest(module: nn.Module) -> str:
+    """What tells a class and its settings, or a graph; files of users may have any names."""
     if isinstance(module, fx.GraphModule):
-        text = module.code
+        text = "\n".join(map(_line, module.graph.nodes))
     else:
-        text = f"{type(module).__module__}.{type(module).__qualname__}({module.extra_repr()})"
+        text = f"{type(module).__name__}({module.extra_repr()})"
     return hashlib.sha256(_PASSING.sub("", text).encode()).hexdigest()[:16]
+
+
+def _line(node: fx.Node) -> str:
+    """What a node does, in a line."""
+    target: Any = node.target
+    if not isinstance(target, (str, torch._ops.OpOverload)):
+        home = str(getattr(target, "__module__", ""))
+        of_torch = home if home.partition(".")[0] in ("torch", "_operator") else ""
+        target = f"{of_torch}:{getattr(target, '__qualname__', type(target).__name__)}"
+    return f"{node.op} {node.name} {target} {node.args} {node.kwargs}"

@@ -133,6 +133,15 @@ def test_every_meaning_comes_back(tmp_path: Path, options: dict[str, Any]) -> No
     assert fxprune.verify(model, loaded, small.meta["fxprune"].recipe.plan).tolerance
 
 
+@pytest.mark.parametrize("emit", ["graph", "module"])
+def test_the_file_that_defines_the_model_may_have_another_name(tmp_path: Path, emit: Any) -> None:
+    """Such as `__main__` when it was trained."""
+    kinds = [type("Net", (nn.Sequential,), {"__module__": name}) for name in ("__main__", "nets")]
+    small = fxprune.shrink(kinds[0](*chain()), {"0": 0.5}, X, emit=emit)
+    fxprune.save(small, tmp_path)
+    assert_same(small, fxprune.load(kinds[1](*chain()), tmp_path), [X])
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_branch_that_has_gone_comes_back_as_the_constant_that_it_was(
     tmp_path: Path, bias: bool

@@ -258,14 +258,15 @@ class _Removal:
         """The constant that a node reads; of known ones those that did nothing have no buffer."""
         if self.known is None:
             return constant_of(runs, node, source, self.layout)
+        like = runs[0][node.name].constants[source.name]
+        (traced,) = self.layout.tensors(source.name)
+        shape = [self.layout.size(a) if is_channels(a, self.layout) else 1 for a in traced.axes]
         found = self.known.get(self.free_name(source))
-        if found is not None:
-            return found
-        neutral = _NEUTRAL.get(self.operator(node))
-        if neutral is None:
+        if found is None and (neutral := _NEUTRAL.get(self.operator(node))) is not None:
+            found = torch.full(shape, neutral)
+        if found is None or list(found.shape) != shape:
             raise refusal(node, f"the constant {source.name} is not known")
-        dtype = runs[0][node.name].dtypes[source.name]
-        return torch.full(self.condensed(source), neutral, dtype=dtype)
+        return found.to(device=like.device, dtype=runs[0][node.name].dtypes[source.name])
 
     def join_parts(self, node: fx.Node, constants: dict[fx.Node, torch.Tensor]) -> None:
         """Leave out the parts of a concatenation that have gone, and expand constant ones."""
