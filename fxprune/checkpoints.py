@@ -146,8 +146,8 @@ def load(
         path: the file, or the folder with `model.safetensors`.
         example_inputs: needed only for a model whose forward decides by the values of tensors, if
             random inputs of the plan's shapes lead it another way.
-        strict: whether the classes and settings of modules, and the code of the graph, must be what
-            was saved. They may differ between versions of torch; False takes what this version
+        strict: whether the classes of modules, the settings of those of torch, and the graph must be
+            what was saved. They may differ between versions of torch; False takes what this version
             makes, if all tensors fit.
 
     Returns:

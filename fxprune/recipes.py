@@ -29,7 +29,7 @@ class Outline:
     Attributes:
         shapes: of all tensors by name; a tied one has several names.
         tied: further names of tensors -> the first one.
-        modules: path -> digest of a module's class and settings; for "" of the graph, too.
+        modules: path -> digest of a module's class and settings, or of a graph.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -135,11 +135,17 @@ def tied_names(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
 
 
 def _digest(module: nn.Module) -> str:
-    """What tells a class and its settings, or a graph; files of users may have any names."""
+    """What tells a graph, or a class and its settings if it is of torch.
+
+    Of classes of users the name counts: their files may have any, and what they tell of themselves
+    may change with their weights.
+    """
+    kind = type(module)
     if isinstance(module, fx.GraphModule):
         text = "\n".join(map(_line, module.graph.nodes))
     else:
-        text = f"{type(module).__name__}({module.extra_repr()})"
+        settings = module.extra_repr() if kind.__module__.startswith("torch.") else ""
+        text = f"{kind.__name__}({settings})"
     return hashlib.sha256(_PASSING.sub("", text).encode()).hexdigest()[:16]
 
 

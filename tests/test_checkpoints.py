@@ -251,6 +251,21 @@ def test_tensors_that_are_plain_attributes_are_saved(tmp_path: Path) -> None:
             assert_same(small, fxprune.load(fresh, tmp_path / "small.safetensors"), [X])
 
 
+def test_what_a_module_tells_of_its_weights_may_change(tmp_path: Path) -> None:
+    class Told(nn.Linear):
+        def extra_repr(self) -> str:
+            return f"{float(self.bias[0])}"
+
+    small = fxprune.shrink(nn.Sequential(*chain(), Told(3, 3)), {"0": 0.5}, X)
+    small.get_parameter("3.bias").data.add_(1)
+    fxprune.save(small, tmp_path)
+    for fresh in (
+        nn.Sequential(*chain(), Told(3, 3)),
+        nn.Sequential(*chain(), Told(3, 3)).to("meta"),
+    ):
+        assert_same(small, fxprune.load(fresh, tmp_path), [X])
+
+
 def test_tensors_on_meta_that_are_not_in_the_file_are_refused(tmp_path: Path) -> None:
     class Hidden(nn.Sequential):
         def __init__(self) -> None:
