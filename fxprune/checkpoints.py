@@ -146,9 +146,9 @@ def load(
         path: the file, or the folder with `model.safetensors`.
         example_inputs: needed only for a model whose forward decides by the values of tensors, if
             random inputs of the plan's shapes lead it another way.
-        strict: whether the classes of modules, the settings of those of torch, and the graph must be
-            what was saved. They may differ between versions of torch; False takes what this version
-            makes, if all tensors fit.
+        strict: whether the classes of modules, the settings of those of torch, and the graph must
+            be what was saved. They may differ between versions of torch; False takes what this
+            version makes, if all tensors fit.
 
     Returns:
         The model as it was saved: its tensors (of their types, also if it was cast), what is

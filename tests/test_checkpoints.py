@@ -256,13 +256,13 @@ def test_what_a_module_tells_of_its_weights_may_change(tmp_path: Path) -> None:
         def extra_repr(self) -> str:
             return f"{float(self.bias[0])}"
 
-    small = fxprune.shrink(nn.Sequential(*chain(), Told(3, 3)), {"0": 0.5}, X)
+    def build() -> nn.Module:
+        return nn.Sequential(*chain(), Told(3, 3))
+
+    small = fxprune.shrink(build(), {"0": 0.5}, X)
     small.get_parameter("3.bias").data.add_(1)
     fxprune.save(small, tmp_path)
-    for fresh in (
-        nn.Sequential(*chain(), Told(3, 3)),
-        nn.Sequential(*chain(), Told(3, 3)).to("meta"),
-    ):
+    for fresh in (build(), on_meta(build)):
         assert_same(small, fxprune.load(fresh, tmp_path), [X])
 
 
