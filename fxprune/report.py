@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fxprune.cost import Cost
     from fxprune.errors import Diagnostic
     from fxprune.planning import GroupPlan
+    from fxprune.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class ShrinkReport:
         emit: the kind of result, "graph" or "module".
         captured_by: how the graph that was analyzed was made (see `DependencyGraph.captured_by`).
         dropped: the residual blocks that went whole.
+        recipe: what it takes to make the same again, for `fxprune.save`.
     """
 
     before: Cost
@@ -46,6 +48,7 @@ class ShrinkReport:
     emit: str = "graph"
     captured_by: str = "symbolic_trace"
     dropped: tuple[str, ...] = ()
+    recipe: Recipe | None = field(default=None, repr=False, compare=False)
 
     @property
     def changed(self) -> bool:
