@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import click
 import torch
+from click.core import ParameterSource
 
 import fxprune
 from fxprune import cli_output as output
@@ -36,6 +37,7 @@ from fxprune.meaning import Constants, Norm
 from fxprune.model_files import load_model, save_model
 from fxprune.planning import Plan
 from fxprune.planning.sensitivity_plots import check_image
+from fxprune.tensor_files import SUFFIX, library
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -65,6 +67,12 @@ class _Commands(click.Group):
             raise _Refutation(str(error)) from error
         except FxPruneError as error:
             raise _Failure(str(error)) from error
+
+
+def _is_given(option: str) -> bool:
+    """Whether an option of the command was said, and is not at its default."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not ParameterSource.DEFAULT
 
 
 @contextmanager
@@ -223,7 +231,7 @@ def sensitivity(
     epilog=_examples(
         "shrink torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o small.pt",
         "shrink torchvision.models:resnet18 --plan plan.json -o small.pt",
-        "shrink zoo:language_model --ratio 0.5 --emit module -o small.pt",
+        "shrink zoo:language_model --ratio 0.5 --emit module -o small.safetensors",
     ),
 )
 @model_options
@@ -258,10 +266,15 @@ def shrink(
 
     What to remove is said by --plan, or else by --ratio, --ratios, --channels or --drop.
 
-    The file holds the model. torch.load(file, weights_only=False) reads it, without fxprune (but
-    with the Python module of its class, if that was kept, and with fxprune if blocks of that were
-    dropped), and can run any code in it: load only files you trust.
+    A file named *.safetensors holds tensors and the plan: fxprune.load(MODEL, file) reads it, and
+    runs no code in it.
+
+    Any other file holds the model. torch.load(file, weights_only=False) reads it, without fxprune
+    (but with the Python module of its class, if that was kept, and with fxprune if blocks of that
+    were dropped), and can run any code in it: load only files you trust.
     """
+    if path.suffix == SUFFIX:
+        library()  # before the work is done
     if no_verify and quick:
         raise click.UsageError("--quick is a kind of verification: leave out --no-verify")
     if plan_path is None:
@@ -282,7 +295,7 @@ def shrink(
         )
     report: fxprune.ShrinkReport = small.meta["fxprune"]
     with stage("Writing"):
-        save_model(small, path)
+        (fxprune.save if path.suffix == SUFFIX else save_model)(small, path)
     if as_json:
         output.show_json({"output": str(path), **output.report_document(report)})
     else:
@@ -292,11 +305,19 @@ def shrink(
 
 
 @main.command(
-    epilog=_examples("verify torchvision.models:resnet18 small.pt --plan plan.json --trust"),
+    epilog=_examples(
+        "verify torchvision.models:resnet18 small.safetensors",
+        "verify torchvision.models:resnet18 small.pt --plan plan.json --trust",
+    ),
 )
 @model_options
 @click.argument("small", type=FILE)
-@click.option("--plan", "plan_path", type=FILE, required=True, help="The plan that SMALL follows.")
+@click.option(
+    "--plan",
+    "plan_path",
+    type=FILE,
+    help="The plan that SMALL follows; by default that in SMALL, if it is a .safetensors file.",
+)
 @click.option("--trust", is_flag=True, help="Read SMALL, though it can run any code.")
 @meaning_options
 @click.option("--quick", is_flag=True, help="On the example, in the model's own types only.")
@@ -304,7 +325,7 @@ def verify(
     *,
     source: ModelSource,
     small: Path,
-    plan_path: Path,
+    plan_path: Path | None,
     trust: bool,
     norm: Norm,
     constants: Constants,
@@ -315,23 +336,31 @@ def verify(
 
     Without --input and example_inputs(), random inputs of the plan's shapes are taken.
 
-    SMALL is a whole model: it is read with torch.load(SMALL, weights_only=False), which can run any
-    code in the file. So load only files you trust, and say so with --trust.
+    A SMALL that is named *.safetensors runs no code, and tells its plan and its meaning.
+
+    Any other SMALL is a whole model: it is read with torch.load(SMALL, weights_only=False), which
+    can run any code in the file. So load only files you trust, and say so with --trust.
     """
-    if not trust:
+    is_safe = small.suffix == SUFFIX
+    if not (is_safe or trust):
         raise click.UsageError(
             f"reading the model {small} can run any code in it: pass --trust if you made it, or"
             " trust whom you have it from"
         )
-    made = Plan.load(plan_path)
+    if plan_path is None and not is_safe:
+        raise click.UsageError("Missing option '--plan'.")
+    made = None if plan_path is None else Plan.load(plan_path)
     with stage("Building the model"):
         model, inputs = source.model(), source.example_inputs()
     with stage("Reading the shrunk model"):
-        shrunk = load_model(small)
+        shrunk: Any = fxprune.load(model, small, inputs) if is_safe else load_model(small)
+    if made is None:
+        made = shrunk.meta["fxprune"].recipe.plan
+    meaning: dict[str, Any] = {"norm": norm, "constants": constants}
+    if is_safe:  # what it says of itself, but for what is asked for
+        meaning = {name: value for name, value in meaning.items() if _is_given(name)}
     with stage("Verifying"):
-        result = fxprune.verify(
-            model, shrunk, made, inputs, norm=norm, constants=constants, quick=quick
-        )
+        result = fxprune.verify(model, shrunk, made, inputs, quick=quick, **meaning)
     if as_json:
         output.show_json(output.verification_document(result))
     else:

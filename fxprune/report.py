@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fxprune.cost import Cost
     from fxprune.errors import Diagnostic
     from fxprune.planning import GroupPlan
+    from fxprune.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class ShrinkReport:
         captured_by: how the graph that was analyzed was made (see `DependencyGraph.captured_by`).
         dropped: the residual blocks that went whole.
         inputs: shape, dtype and integer range of the example inputs, by forward's argument names.
+        recipe: what it takes to make the same again, for `fxprune.save`.
     """
 
     before: Cost
@@ -48,6 +50,7 @@ class ShrinkReport:
     captured_by: str = "symbolic_trace"
     dropped: tuple[str, ...] = ()
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = field(default=None, repr=False, compare=False)
 
     @property
     def changed(self) -> bool:

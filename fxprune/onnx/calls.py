@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from fxprune.emission import report_of
 from fxprune.errors import InputError, in_one_line, shown
+from fxprune.input_sets import negative
 from fxprune.inputs import arguments_of_call, given_arguments, materialize
 from fxprune.module_trees import eval_clone, named_tensors
 from fxprune.onnx.origin import Origin, origin_of
@@ -153,6 +154,16 @@ class Call:
                 value = torch.cat([value, value, *more], dim)  # noqa: PLW2901 - dim after dim
             values.append(value)
         return self.replaced(values)
+
+    def variants(self, sizes: Sizes) -> Iterator[tuple[str, Call]]:
+        """What a file is run on, in words and as a call: the example, negative, and larger."""
+        yield "the example", self
+        if any(value.is_floating_point() for value in self.values):
+            yield "negative inputs", self.replaced(negative(self.values))
+        if any(0 in dims for dims in sizes):
+            yield "another batch", self.grown(sizes, lambda dim: dim == 0)
+        if any(dim for dims in sizes for dim in dims):
+            yield "larger inputs", self.grown(sizes, lambda dim: dim != 0)
 
 
 class Flat(nn.Module):

@@ -24,7 +24,6 @@ from torch import fx
 
 from fxprune.errors import InputError, VerificationError, in_one_line
 from fxprune.files import regular_file
-from fxprune.input_sets import negative
 from fxprune.inputs import InputSpec, materialize
 from fxprune.onnx.agreement import as_tensors, worst
 from fxprune.onnx.building import Builder, identifier
@@ -43,7 +42,8 @@ _BATCH = 2
 def load(path: str | os.PathLike[str], example_inputs: Any = None) -> fx.GraphModule:
     """Read a network from an ONNX file, as a graph module that `fxprune.plan` and `shrink` take.
 
-    onnx2torch makes the modules. The graph is held against ONNX Runtime before it is returned. The
+    onnx2torch makes the modules. The graph is held against ONNX Runtime before it is returned, on
+    inputs like the example, negative ones and, where the file leaves sizes open, larger ones. The
     names of inputs and outputs and the file's metadata are kept in `model.meta["fxprune.onnx"]`,
     for `fxprune.onnx.export` (see `Origin`). Where the file fixes the batch, reshapes take that of
     their input all the same, so that it may be open on the way out.
@@ -68,8 +68,9 @@ def load(path: str | os.PathLike[str], example_inputs: Any = None) -> fx.GraphMo
     values = _values(origin, example_inputs)
     made = _built(model, origin)
     made.meta[KEY] = origin
-    for what, given in (("the example inputs", values), ("negative inputs", negative(values))):
-        _check(made, session, origin, what, given)
+    sizes = tuple(origin.dynamic.get(name, {}) for name in origin.inputs)
+    for what, call in Call.of(made, values).variants(sizes):
+        _check(session, call, what, of_example=what in {"the example", "negative inputs"})
     return made
 
 
@@ -203,22 +204,20 @@ def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     return found or onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
-def _check(
-    made: fx.GraphModule,
-    session: Session,
-    origin: Origin,
-    what: str,
-    values: tuple[torch.Tensor, ...],
-) -> None:
-    """Hold a graph against ONNX Runtime.
+def _check(session: Session, call: Call, what: str, *, of_example: bool) -> None:
+    """Hold a graph against ONNX Runtime; other sizes only if that takes them.
 
     Raises:
-        InputError: the graph or the file does not run.
+        InputError: the graph does not run, or ONNX Runtime does not run on the example.
         VerificationError: they differ.
     """
-    call = Call.of(made, values)
-    got = as_tensors(session(values))
-    _, wrong = worst(origin.outputs, tensors(call.result()), got)
+    try:
+        got = as_tensors(session(call.values))
+    except InputError:
+        if of_example:
+            raise
+        return
+    _, wrong = worst(session.outputs, tensors(call.result()), got)
     if wrong:
         raise VerificationError(
             f"ONNX Runtime computes something else than the graph: {wrong}",

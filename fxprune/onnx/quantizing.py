@@ -32,7 +32,8 @@ def quantize(
     With calibration inputs it is *static*: weights, for each channel, and activations are of 8
     bits, with ranges that were seen on these inputs (QDQ format). Without, it is *dynamic*: weights
     are of 8 bits, and the range of activations is measured at every call. Static is the one for
-    convolutions, dynamic for transformers and recurrent networks. The file is written whole or not
+    convolutions, dynamic for transformers and recurrent networks. Activations are
+    unsigned: for those ONNX Runtime has fast operators on x86. The file is written whole or not
     at all, once ONNX Runtime can load it.
 
     Args:
@@ -61,7 +62,13 @@ def quantize(
                     quantize_dynamic(ready, draft, weight_type=QuantType.QUInt8)
                 else:
                     quantize_static(
-                        ready, draft, reader, quant_format=QuantFormat.QDQ, per_channel=True
+                        ready,
+                        draft,
+                        reader,
+                        quant_format=QuantFormat.QDQ,
+                        per_channel=True,
+                        activation_type=QuantType.QUInt8,
+                        weight_type=QuantType.QInt8,
                     )
         except FxPruneError:
             raise

@@ -43,7 +43,7 @@ class Session:
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors
+        options.log_severity_level = 4  # errors are raised, and need not be printed too
         self._path = Path(path)
         try:
             self._run = ort.InferenceSession(

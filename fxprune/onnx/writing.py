@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from torch import nn
 
 from fxprune.errors import FxPruneError, InputError, VerificationError, first_line
 from fxprune.files import write_atomically
-from fxprune.input_sets import negative
 from fxprune.module_trees import named_tensors
 from fxprune.onnx.agreement import as_tensors, worst
 from fxprune.onnx.calls import Call, Dynamic, Flat, Sizes, output_names
@@ -204,7 +202,7 @@ def _check(
             why=f"the model has {call.names} and {names}",
         )
     largest, checked = 0.0, []
-    for what, other in _calls(call, sizes):
+    for what, other in call.variants(sizes):
         expected = [tensor.cpu() for tensor in tensors(other.result())]
         got = as_tensors(session(other.values))
         relative, wrong = worst(names, expected, got)
@@ -217,14 +215,3 @@ def _check(
         largest = max(largest, relative)
         checked.append(what)
     return largest, tuple(checked)
-
-
-def _calls(call: Call, sizes: Sizes) -> Iterator[tuple[str, Call]]:
-    """What a file is run on."""
-    yield "the example", call
-    if any(value.is_floating_point() for value in call.values):
-        yield "negative inputs", call.replaced(negative(call.values))
-    if any(0 in dims for dims in sizes):
-        yield "another batch", call.grown(sizes, lambda dim: dim == 0)
-    if any(dim for dims in sizes for dim in dims):
-        yield "larger inputs", call.grown(sizes, lambda dim: dim != 0)

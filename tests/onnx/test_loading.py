@@ -244,6 +244,23 @@ def test_a_graph_that_computes_something_else_is_refused(
         fxprune.onnx.load(path)
 
 
+def test_a_graph_that_is_right_for_one_batch_only_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fixed(builder: Any, node: Any) -> bool:
+        builder.numbers[node.output_values[0]] = (2, 8)
+        return True
+
+    monkeypatch.setitem(OPERATORS, "Shape", fixed)
+    body = """g (float[N, 8] x) => (float[N, 1] y) {
+        size = Shape (x)  ones = ConstantOfShape <value = float[1] {1.0}> (size)
+        y = ReduceSum <keepdims = 1> (ones, axis) }"""
+    path = write(tmp_path / "net.onnx", body, {"axis": [1]}, 17)
+    with pytest.raises(fxprune.VerificationError, match="output 'y' is") as told:
+        fxprune.onnx.load(path)
+    assert told.value.where == "on another batch"
+
+
 @pytest.mark.parametrize("content", [b"", b"no protocol buffer", None])
 def test_a_broken_file_is_an_input_error(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
