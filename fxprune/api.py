@@ -25,7 +25,7 @@ from fxprune.cost import Cost, cost_of, undropped_cost
 from fxprune.dropping import refuse_cache_keepers
 from fxprune.emission import emit_module, put_report, refuse_decisions, refuse_exact
 from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
-from fxprune.inputs import bind, materialize
+from fxprune.inputs import bind, materialize, named_values
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.passes import shrink_pipeline
 from fxprune.planning import Plan
@@ -228,6 +228,7 @@ class _Attempt:
             emit=emit,
             captured_by=deps.captured_by,
             dropped=deps.dropped,
+            inputs=named_values(deps.graph_module, deps.inputs),
             recipe=Recipe.of(deps, self.plan, small),
         )
         put_report(small, report)

@@ -1,4 +1,4 @@
-"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify`."""
+"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify | export`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from click.core import ParameterSource
 import fxprune
 from fxprune import cli_output as output
 from fxprune.api import Emit
+from fxprune.cli_export import export
 from fxprune.cli_options import (
     FILE,
     check_removal,
@@ -28,6 +29,7 @@ from fxprune.cli_options import (
     removal_options,
     sensitivity_options,
 )
+from fxprune.cli_options import examples as _examples
 from fxprune.cli_output import stage
 from fxprune.errors import FxPruneError, VerificationError
 from fxprune.loading import ModelName, ModelSource
@@ -67,11 +69,6 @@ class _Commands(click.Group):
             raise _Failure(str(error)) from error
 
 
-def _examples(*commands: str) -> str:
-    lines = [f"  fxprune {command}" for command in commands]
-    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *lines])
-
-
 def _is_given(option: str) -> bool:
     """Whether an option of the command was said, and is not at its default."""
     source = click.get_current_context().get_parameter_source(option)
@@ -102,8 +99,11 @@ def main() -> None:
     """Remove channels of a PyTorch model for real, and prove the result.
 
     MODEL is package.module:callable, where the callable takes no arguments and returns a
-    torch.nn.Module (or is one), such as torchvision.models:resnet18.
+    torch.nn.Module (or is one), such as torchvision.models:resnet18; or an ONNX file, net.onnx.
     """
+
+
+main.add_command(export)
 
 
 @main.command(

@@ -14,7 +14,7 @@ import click
 from fxprune.errors import InputError
 from fxprune.importance import CRITERIA, NORMALIZATIONS, REDUCTIONS
 from fxprune.inputs import InputSpec
-from fxprune.loading import ModelName, ModelSource, parse_input
+from fxprune.loading import ModelName, ModelSource, parse_input, parse_model
 from fxprune.planning import SCOPES
 from fxprune.planning.sensitivity_data import MODES
 
@@ -93,6 +93,22 @@ def _by_name(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def open_sizes(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> dict[int, str] | None:
+    """The dims that a callback finds in DIM=NAME, none of "none", and None if nothing is given."""
+    if not texts:
+        return None
+    found = {}
+    for text in texts:
+        dim, equals, name = text.partition("=")
+        if equals and dim.isdecimal() and name.isidentifier():
+            found[int(dim)] = name
+        elif texts != ("none",):
+            raise click.BadParameter(f"{text!r} is not of the form 0=batch")
+    return found
+
+
 def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a path that could not be written, before the work."""
     if path is None:
@@ -113,7 +129,7 @@ def _switch(name: str, what: str) -> Callable[[Command], Command]:
 
 
 _MODEL_OPTIONS = (
-    click.argument("model", callback=_parsed(ModelName.parse)),
+    click.argument("model", callback=_parsed(parse_model)),
     click.option(
         "--input",
         "inputs",
@@ -343,6 +359,12 @@ def output_option(what: str, *names: str, required: bool = True) -> Callable[[Co
     )
 
 
+def examples(*commands: str) -> str:
+    """The end of a command's help."""
+    lines = [f"  fxprune {command}" for command in commands]
+    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *lines])
+
+
 def sensitivity_options(command: Command) -> Command:
     """The options that say what is measured; those given are handed on as `measuring`."""
 
@@ -360,7 +382,7 @@ def model_options(command: Command) -> Command:
     @functools.wraps(command)
     def run(
         *,
-        model: ModelName,
+        model: ModelName | Path,
         app_dir: Path,
         seed: int,
         state: Path | None,

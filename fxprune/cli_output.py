@@ -105,6 +105,11 @@ def show_report(report: ShrinkReport) -> None:
         console.print(f"- {note}", soft_wrap=True)
 
 
+def show_table(table: Table) -> None:
+    """A table on standard output."""
+    _console().print(table)
+
+
 def show_json(document: Mapping[str, Any]) -> None:
     """A document as JSON on standard output."""
     click.echo(json.dumps(document, indent=2, allow_nan=False))

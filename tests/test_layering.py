@@ -81,8 +81,8 @@ LAYERS = (
     {"api"},
     {"checkpoint_files", "checkpoints", "progress", "sensitivities"},
     {"__init__"},
-    {"lightning"},
-    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files"},
+    {"lightning", "onnx"},
+    {"__main__", "cli", "cli_export", "cli_options", "cli_output", "loading", "model_files"},
 )
 
 # (module, what it must not import, why); these forbid more than the layers do.
