@@ -162,10 +162,18 @@ def methods() -> dict[str, Method]:
     }
     for name, method in kinds.items():
         found[f"fxprune, {name}, each group"] = method
+        normalize = "none" if name == "LAMP" else "mean"  # which compares over layers as it is
         for scope in ("global", "isomorphic"):
-            found[f"fxprune, {name}, {scope}"] = partial(method, scope=scope, normalize="mean")
+            found[f"fxprune, {name}, {scope}"] = partial(method, scope=scope, normalize=normalize)
     found["fxprune, L2, sensitivity"] = partial(by_sensitivity, criterion="l2")
+    found["fxprune, LAMP, sensitivity"] = partial(by_sensitivity, criterion="lamp")
+    found["fxprune, Fisher, sensitivity"] = _by_fisher_sensitivity
     return found
+
+
+def _by_fisher_sensitivity(model: nn.Module, batches: Batches) -> nn.Module:
+    criterion = importance.Fisher(batches, loss, progress=False)
+    return by_sensitivity(model, batches, criterion=criterion)
 
 
 def _by_data(model: nn.Module, batches: Batches, *, kind: Any, **options: Any) -> nn.Module:
