@@ -1,4 +1,4 @@
-"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify | bench`."""
+"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify | export | bench`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import click
 import torch
+from click.core import ParameterSource
 
 import fxprune
 from fxprune import cli_output as output
 from fxprune.api import Emit
 from fxprune.cli_bench import bench
+from fxprune.cli_export import export
 from fxprune.cli_options import (
     FILE,
     check_removal,
@@ -28,13 +30,15 @@ from fxprune.cli_options import (
     removal_options,
     sensitivity_options,
 )
-from fxprune.cli_output import examples, stage
+from fxprune.cli_options import examples as _examples
+from fxprune.cli_output import stage
 from fxprune.errors import FxPruneError, VerificationError
 from fxprune.images import check_image
 from fxprune.loading import ModelName, ModelSource
 from fxprune.meaning import Constants, Norm
 from fxprune.model_files import load_model, save_model
 from fxprune.planning import Plan
+from fxprune.tensor_files import SUFFIX, library
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -66,6 +70,12 @@ class _Commands(click.Group):
             raise _Failure(str(error)) from error
 
 
+def _is_given(option: str) -> bool:
+    """Whether an option of the command was said, and is not at its default."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not ParameterSource.DEFAULT
+
+
 @contextmanager
 def _processes(count: int) -> Iterator[Executor | None]:
     """An executor with so many processes, which share the processors; none for one."""
@@ -90,12 +100,16 @@ def main() -> None:
     """Remove channels of a PyTorch model for real, and prove the result.
 
     MODEL is package.module:callable, where the callable takes no arguments and returns a
-    torch.nn.Module (or is one), such as torchvision.models:resnet18.
+    torch.nn.Module (or is one), such as torchvision.models:resnet18; or an ONNX file, net.onnx.
     """
 
 
+main.add_command(export)
+main.add_command(bench)
+
+
 @main.command(
-    epilog=examples(
+    epilog=_examples(
         "analyze torchvision.models:resnet18 --input 1x3x224x224",
         "analyze torchvision.models:resnet18 --input 1x3x224x224 --why 'layer4.*' --why fc",
     ),
@@ -129,7 +143,7 @@ def analyze(source: ModelSource, full: bool, patterns: tuple[str, ...], as_json:
 
 
 @main.command(
-    epilog=examples(
+    epilog=_examples(
         "plan torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o plan.json",
         "plan zoo:net --ratio 0.5 --ratios 'stem.*=0.2' --ignore head --round-to 8 -o plan.json",
         "plan zoo:masked --from-masks -o plan.json",
@@ -172,7 +186,7 @@ def plan(
 
 
 @main.command(
-    epilog=examples(
+    epilog=_examples(
         "sensitivity zoo:net --evaluate zoo:accuracy --resume points.json -o curves.json",
         "sensitivity zoo:net --evaluate zoo:loss --mode min --jobs 4 --plot curves.svg",
     ),
@@ -216,10 +230,10 @@ def sensitivity(
 
 
 @main.command(
-    epilog=examples(
+    epilog=_examples(
         "shrink torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o small.pt",
         "shrink torchvision.models:resnet18 --plan plan.json -o small.pt",
-        "shrink zoo:language_model --ratio 0.5 --emit module -o small.pt",
+        "shrink zoo:language_model --ratio 0.5 --emit module -o small.safetensors",
     ),
 )
 @model_options
@@ -254,10 +268,15 @@ def shrink(
 
     What to remove is said by --plan, or else by --ratio, --ratios, --channels or --drop.
 
-    The file holds the model. torch.load(file, weights_only=False) reads it, without fxprune (but
-    with the Python module of its class, if that was kept, and with fxprune if blocks of that were
-    dropped), and can run any code in it: load only files you trust.
+    A file named *.safetensors holds tensors and the plan: fxprune.load(MODEL, file) reads it, and
+    runs no code in it.
+
+    Any other file holds the model. torch.load(file, weights_only=False) reads it, without fxprune
+    (but with the Python module of its class, if that was kept, and with fxprune if blocks of that
+    were dropped), and can run any code in it: load only files you trust.
     """
+    if path.suffix == SUFFIX:
+        library()  # before the work is done
     if no_verify and quick:
         raise click.UsageError("--quick is a kind of verification: leave out --no-verify")
     if plan_path is None:
@@ -278,7 +297,7 @@ def shrink(
         )
     report: fxprune.ShrinkReport = small.meta["fxprune"]
     with stage("Writing"):
-        save_model(small, path)
+        (fxprune.save if path.suffix == SUFFIX else save_model)(small, path)
     if as_json:
         output.show_json({"output": str(path), **output.report_document(report)})
     else:
@@ -288,11 +307,19 @@ def shrink(
 
 
 @main.command(
-    epilog=examples("verify torchvision.models:resnet18 small.pt --plan plan.json --trust"),
+    epilog=_examples(
+        "verify torchvision.models:resnet18 small.safetensors",
+        "verify torchvision.models:resnet18 small.pt --plan plan.json --trust",
+    ),
 )
 @model_options
 @click.argument("small", type=FILE)
-@click.option("--plan", "plan_path", type=FILE, required=True, help="The plan that SMALL follows.")
+@click.option(
+    "--plan",
+    "plan_path",
+    type=FILE,
+    help="The plan that SMALL follows; by default that in SMALL, if it is a .safetensors file.",
+)
 @click.option("--trust", is_flag=True, help="Read SMALL, though it can run any code.")
 @meaning_options
 @click.option("--quick", is_flag=True, help="On the example, in the model's own types only.")
@@ -300,7 +327,7 @@ def verify(
     *,
     source: ModelSource,
     small: Path,
-    plan_path: Path,
+    plan_path: Path | None,
     trust: bool,
     norm: Norm,
     constants: Constants,
@@ -311,27 +338,32 @@ def verify(
 
     Without --input and example_inputs(), random inputs of the plan's shapes are taken.
 
-    SMALL is a whole model: it is read with torch.load(SMALL, weights_only=False), which can run any
-    code in the file. So load only files you trust, and say so with --trust.
+    A SMALL that is named *.safetensors runs no code, and tells its plan and its meaning.
+
+    Any other SMALL is a whole model: it is read with torch.load(SMALL, weights_only=False), which
+    can run any code in the file. So load only files you trust, and say so with --trust.
     """
-    if not trust:
+    is_safe = small.suffix == SUFFIX
+    if not (is_safe or trust):
         raise click.UsageError(
             f"reading the model {small} can run any code in it: pass --trust if you made it, or"
             " trust whom you have it from"
         )
-    made = Plan.load(plan_path)
+    if plan_path is None and not is_safe:
+        raise click.UsageError("Missing option '--plan'.")
+    made = None if plan_path is None else Plan.load(plan_path)
     with stage("Building the model"):
         model, inputs = source.model(), source.example_inputs()
     with stage("Reading the shrunk model"):
-        shrunk = load_model(small)
+        shrunk: Any = fxprune.load(model, small, inputs) if is_safe else load_model(small)
+    if made is None:
+        made = shrunk.meta["fxprune"].recipe.plan
+    meaning: dict[str, Any] = {"norm": norm, "constants": constants}
+    if is_safe:  # what it says of itself, but for what is asked for
+        meaning = {name: value for name, value in meaning.items() if _is_given(name)}
     with stage("Verifying"):
-        result = fxprune.verify(
-            model, shrunk, made, inputs, norm=norm, constants=constants, quick=quick
-        )
+        result = fxprune.verify(model, shrunk, made, inputs, quick=quick, **meaning)
     if as_json:
         output.show_json(output.verification_document(result))
     else:
         click.echo(str(result))
-
-
-main.add_command(bench)

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import click
 
 from fxprune import cli_output as output
-from fxprune.cli_options import output_option, parsed, source_options
-from fxprune.cli_output import examples, stage
+from fxprune.cli_options import examples, output_option, parsed, source_options
+from fxprune.cli_output import stage
 from fxprune.errors import InputError
 from fxprune.images import check_image
 from fxprune.inputs import InputSpec, materialize
-from fxprune.loading import ModelName, ModelSource
+from fxprune.loading import ModelName, ModelSource, parse_model
 from fxprune.model_files import load_model
 from fxprune.runtimes import (
     RUNTIMES,
@@ -26,7 +26,6 @@ from fxprune.runtimes import (
     Settings,
     compare,
     draw_chart,
-    export_file,
 )
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -35,8 +34,8 @@ Model: TypeAlias = ModelSource | Path
 
 def _model(text: str) -> ModelName | Path:
     """A file if it has the suffix of one, else a name."""
-    if not text.endswith((".onnx", ".pt")):
-        return ModelName.parse(text)
+    if not text.endswith(".pt"):
+        return parse_model(text)
     path = Path(text)
     if not path.is_file():
         raise InputError(f"there is no file {text}")
@@ -99,7 +98,7 @@ def _bytes(text: str | None) -> int | None:
 def bench(
     *,
     models: tuple[ModelName | Path, ...],
-    source: Callable[[ModelName], ModelSource],
+    source: Callable[[ModelName | Path], ModelSource],
     inputs: tuple[InputSpec, ...],
     runtimes: tuple[Runtime, ...],
     threads: int,
@@ -111,8 +110,8 @@ def bench(
 ) -> None:
     """Compare latency, peak memory and size of models side by side.
 
-    MODEL is as for the other commands, or a file: an .onnx, or a .pt that shrink wrote. For
-    onnxruntime, models that are no .onnx are exported.
+    MODEL is as for the other commands, or a .pt that shrink wrote. For onnxruntime, models that are
+    no .onnx are exported.
 
     Every model runs in a process of its own, in every runtime that it can run in, and all are timed
     in turns. The first in each runtime is what the others are compared with; a difference is called
@@ -125,7 +124,7 @@ def bench(
             "reading a .pt file can run any code in it: pass --trust if you made it, or trust whom"
             " you have it from"
         )
-    sources = [model if isinstance(model, Path) else source(model) for model in models]
+    sources = [model if _is_pickled(model) else source(model) for model in models]
     values = materialize(inputs, seed=0) if inputs else _offered(sources)
     settings = Settings(threads=threads, rounds=rounds, memory_limit=memory_limit)
     with _candidates(sources, runtimes, values) as candidates, output.stages() as progress:
@@ -140,32 +139,38 @@ def bench(
         raise click.exceptions.Exit(1)
 
 
+def _is_pickled(model: ModelName | Path) -> TypeGuard[Path]:
+    return isinstance(model, Path) and model.suffix == ".pt"
+
+
 @contextmanager
 def _candidates(
     models: Sequence[Model], runtimes: Sequence[Runtime], inputs: Any
 ) -> Iterator[list[Candidate]]:
-    """Every model in every runtime that it can run in; exported files are there until the end."""
+    """Every model in every runtime; exported files are there until the end."""
     found = []
     with TemporaryDirectory() as folder:
         for runtime in runtimes:
             for number, model in enumerate(models):
-                is_onnx = isinstance(model, Path) and model.suffix == ".onnx"
-                name = model.name if isinstance(model, Path) else str(model.name)
-                if runtime != "onnxruntime":
-                    if not is_onnx:
-                        found.append(Candidate(name, runtime, model, inputs))
-                    continue
-                file = model
-                if not is_onnx:
+                named = model.name if isinstance(model, ModelSource) else model
+                name = named.name if isinstance(named, Path) else str(named)
+                runs: Model = model
+                if runtime == "onnxruntime":
                     with stage(f"Exporting {name}"):
-                        module = (
-                            model.model() if isinstance(model, ModelSource) else load_model(model)
-                        )
-                        file = export_file(module, inputs, Path(folder) / f"{number}.onnx")
-                found.append(Candidate(name, runtime, file, inputs))
-        if not found:
-            raise InputError("an .onnx file runs in onnxruntime only", hint="--runtime onnxruntime")
+                        runs = _onnx_file(model, inputs, Path(folder) / f"{number}.onnx")
+                found.append(Candidate(name, runtime, runs, inputs))
         yield found
+
+
+def _onnx_file(model: Model, inputs: Any, path: Path) -> Path:
+    """The model's own file if it is one of ONNX, else what it is exported to."""
+    name = model.name if isinstance(model, ModelSource) else model
+    if isinstance(name, Path) and name.suffix == ".onnx":
+        return name
+    from fxprune.onnx import export  # noqa: PLC0415  # an extra
+
+    module = model.model() if isinstance(model, ModelSource) else load_model(model)
+    return export(module, path, inputs, dynamic={}).path
 
 
 def _offered(models: Sequence[Model]) -> Any:

@@ -14,7 +14,7 @@ import click
 from fxprune.errors import InputError
 from fxprune.importance import CRITERIA, NORMALIZATIONS, REDUCTIONS
 from fxprune.inputs import InputSpec
-from fxprune.loading import ModelName, ModelSource, parse_input
+from fxprune.loading import ModelName, ModelSource, parse_input, parse_model
 from fxprune.planning import SCOPES
 from fxprune.planning.sensitivity_data import MODES
 
@@ -91,6 +91,22 @@ def _by_name(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
             found[name] = {**(before or {}), **value}
         else:
             found[name] = value
+    return found
+
+
+def open_sizes(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> dict[int, str] | None:
+    """The dims that a callback finds in DIM=NAME, none of "none", and None if nothing is given."""
+    if not texts:
+        return None
+    found = {}
+    for text in texts:
+        dim, equals, name = text.partition("=")
+        if equals and dim.isdecimal() and name.isidentifier():
+            found[int(dim)] = name
+        elif texts != ("none",):
+            raise click.BadParameter(f"{text!r} is not of the form 0=batch")
     return found
 
 
@@ -343,6 +359,12 @@ def output_option(what: str, *names: str, required: bool = True) -> Callable[[Co
     )
 
 
+def examples(*commands: str) -> str:
+    """The end of a command's help."""
+    lines = [f"  fxprune {command}" for command in commands]
+    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *lines])
+
+
 def sensitivity_options(command: Command) -> Command:
     """The options that say what is measured; those given are handed on as `measuring`."""
 
@@ -370,7 +392,7 @@ def source_options(command: Command) -> Command:
         inputs: tuple[InputSpec, ...],
         **rest: Any,
     ) -> None:
-        def source(name: ModelName) -> ModelSource:
+        def source(name: ModelName | Path) -> ModelSource:
             return ModelSource(name, app_dir, seed, state, train, inputs)
 
         command(source=source, inputs=inputs, **rest)
@@ -384,14 +406,14 @@ def model_options(command: Command) -> Command:
     @functools.wraps(command)
     def run(
         *,
-        model: ModelName,
-        source: Callable[[ModelName], ModelSource],
+        model: ModelName | Path,
+        source: Callable[[ModelName | Path], ModelSource],
         inputs: tuple[InputSpec, ...],
         **rest: Any,
     ) -> None:
         command(source=source(model), **rest)
 
-    return click.argument("model", callback=parsed(ModelName.parse))(source_options(run))
+    return click.argument("model", callback=parsed(parse_model))(source_options(run))
 
 
 def removal_options(command: Command) -> Command:

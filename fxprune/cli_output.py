@@ -156,10 +156,9 @@ def show_comparison(comparison: Comparison) -> None:
         console.print(f"- {text}", soft_wrap=True)
 
 
-def examples(*commands: str) -> str:
-    """The end of a command's help."""
-    lines = [f"  fxprune {command}" for command in commands]
-    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *lines])
+def show_table(table: Table) -> None:
+    """A table on standard output."""
+    _console().print(table)
 
 
 def show_json(document: Mapping[str, Any]) -> None:

@@ -72,7 +72,7 @@ class ModelSource:
     """Where a model comes from and how it is set up.
 
     Attributes:
-        name: the model.
+        name: the model, or the path of an ONNX file.
         app_dir: the folder that comes first when the model's Python module is looked for.
         seed: seed of torch's random numbers before the model is built.
         state: a file with the model's state dict, or None to keep the weights it is built with.
@@ -80,7 +80,7 @@ class ModelSource:
         inputs: descriptions of the example inputs, one for each argument; empty if not given.
     """
 
-    name: ModelName
+    name: ModelName | Path
     app_dir: Path = Path()
     seed: int = 0
     state: Path | None = None
@@ -94,6 +94,8 @@ class ModelSource:
             InputError: it cannot be found, imported or built, is not a module, or the state dict
                 does not fit.
         """
+        if isinstance(self.name, Path):
+            return self._read(self.name)
         found = self._find()
         torch.manual_seed(self.seed)
         built = not isinstance(found, nn.Module) and callable(found)
@@ -132,6 +134,8 @@ class ModelSource:
         """
         if self.inputs:
             return materialize(self.inputs, seed=0)
+        if isinstance(self.name, Path):
+            return _onnx().declared_inputs(self.name)
         offered = getattr(self._import(), "example_inputs", None)
         torch.manual_seed(self.seed)
         with self._user_code(f"calling {self.name.module}:example_inputs"):
@@ -145,15 +149,24 @@ class ModelSource:
         """
         inputs = self.example_inputs()
         if inputs is None:
+            module = str(self.name).partition(":")[0]
             raise InputError(
                 f"there are no example inputs for {self.name}",
-                why=f"{self.name.module} has no example_inputs() beside it",
+                why=f"{module} has no example_inputs() beside it",
                 hint="pass --input 1x3x224x224, once for each argument of the model",
             )
         return inputs
 
+    def _read(self, path: Path) -> nn.Module:
+        """The network of an ONNX file; `state` and `train` are as for others."""
+        model: nn.Module = _onnx().load(path, self.example_inputs())
+        if self.state is not None:
+            _load_state(model, self.state)
+        return model.train() if self.train else model
+
     def _find(self) -> Any:
         value: Any = self._import()
+        assert isinstance(self.name, ModelName)
         for part in self.name.attribute.split("."):
             if not hasattr(value, part):
                 public = [name for name in dir(value) if not name.startswith("_")]
@@ -166,6 +179,7 @@ class ModelSource:
         folder = str(self.app_dir.resolve())
         if sys.path[:1] != [folder]:
             sys.path.insert(0, folder)
+        assert isinstance(self.name, ModelName)
         name = self.name.module
         torch.manual_seed(self.seed)
         with self._user_code(f"importing {name}"):
@@ -190,6 +204,24 @@ class ModelSource:
             own = [f for f in frames if Path(f.filename).is_relative_to(self.app_dir.resolve())]
             where = f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""
             raise InputError(f"{what} failed: {in_one_line(error)}", where=where) from error
+
+
+def parse_model(text: str) -> ModelName | Path:
+    """The name of a model, or the path of an ONNX file, in a text.
+
+    Raises:
+        InputError: it is neither, or there is no such file.
+    """
+    if not text.endswith(".onnx"):
+        return ModelName.parse(text)
+    if not Path(text).is_file():
+        raise InputError(f"there is no file {text}")
+    return Path(text)
+
+
+def _onnx() -> Any:
+    """`fxprune.onnx.loading`, which needs packages that may be missing."""
+    return importlib.import_module("fxprune.onnx.loading")
 
 
 def parse_input(text: str) -> InputSpec:

@@ -72,16 +72,22 @@ def test_a_file_that_can_run_code_is_read_with_trust_only(tmp_path: Path) -> Non
     assert "can run any code" in done.stderr
 
 
-def test_an_onnx_file_alone_does_not_run_in_torch(tmp_path: Path) -> None:
-    (tmp_path / "small.onnx").touch()
-    done = run(tmp_path / "small.onnx", "--input", "1x8")
-    assert done.exit_code == 1
-    assert "an .onnx file runs in onnxruntime only" in done.stderr
+def test_an_onnx_file_runs_as_it_is_and_in_torch(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("fxprune.onnx", exc_type=Exception)
+    path = tmp_path / "small.onnx"
+    onnx.export(torch.nn.Linear(8, 4), path, torch.zeros(1, 8))
+    options = ("--runtime", "eager,onnxruntime", "--input", "1x8", "--rounds", 5, "--json")
+    rows = json.loads(run(path, *options).stdout)["measurements"]
+    assert [(row["name"], row["runtime"], row["failure"]) for row in rows] == [
+        ("small.onnx", "eager", ""),
+        ("small.onnx", "onnxruntime", ""),
+    ]
+    assert rows[1]["size"] == path.stat().st_size
 
 
 def test_without_inputs_nothing_is_measured(tmp_path: Path) -> None:
-    (tmp_path / "small.onnx").touch()
-    done = run(tmp_path / "small.onnx", "--runtime", "onnxruntime")
+    torch.save(torch.nn.Linear(8, 4), tmp_path / "small.pt")
+    done = run(tmp_path / "small.pt", "--trust")
     assert done.exit_code == 1
     assert "there are no inputs to call the models on" in done.stderr
 

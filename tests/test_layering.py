@@ -10,7 +10,10 @@ import pytest
 # Lowest first. A module may import from its own layer and from those above it in this table.
 # `__init__` is the package itself: what `import fxprune` gives.
 LAYERS = (
-    {"documents", "errors", "files", "images", "meaning", "state_files", "suggestions", "values"},
+    {
+        *("documents", "errors", "files", "images", "meaning", "state_files", "suggestions"),
+        *("tensor_files", "values"),
+    },
     {"labels"},
     {"rules"},
     {
@@ -71,18 +74,19 @@ LAYERS = (
             "graph_verification",
             "module_runs",
         ),
-        *("module_verification", "real_calls", "report"),
+        *("module_verification", "real_calls", "recipes", "report"),
         *("testing", "verification"),
     },
     {"choosing"},
     {"api"},
-    {"progress", "sensitivities"},
+    {"checkpoint_files", "checkpoints", "progress", "sensitivities"},
     {"__init__"},
-    {"lightning"},
+    {"lightning", "onnx"},
     {
         "__main__",
         "cli",
         "cli_bench",
+        "cli_export",
         "cli_options",
         "cli_output",
         "loading",

@@ -11,6 +11,10 @@ from fxprune.passes.repair_shapes import RepairShapes
 from fxprune.passes.slice_state import SliceState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
     from fxprune.meaning import Norm
 
 __all__ = [
@@ -25,6 +29,14 @@ __all__ = [
 ]
 
 
-def shrink_pipeline(norm: Norm = "kept") -> Pipeline:
-    """The passes that shrink a model, in order: tensors, branches, module attributes, shapes."""
-    return Pipeline((SliceState(), DropBranches(norm), AlignAttributes(), RepairShapes(norm)))
+def shrink_pipeline(
+    norm: Norm = "kept", known: Mapping[str, torch.Tensor] | None = None
+) -> Pipeline:
+    """The passes that shrink a model, in order: tensors, branches, module attributes, shapes.
+
+    Args:
+        norm: see `shrink`.
+        known: the tensors of the result, if it was made before of the original's weights.
+    """
+    branches = DropBranches(norm, known)
+    return Pipeline((SliceState(), branches, AlignAttributes(), RepairShapes(norm)))

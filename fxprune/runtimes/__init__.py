@@ -3,7 +3,7 @@
 from fxprune.runtimes.charts import draw_chart
 from fxprune.runtimes.comparing import Comparison, Measurement, Relation
 from fxprune.runtimes.measuring import compare
-from fxprune.runtimes.runners import RUNTIMES, Candidate, Runtime, Settings, export_file
+from fxprune.runtimes.runners import RUNTIMES, Candidate, Runtime, Settings
 
 __all__ = [
     "RUNTIMES",
@@ -15,5 +15,4 @@ __all__ = [
     "Settings",
     "compare",
     "draw_chart",
-    "export_file",
 ]

@@ -64,7 +64,7 @@ def open_runner(candidate: Candidate, threads: int) -> tuple[Callable[[], object
     source = candidate.model
     model = source.model() if isinstance(source, ModelSource) else load_model(source).eval()
     called: Any = torch.compile(model) if candidate.runtime == "compile" else model
-    args, kwargs = arguments(candidate.inputs)
+    args, kwargs = _arguments(candidate.inputs)
 
     def call() -> object:
         with torch.inference_mode():
@@ -73,7 +73,7 @@ def open_runner(candidate: Candidate, threads: int) -> tuple[Callable[[], object
     return call, _size(source, model)
 
 
-def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of example inputs."""
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
@@ -85,11 +85,3 @@ def _size(source: ModelSource | Path, model: nn.Module) -> int:
         return source.stat().st_size
     tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def export_file(model: nn.Module, inputs: Any, path: Path) -> Path:
-    """TEMPORARY."""
-    args, kwargs = arguments(inputs)
-    program: Any = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, verbose=False)
-    program.save(path)
-    return path
