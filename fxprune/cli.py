@@ -1,4 +1,4 @@
-"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify | export`."""
+"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify | export | bench`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from click.core import ParameterSource
 import fxprune
 from fxprune import cli_output as output
 from fxprune.api import Emit
+from fxprune.cli_bench import bench
 from fxprune.cli_export import export
 from fxprune.cli_options import (
     FILE,
@@ -32,11 +33,11 @@ from fxprune.cli_options import (
 from fxprune.cli_options import examples as _examples
 from fxprune.cli_output import stage
 from fxprune.errors import FxPruneError, VerificationError
+from fxprune.images import check_image
 from fxprune.loading import ModelName, ModelSource
 from fxprune.meaning import Constants, Norm
 from fxprune.model_files import load_model, save_model
 from fxprune.planning import Plan
-from fxprune.planning.sensitivity_plots import check_image
 from fxprune.tensor_files import SUFFIX, library
 
 _EXIT_CODES = """\b
@@ -104,6 +105,7 @@ def main() -> None:
 
 
 main.add_command(export)
+main.add_command(bench)
 
 
 @main.command(

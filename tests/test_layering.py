@@ -11,7 +11,7 @@ import pytest
 # `__init__` is the package itself: what `import fxprune` gives.
 LAYERS = (
     {
-        *("documents", "errors", "files", "meaning", "state_files", "suggestions"),
+        *("documents", "errors", "files", "images", "meaning", "state_files", "suggestions"),
         *("tensor_files", "values"),
     },
     {"labels"},
@@ -82,7 +82,17 @@ LAYERS = (
     {"checkpoint_files", "checkpoints", "progress", "sensitivities"},
     {"__init__"},
     {"lightning", "onnx"},
-    {"__main__", "cli", "cli_export", "cli_options", "cli_output", "loading", "model_files"},
+    {
+        "__main__",
+        "cli",
+        "cli_bench",
+        "cli_export",
+        "cli_options",
+        "cli_output",
+        "loading",
+        "model_files",
+        "runtimes",
+    },
 )
 
 # (module, what it must not import, why); these forbid more than the layers do.
