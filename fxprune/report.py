@@ -34,6 +34,7 @@ class ShrinkReport:
         emit: the kind of result, "graph" or "module".
         captured_by: how the graph that was analyzed was made (see `DependencyGraph.captured_by`).
         dropped: the residual blocks that went whole.
+        unsavable: why `save_pretrained` refuses, for each model of transformers that it does for.
     """
 
     before: Cost
@@ -46,6 +47,7 @@ class ShrinkReport:
     emit: str = "graph"
     captured_by: str = "symbolic_trace"
     dropped: tuple[str, ...] = ()
+    unsavable: tuple[Diagnostic, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -87,6 +89,7 @@ class ShrinkReport:
             if group.size and not group.width
         ]
         notes += [str(place) for place in self.renormalized]
+        notes += [f"save_pretrained refuses: {diagnostic}" for diagnostic in self.unsavable]
         notes += [f"pinned: {diagnostic}" for diagnostic in self.diagnostics]
         notes.append(str(self.verification) if self.verification else "NOT verified")
         return notes

@@ -71,7 +71,7 @@ LAYERS = (
             "graph_verification",
             "module_runs",
         ),
-        *("module_verification", "real_calls", "report"),
+        *("module_verification", "pretrained", "real_calls", "report"),
         *("testing", "verification"),
     },
     {"choosing"},
