@@ -94,7 +94,9 @@ def main() -> None:
     """Remove channels of a PyTorch model for real, and prove the result.
 
     MODEL is package.module:callable, where the callable takes no arguments and returns a
-    torch.nn.Module (or is one), such as torchvision.models:resnet18.
+    torch.nn.Module (or is one), such as torchvision.models:resnet18. Or it is a model of a library,
+    with random weights if there is no --state: torchvision:NAME, timm:NAME, or hf:PATH of a
+    config.json of transformers.
     """
 
 

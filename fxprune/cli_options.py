@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
+from click.shell_completion import CompletionItem
 
 from fxprune.errors import InputError
 from fxprune.importance import CRITERIA, NORMALIZATIONS, REDUCTIONS
 from fxprune.inputs import InputSpec
-from fxprune.loading import ModelName, ModelSource, parse_input
+from fxprune.loading import ModelName, ModelSource, parse_input, parse_model
+from fxprune.model_libraries import PREFIXES, LibraryModel, names
 from fxprune.planning import SCOPES
 from fxprune.planning.sensitivity_data import MODES
 
@@ -112,8 +114,23 @@ def _switch(name: str, what: str) -> Callable[[Command], Command]:
     return click.option(f"--{name}/--no-{name}", default=None, help=what)
 
 
+def _completions(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """What MODEL can go on with: the names of a library, or a file."""
+    prefix, colon, start = incomplete.partition(":")
+    if colon and prefix in ("torchvision", "timm"):
+        try:
+            known = names(prefix)
+        except InputError:
+            return []
+        return [CompletionItem(f"{prefix}:{name}") for name in known if name.startswith(start)]
+    found = [CompletionItem(f"{each}:") for each in PREFIXES if f"{each}:".startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
 _MODEL_OPTIONS = (
-    click.argument("model", callback=_parsed(ModelName.parse)),
+    click.argument("model", callback=_parsed(parse_model), shell_complete=_completions),
     click.option(
         "--input",
         "inputs",
@@ -122,7 +139,8 @@ _MODEL_OPTIONS = (
         callback=_parsed(parse_input),
         help="An example input, once for each argument of the model: 1x3x224x224, or 2x16:int64"
         " (zeros), or 2x16:int64:1000 (random integers below 1000). Without it,"
-        " example_inputs() of the model's Python module is called.",
+        " example_inputs() of the model's Python module is called, and a model of a library is"
+        " given what it is made for, where that is known.",
     ),
     click.option(
         "--app-dir",
@@ -360,7 +378,7 @@ def model_options(command: Command) -> Command:
     @functools.wraps(command)
     def run(
         *,
-        model: ModelName,
+        model: ModelName | LibraryModel,
         app_dir: Path,
         seed: int,
         state: Path | None,

@@ -20,6 +20,7 @@ from torch import nn
 
 from fxprune.errors import FxPruneError, InputError, in_one_line, shown
 from fxprune.inputs import InputSpec, materialize
+from fxprune.model_libraries import LibraryModel
 from fxprune.state_files import read_state
 from fxprune.suggestions import nearest
 
@@ -80,7 +81,7 @@ class ModelSource:
         inputs: descriptions of the example inputs, one for each argument; empty if not given.
     """
 
-    name: ModelName
+    name: ModelName | LibraryModel
     app_dir: Path = Path()
     seed: int = 0
     state: Path | None = None
@@ -132,6 +133,9 @@ class ModelSource:
         """
         if self.inputs:
             return materialize(self.inputs, seed=0)
+        if isinstance(self.name, LibraryModel):
+            with self._user_code(f"asking for the inputs of {self.name}"):
+                return self.name.example_inputs()
         offered = getattr(self._import(), "example_inputs", None)
         torch.manual_seed(self.seed)
         with self._user_code(f"calling {self.name.module}:example_inputs"):
@@ -145,14 +149,20 @@ class ModelSource:
         """
         inputs = self.example_inputs()
         if inputs is None:
+            if isinstance(self.name, LibraryModel):
+                why = "its library does not tell which it is made for"
+            else:
+                why = f"{self.name.module} has no example_inputs() beside it"
             raise InputError(
                 f"there are no example inputs for {self.name}",
-                why=f"{self.name.module} has no example_inputs() beside it",
+                why=why,
                 hint="pass --input 1x3x224x224, once for each argument of the model",
             )
         return inputs
 
     def _find(self) -> Any:
+        if isinstance(self.name, LibraryModel):
+            return self.name.build
         value: Any = self._import()
         for part in self.name.attribute.split("."):
             if not hasattr(value, part):
@@ -166,6 +176,7 @@ class ModelSource:
         folder = str(self.app_dir.resolve())
         if sys.path[:1] != [folder]:
             sys.path.insert(0, folder)
+        assert isinstance(self.name, ModelName)
         name = self.name.module
         torch.manual_seed(self.seed)
         with self._user_code(f"importing {name}"):
@@ -190,6 +201,15 @@ class ModelSource:
             own = [f for f in frames if Path(f.filename).is_relative_to(self.app_dir.resolve())]
             where = f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""
             raise InputError(f"{what} failed: {in_one_line(error)}", where=where) from error
+
+
+def parse_model(text: str) -> ModelName | LibraryModel:
+    """The name of a model in a text.
+
+    Raises:
+        InputError: the text has none of the forms of one.
+    """
+    return LibraryModel.parse(text) or ModelName.parse(text)
 
 
 def parse_input(text: str) -> InputSpec:
@@ -228,7 +248,7 @@ def parse_input(text: str) -> InputSpec:
 def _load_state(model: nn.Module, path: Path) -> None:
     state = read_state(path)
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(_with_tied(model, state))
     except Exception as error:
         text = " ".join(str(error).split())
         raise InputError(
@@ -236,6 +256,14 @@ def _load_state(model: nn.Module, path: Path) -> None:
             why=textwrap.shorten(text, 800, placeholder=" ..."),
             hint="pass a file with the state dict of exactly this model",
         ) from error
+
+
+def _with_tied(model: nn.Module, state: dict[str, Any]) -> dict[str, Any]:
+    """A state dict with all names of tied tensors, of which files of safetensors hold one."""
+    own = model.state_dict(keep_vars=True)
+    held = {id(tensor): name for name, tensor in own.items() if name in state}
+    tied = {n: held[id(t)] for n, t in own.items() if n not in state and id(t) in held}
+    return {**state, **{name: state[other] for name, other in tied.items()}}
 
 
 def _modules_beside(name: str) -> Sequence[str]:

@@ -79,7 +79,7 @@ LAYERS = (
     {"progress", "sensitivities"},
     {"__init__"},
     {"lightning"},
-    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files"},
+    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files", "model_libraries"},
 )
 
 # (module, what it must not import, why); these forbid more than the layers do.
