@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -14,7 +15,7 @@ from fxprune.differences import alike, difference
 from fxprune.dropping import Dropped
 from fxprune.errors import Diagnostic, Location, RewriteError, first_line
 from fxprune.module_runs import call_model
-from fxprune.module_trees import clone_tree, eval_clone, named_tensors
+from fxprune.module_trees import attribute_at, clone_tree, eval_clone, named_tensors
 from fxprune.pretrained.configs import built, field_name, is_config, is_model, reread, with_numbers
 from fxprune.pretrained.solving import Equations, quantities
 from fxprune.reference import QuietMode
@@ -77,27 +78,31 @@ def adapt_configs(
     """
     refused = []
     outer = list(_outermost(small))
-    calls = _calls(small, [path for path, _ in outer], arguments)
-    for path, module in outer:
-        before = original.get_submodule(path)
-        try:
-            _check(_dropped(module), "without a block")
-            if _sizes(module) == _sizes(before):
-                continue
-            config = _fitted(module, before, calls.get(path))
-        except _NoConfigError as error:
-            where = ".".join(part for part in (path, error.module) if part)
-            reason = Diagnostic(
-                f"no configuration of {type(module).__name__} tells its new widths: {error}",
-                Location(module=where),
-                _HINT,
-            )
-            refused.append(reason)
-            for inner in filter(is_model, module.modules()):
-                vars(inner)["save_pretrained"] = Refusal(reason)
-        else:
-            _replace(module, module.config, config)
+    if not outer:
+        return ()
+    with _quiet(), torch.random.fork_rng(devices=[]), torch.no_grad():
+        calls = _calls(small, [path for path, _ in outer], arguments)
+        for path, module in outer:
+            before = original.get_submodule(path)
+            try:
+                _check(_dropped(module), "without a block")
+                if _sizes(module) != _sizes(before):
+                    config = _fitted(module, before, calls.get(path))
+                    _replace(module, module.config, config)
+            except _NoConfigError as error:
+                refused.append(_refuse(module, path, error))
     return tuple(refused)
+
+
+def _refuse(model: nn.Module, path: str, error: _NoConfigError) -> Diagnostic:
+    reason = Diagnostic(
+        f"no configuration of {type(model).__name__} tells its new widths: {error}",
+        Location(module=".".join(part for part in (path, error.module) if part)),
+        _HINT,
+    )
+    for inner in filter(is_model, model.modules()):
+        vars(inner)["save_pretrained"] = Refusal(reason)
+    return reason
 
 
 def without_refusals(small: nn.Module) -> nn.Module:
@@ -155,8 +160,7 @@ def _calls(
             lambda _, args, kwargs, path=path: enter(path, args, kwargs), with_kwargs=True
         )
         module.register_forward_hook(lambda _, args, output, path=path: leave(path, output))
-    with torch.no_grad():
-        call_model(RESULT, model, arguments)
+    call_model(RESULT, model, arguments)
     return found
 
 
@@ -167,46 +171,45 @@ def _fitted(small: Any, original: Any, call: _Call | None) -> Any:
         _NoConfigError: there is none.
     """
     kind = type(original)
-    on_meta = any(tensor.is_meta for tensor in named_tensors(small).values())
     try:
-        asked = built(kind, original.config)
+        usual = built(kind, original.config)
         equations = Equations.of(lambda config: built(kind, config), original.config)
     except Exception as error:
         raise _NoConfigError(f"building it again fails: {first_line(error)}") from error
-    _check(_other_sizes(original, asked), "that of the original does not fit it")
+    _check(_other_sizes(original, usual), "that of the original does not fit it")
     numbers = equations.solved(quantities(small))
     changed = {f: n for f, n in numbers.items() if n != equations.numbers[f]}
     said = ", ".join(f"{field_name(f)}={n}" for f, n in changed.items())
     said = f"with {said}" if said else "with the same numbers"
+    config = with_numbers(equations.config, numbers)
+    stale = _stale_numbers(small, original) if call is not None else set()
+    own = set(_other_numbers(original, usual))
     try:
-        config = with_numbers(equations.config, numbers)
-        asked = built(kind, reread(config))
-        _check(_other_sizes(small, asked), said)
-        again = asked if on_meta else _loaded(small, reread(config))
+        _check(_other_sizes(small, built(kind, reread(config))), said)
+        again = _again(small, config)
+        others = _other_numbers(small, again).items()
+        _check(((n, what) for n, what in others if n not in stale | own), said)
+        _check(_other_buffers(small, again), said)
+        if call is not None:
+            _check(_other_outputs(again, call), said)
     except _NoConfigError:
         raise
     except Exception as error:
         raise _NoConfigError(f"{said} there is none: {first_line(error)}") from error
-    stale = _stale_numbers(small, original) if call is not None else {}
-    _check(_other_numbers(small, again, stale), said)
-    if not on_meta:
-        _check(_other_buffers(small, again), said)
-    if call is not None:
-        _check(_other_outputs(again, call), said)
-    for path, name in stale:
-        setattr(small.get_submodule(path), name, getattr(again.get_submodule(path), name))
+    for name in stale:
+        path, _, attribute = name.rpartition(".")
+        setattr(small.get_submodule(path), attribute, attribute_at(again, name))
     return config
 
 
-def _stale_numbers(small: nn.Module, original: nn.Module) -> set[tuple[str, str]]:
+def _stale_numbers(small: nn.Module, original: nn.Module) -> set[str]:
     """Whole numbers that modules keep and that are as they were."""
-    found = set()
-    for path, module in small.named_modules():
-        was = vars(original.get_submodule(path))
-        for name, value in _numbers(module):
-            if not isinstance(value, float) and was.get(name) == value:
-                found.add((path, name))
-    return found
+    was = dict(_numbers(original))
+    return {
+        name
+        for name, value in _numbers(small)
+        if not isinstance(value, float) and was.get(name) == value
+    }
 
 
 def _check(found: Iterator[tuple[str, str]], said: str) -> None:
@@ -232,34 +235,37 @@ def _other_sizes(model: nn.Module, again: nn.Module) -> Iterator[tuple[str, str]
             yield name, "is there as well"
 
 
-def _other_numbers(
-    model: nn.Module, again: nn.Module, stale: Collection[tuple[str, str]]
-) -> Iterator[tuple[str, str]]:
+def _other_numbers(model: nn.Module, again: nn.Module) -> dict[str, str]:
+    theirs = dict(_numbers(again))
+    return {
+        name: f"is {theirs.get(name)}, not {value}"
+        for name, value in _numbers(model)
+        if theirs.get(name) != value
+    }
+
+
+def _numbers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Numbers, and lists of them, that modules keep."""
     for path, module in model.named_modules():
-        other = vars(again.get_submodule(path))
-        for name, value in _numbers(module):
-            if other.get(name) != value and (path, name) not in stale:
-                yield f"{path}.{name}".lstrip("."), f"is {other.get(name)}, not {value}"
-
-
-def _numbers(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Numbers, and lists of them, that a module keeps."""
-    for name, value in vars(module).items():
-        parts = value if isinstance(value, (tuple, list)) else (value,)
-        if not name.startswith("_") and all(type(part) in (int, float) for part in parts):
-            yield name, value
+        for name, value in vars(module).items():
+            parts = value if isinstance(value, (tuple, list)) else (value,)
+            if not name.startswith("_") and all(type(part) in (int, float) for part in parts):
+                yield f"{path}.{name}" if path else name, value
 
 
 def _other_buffers(model: nn.Module, again: nn.Module) -> Iterator[tuple[str, str]]:
     theirs = dict(again.named_buffers())
     for name, buffer in model.named_buffers():
-        if not torch.equal(buffer, theirs[name]):
+        other = theirs[name]
+        if other.dtype != buffer.dtype:
+            yield name, f"has type {other.dtype}, not {buffer.dtype}"
+        elif not (buffer.is_meta or torch.equal(buffer, other)):
             yield name, "has other values"
 
 
 def _other_outputs(again: nn.Module, call: _Call) -> Iterator[tuple[str, str]]:
     seed()
-    with torch.no_grad(), QuietMode():
+    with QuietMode():
         output = again(*call.args, **call.kwargs)
     if not alike(call.output, output):
         yield "the model", "returns another kind of value"
@@ -274,29 +280,37 @@ def _other_outputs(again: nn.Module, call: _Call) -> Iterator[tuple[str, str]]:
             yield "the model", f"returns other values (relative difference {apart:.1e})"
 
 
-def _loaded(small: Any, config: Any) -> Any:
-    """What `from_pretrained` makes of a configuration and the weights."""
-    from transformers.utils import logging  # noqa: PLC0415  # a model of it is there
+def _again(small: Any, config: Any) -> Any:
+    """What `from_pretrained` makes of the configuration's file and the weights.
 
+    Weights without values cannot be loaded; then what the configuration makes.
+    """
+    config = reread(config)
+    if any(tensor.is_meta for tensor in named_tensors(small).values()):
+        return built(type(small), config)
     state = {name: tensor.clone() for name, tensor in small.state_dict().items()}
-    with _quiet(logging), torch.random.fork_rng(devices=[]):
-        return type(small).from_pretrained(
-            None,
-            config=config,
-            state_dict=state,
-            dtype=small.dtype,
-            attn_implementation=small.config._attn_implementation,
-        )
+    again = type(small).from_pretrained(
+        None,
+        config=config,
+        state_dict=state,
+        dtype=small.dtype,
+        attn_implementation=small.config._attn_implementation,
+    )
+    return again.to(small.device)
 
 
 @contextmanager
-def _quiet(logging: Any) -> Iterator[None]:
-    """Without the reports and progress bars of loading."""
+def _quiet() -> Iterator[None]:
+    """Without the reports, progress bars and warnings of building and loading."""
+    from transformers.utils import logging  # noqa: PLC0415  # a model of it is there
+
     verbosity, shows = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if shows:

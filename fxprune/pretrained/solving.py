@@ -62,7 +62,7 @@ class Equations:
         before = quantities(build(config))
         known = fields(config)
         given = {field: n for field, n in known.items() if n is not None}
-        for field in known.keys() - given.keys():
+        for field in [field for field, n in known.items() if n is None]:
             number = _default(build, config, field, before)
             if number is not None:
                 given[field] = number

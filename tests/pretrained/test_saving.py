@@ -16,10 +16,15 @@ from torch import nn
 
 import fxprune
 from fxprune.errors import RewriteError
+from fxprune.model_files import save_model
 from tests.pretrained.models import FAMILIES, build, inputs
 
-# transformers warns of optional libraries that are missing.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+    # One worker analyzes every model once for all the tests of this file.
+    pytest.mark.xdist_group("pretrained"),
+    # transformers warns of optional libraries that are missing.
+    pytest.mark.filterwarnings("ignore"),
+]
 
 # A Conv1D has the axis of its inputs first, so its name means the stream that it reads, too.
 STREAM = {"transformer.wte.embedding": 0.0}
@@ -52,7 +57,6 @@ SAVED: tuple[tuple[str, dict[str, Any], dict[str, int]], ...] = (
         {"ratio": 0.5},
         {"hidden_size": 16, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8},
     ),
-    ("mistral", {"ratio": 0.5}, {"hidden_size": 16, "num_key_value_heads": 1, "head_dim": 8}),
     ("phi3", {"ratio": 0.5}, {"hidden_size": 16, "num_attention_heads": 1, "head_dim": 8}),
     (
         "gemma",
@@ -195,6 +199,22 @@ def test_a_cache_of_fixed_size_has_as_many_heads_as_are_left() -> None:
     assert torch.equal(plain, fixed)
 
 
+def test_numbers_that_a_user_has_put_there_are_nothing_to_a_configuration() -> None:
+    model = build("vit")
+    model.threshold = 0.5
+    small: Any = fxprune.shrink(model, {"*.fc1": 0.5}, inputs("vit"), emit="module", verify=False)
+    assert small.meta["fxprune"].unsavable == ()
+    assert (small.threshold, small.config.intermediate_size) == (0.5, 24)
+
+
+def test_random_numbers_and_messages_of_transformers_are_as_they_were() -> None:
+    logging: Any = pytest.importorskip("transformers").utils.logging
+    before = torch.get_rng_state(), logging.get_verbosity(), logging.is_progress_bar_enabled()
+    shrunk("vit", ratio=0.5)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (logging.get_verbosity(), logging.is_progress_bar_enabled())
+
+
 # -- what no configuration can say ------------------------------------------------------------
 
 
@@ -245,11 +265,10 @@ def test_new_biases_which_loading_would_leave_out_are_refused(tmp_path: Path) ->
     refused(small, tmp_path)
 
 
-@pytest.mark.parametrize("options", [{}, {"ratio": 0.5}])
 def test_dropped_blocks_which_loading_would_fill_with_random_weights_are_refused(
-    options: dict[str, Any], tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    small = shrunk("llama", drop=["model.layers.1"], **options)
+    small = shrunk("llama", drop=["model.layers.1"])
     error = refused(small, tmp_path)
     assert "model.layers.1 would be there again, with random weights" in error.why
     with pytest.raises(RewriteError, match="cannot be saved"):
@@ -261,7 +280,11 @@ def test_a_configuration_that_does_not_fit_the_original_is_refused(tmp_path: Pat
     model.bert.encoder.layer[0].intermediate.dense = nn.Linear(32, 40)
     model.bert.encoder.layer[0].output.dense = nn.Linear(40, 32)
     small = fxprune.shrink(
-        model.eval(), {"*.layer.1.intermediate.dense": 0.5}, inputs("bert"), emit="module"
+        model.eval(),
+        {"*.layer.1.intermediate.dense": 0.5},
+        inputs("bert"),
+        emit="module",
+        verify=False,
     )
     error = refused(small, tmp_path)
     assert "that of the original does not fit it" in error.why
@@ -273,6 +296,26 @@ def test_what_transformers_itself_says_of_other_sizes_is_an_error(tmp_path: Path
     type(small).save_pretrained(small, tmp_path)
     with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
         type(small).from_pretrained(tmp_path)
+
+
+def test_a_type_that_loading_would_give_buffers_is_refused(tmp_path: Path) -> None:
+    model = build("llama").to(torch.bfloat16)  # converts the frequencies of rotations, too
+    small = fxprune.shrink(
+        model,
+        fxprune.plan(analyzed("llama"), ratio=0.5),
+        inputs("llama"),
+        emit="module",
+        verify=False,
+    )
+    assert "has type torch.float32, not torch.bfloat16" in refused(small, tmp_path).why
+
+
+def test_the_file_of_a_refused_model_is_read_without_fxprune(tmp_path: Path) -> None:
+    small = shrunk("vit", ratios={"vit.layers.1.mlp.fc1": 0.5})
+    assert small.meta["fxprune"].unsavable
+    save_model(small, tmp_path / "small.pt")
+    assert b"fxprune" not in (tmp_path / "small.pt").read_bytes()
+    assert "save_pretrained" in vars(small)
 
 
 def test_a_model_inside_a_users_module_is_saved_by_itself(tmp_path: Path) -> None:
