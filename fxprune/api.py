@@ -23,13 +23,21 @@ from fxprune.constants import (
 )
 from fxprune.cost import Cost, cost_of, undropped_cost
 from fxprune.dropping import refuse_cache_keepers
-from fxprune.emission import emit_module, put_report, refuse_decisions, refuse_exact
+from fxprune.emission import (
+    emit_module,
+    example_arguments,
+    is_on_meta,
+    put_report,
+    refuse_decisions,
+    refuse_exact,
+)
 from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
 from fxprune.inputs import bind, materialize, named_values
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.passes import shrink_pipeline
 from fxprune.planning import Plan
 from fxprune.planning.plan_data import MAKERS
+from fxprune.pretrained import adapt_configs
 from fxprune.recipes import Recipe
 from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError
@@ -211,6 +219,10 @@ class _Attempt:
             small = emit_module(deps, layout, self.values)
             additions = self.additions()
         fold_constants(additions, small, layout)
+        unsavable: tuple[Diagnostic, ...] = ()
+        if emit == "module":
+            arguments = None if is_on_meta(deps) else example_arguments(deps, self.values)
+            unsavable = adapt_configs(small, deps.model, arguments)
         proof = None
         if self.verify:
             quick = self.verify == "quick"
@@ -230,6 +242,7 @@ class _Attempt:
             dropped=deps.dropped,
             inputs=named_values(deps.graph_module, deps.inputs),
             recipe=Recipe.of(deps, self.plan, small),
+            unsavable=unsavable,
         )
         put_report(small, report)
         return small

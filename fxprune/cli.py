@@ -100,7 +100,9 @@ def main() -> None:
     """Remove channels of a PyTorch model for real, and prove the result.
 
     MODEL is package.module:callable, where the callable takes no arguments and returns a
-    torch.nn.Module (or is one), such as torchvision.models:resnet18; or an ONNX file, net.onnx.
+    torch.nn.Module (or is one), such as torchvision.models:resnet18. Or it is an ONNX file,
+    net.onnx; or a model of a library, with random weights if there is no --state: torchvision:NAME,
+    timm:NAME, or hf:PATH of a config.json of transformers.
     """
 
 

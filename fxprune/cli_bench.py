@@ -12,12 +12,19 @@ from typing import Any, TypeAlias, TypeGuard
 import click
 
 from fxprune import cli_output as output
-from fxprune.cli_options import examples, output_option, parsed, source_options
+from fxprune.cli_options import (
+    AnyName,
+    completions,
+    examples,
+    output_option,
+    parsed,
+    source_options,
+)
 from fxprune.cli_output import stage
 from fxprune.errors import InputError
 from fxprune.images import check_image
 from fxprune.inputs import InputSpec, materialize
-from fxprune.loading import ModelName, ModelSource, parse_model
+from fxprune.loading import ModelSource, parse_model
 from fxprune.model_files import load_model
 from fxprune.runtimes import (
     RUNTIMES,
@@ -32,7 +39,7 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**
 Model: TypeAlias = ModelSource | Path
 
 
-def _model(text: str) -> ModelName | Path:
+def _model(text: str) -> AnyName:
     """A file if it has the suffix of one, else a name."""
     if not text.endswith(".pt"):
         return parse_model(text)
@@ -67,7 +74,14 @@ def _bytes(text: str | None) -> int | None:
         "bench zoo:net small.pt --memory-limit 512MB --chart bench.svg --trust",
     ),
 )
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...", callback=parsed(_model))
+@click.argument(
+    "models",
+    nargs=-1,
+    required=True,
+    metavar="MODEL...",
+    callback=parsed(_model),
+    shell_complete=completions,
+)
 @source_options
 @click.option(
     "--runtime",
@@ -97,8 +111,8 @@ def _bytes(text: str | None) -> int | None:
 @output_option("An image (.svg, .png ...) of the result.", "--chart", "chart", required=False)
 def bench(
     *,
-    models: tuple[ModelName | Path, ...],
-    source: Callable[[ModelName | Path], ModelSource],
+    models: tuple[AnyName, ...],
+    source: Callable[[AnyName], ModelSource],
     inputs: tuple[InputSpec, ...],
     runtimes: tuple[Runtime, ...],
     threads: int,
@@ -139,7 +153,7 @@ def bench(
         raise click.exceptions.Exit(1)
 
 
-def _is_pickled(model: ModelName | Path) -> TypeGuard[Path]:
+def _is_pickled(model: AnyName) -> TypeGuard[Path]:
     return isinstance(model, Path) and model.suffix == ".pt"
 
 

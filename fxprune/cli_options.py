@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
+from click.shell_completion import CompletionItem
 
 from fxprune.errors import InputError
 from fxprune.importance import CRITERIA, NORMALIZATIONS, REDUCTIONS
 from fxprune.inputs import InputSpec
 from fxprune.loading import ModelName, ModelSource, parse_input, parse_model
+from fxprune.model_libraries import PREFIXES, LibraryModel, names
 from fxprune.planning import SCOPES
 from fxprune.planning.sensitivity_data import MODES
 
 Command: TypeAlias = Callable[..., None]
+AnyName: TypeAlias = ModelName | LibraryModel | Path
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -129,6 +132,21 @@ def _switch(name: str, what: str) -> Callable[[Command], Command]:
     return click.option(f"--{name}/--no-{name}", default=None, help=what)
 
 
+def completions(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """What MODEL can go on with: the names of a library, or a file."""
+    prefix, colon, start = incomplete.partition(":")
+    if colon and prefix in ("torchvision", "timm"):
+        try:
+            known = names(prefix)
+        except InputError:
+            return []
+        return [CompletionItem(f"{prefix}:{name}") for name in known if name.startswith(start)]
+    found = [CompletionItem(f"{each}:") for each in PREFIXES if f"{each}:".startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
 _SOURCE_OPTIONS = (
     click.option(
         "--input",
@@ -138,7 +156,8 @@ _SOURCE_OPTIONS = (
         callback=parsed(parse_input),
         help="An example input, once for each argument of the model: 1x3x224x224, or 2x16:int64"
         " (zeros), or 2x16:int64:1000 (random integers below 1000). Without it,"
-        " example_inputs() of the model's Python module is called.",
+        " example_inputs() of the model's Python module is called, and a model of a library is"
+        " given what it is made for, where that is known.",
     ),
     click.option(
         "--app-dir",
@@ -392,7 +411,7 @@ def source_options(command: Command) -> Command:
         inputs: tuple[InputSpec, ...],
         **rest: Any,
     ) -> None:
-        def source(name: ModelName | Path) -> ModelSource:
+        def source(name: AnyName) -> ModelSource:
             return ModelSource(name, app_dir, seed, state, train, inputs)
 
         command(source=source, inputs=inputs, **rest)
@@ -406,14 +425,15 @@ def model_options(command: Command) -> Command:
     @functools.wraps(command)
     def run(
         *,
-        model: ModelName | Path,
-        source: Callable[[ModelName | Path], ModelSource],
+        model: AnyName,
+        source: Callable[[AnyName], ModelSource],
         inputs: tuple[InputSpec, ...],
         **rest: Any,
     ) -> None:
         command(source=source(model), **rest)
 
-    return click.argument("model", callback=parsed(parse_model))(source_options(run))
+    argument = click.argument("model", callback=parsed(parse_model), shell_complete=completions)
+    return argument(source_options(run))
 
 
 def removal_options(command: Command) -> Command:

@@ -67,10 +67,7 @@ def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | N
             hint='pass emit="graph", or keep at least one channel',
         )
     _check_names(deps, layout)
-    if values is None:
-        is_meta = any(t.device.type == "meta" for t in deps.state.values())
-        values = materialize(deps.inputs, seed=None if is_meta else 0)
-    arguments = named_values(deps.graph_module, values)
+    arguments = example_arguments(deps, values)
     labels = deps.trace.labels.copy()
     twin = clone_tree(model, lambda tensor: tensor.detach().clone())
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -79,6 +76,18 @@ def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | N
         _align(small, layout.under(labels), run.calls)
         _try(small, arguments)
     return small
+
+
+def example_arguments(deps: DependencyGraph, values: Sequence[Any] | None) -> dict[str, Any]:
+    """The values of forward's arguments by name; random ones if there are none."""
+    if values is None:
+        values = materialize(deps.inputs, seed=None if is_on_meta(deps) else 0)
+    return named_values(deps.graph_module, values)
+
+
+def is_on_meta(deps: DependencyGraph) -> bool:
+    """Whether a model has no values."""
+    return any(tensor.device.type == "meta" for tensor in deps.state.values())
 
 
 def _try(small: nn.Module, arguments: Mapping[str, Any]) -> None:

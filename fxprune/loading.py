@@ -20,6 +20,7 @@ from torch import nn
 
 from fxprune.errors import FxPruneError, InputError, in_one_line, shown
 from fxprune.inputs import InputSpec, materialize
+from fxprune.model_libraries import LibraryModel
 from fxprune.state_files import read_state
 from fxprune.suggestions import nearest
 
@@ -80,7 +81,7 @@ class ModelSource:
         inputs: descriptions of the example inputs, one for each argument; empty if not given.
     """
 
-    name: ModelName | Path
+    name: ModelName | LibraryModel | Path
     app_dir: Path = Path()
     seed: int = 0
     state: Path | None = None
@@ -136,6 +137,9 @@ class ModelSource:
             return materialize(self.inputs, seed=0)
         if isinstance(self.name, Path):
             return _onnx().declared_inputs(self.name)
+        if isinstance(self.name, LibraryModel):
+            with self._user_code(f"asking for the inputs of {self.name}"):
+                return self.name.example_inputs()
         offered = getattr(self._import(), "example_inputs", None)
         torch.manual_seed(self.seed)
         with self._user_code(f"calling {self.name.module}:example_inputs"):
@@ -149,10 +153,15 @@ class ModelSource:
         """
         inputs = self.example_inputs()
         if inputs is None:
-            module = str(self.name).partition(":")[0]
+            if isinstance(self.name, LibraryModel):
+                why = "its library does not tell which it is made for"
+            elif isinstance(self.name, Path):
+                why = "the file does not tell them"
+            else:
+                why = f"{self.name.module} has no example_inputs() beside it"
             raise InputError(
                 f"there are no example inputs for {self.name}",
-                why=f"{module} has no example_inputs() beside it",
+                why=why,
                 hint="pass --input 1x3x224x224, once for each argument of the model",
             )
         return inputs
@@ -165,6 +174,8 @@ class ModelSource:
         return model.train() if self.train else model
 
     def _find(self) -> Any:
+        if isinstance(self.name, LibraryModel):
+            return self.name.build
         value: Any = self._import()
         assert isinstance(self.name, ModelName)
         for part in self.name.attribute.split("."):
@@ -206,14 +217,14 @@ class ModelSource:
             raise InputError(f"{what} failed: {in_one_line(error)}", where=where) from error
 
 
-def parse_model(text: str) -> ModelName | Path:
+def parse_model(text: str) -> ModelName | LibraryModel | Path:
     """The name of a model, or the path of an ONNX file, in a text.
 
     Raises:
-        InputError: it is neither, or there is no such file.
+        InputError: the text has none of the forms of one, or there is no such file.
     """
     if not text.endswith(".onnx"):
-        return ModelName.parse(text)
+        return LibraryModel.parse(text) or ModelName.parse(text)
     if not Path(text).is_file():
         raise InputError(f"there is no file {text}")
     return Path(text)
@@ -260,7 +271,7 @@ def parse_input(text: str) -> InputSpec:
 def _load_state(model: nn.Module, path: Path) -> None:
     state = read_state(path)
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(_with_tied(model, state))
     except Exception as error:
         text = " ".join(str(error).split())
         raise InputError(
@@ -268,6 +279,14 @@ def _load_state(model: nn.Module, path: Path) -> None:
             why=textwrap.shorten(text, 800, placeholder=" ..."),
             hint="pass a file with the state dict of exactly this model",
         ) from error
+
+
+def _with_tied(model: nn.Module, state: dict[str, Any]) -> dict[str, Any]:
+    """A state dict with all names of tied tensors, of which files of safetensors hold one."""
+    own = model.state_dict(keep_vars=True)
+    held = {id(tensor): name for name, tensor in own.items() if name in state}
+    tied = {n: held[id(t)] for n, t in own.items() if n not in state and id(t) in held}
+    return {**state, **{name: state[other] for name, other in tied.items()}}
 
 
 def _modules_beside(name: str) -> Sequence[str]:

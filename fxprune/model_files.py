@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from fxprune.errors import InputError, in_one_line
 from fxprune.files import regular_file, write_atomically
+from fxprune.pretrained import without_refusals
 
 
 def save_model(small: nn.Module, path: Path) -> None:
@@ -21,7 +22,7 @@ def save_model(small: nn.Module, path: Path) -> None:
     Raises:
         FxPruneError: the model cannot be pickled, or the file cannot be written.
     """
-    plain = copy.copy(small)
+    plain = copy.copy(small) if isinstance(small, fx.GraphModule) else without_refusals(small)
     kept = {} if isinstance(small, fx.GraphModule) else vars(small)["meta"]
     vars(plain)["meta"] = {name: value for name, value in kept.items() if name != "fxprune"}
     write_atomically(path, lambda stream: torch.save(plain, stream))

@@ -37,6 +37,7 @@ class ShrinkReport:
         dropped: the residual blocks that went whole.
         inputs: shape, dtype and integer range of the example inputs, by forward's argument names.
         recipe: what it takes to make the same again, for `fxprune.save`.
+        unsavable: why `save_pretrained` refuses, for each model of transformers that it does for.
     """
 
     before: Cost
@@ -51,6 +52,7 @@ class ShrinkReport:
     dropped: tuple[str, ...] = ()
     inputs: Mapping[str, Any] = field(default_factory=dict)
     recipe: Recipe | None = field(default=None, repr=False, compare=False)
+    unsavable: tuple[Diagnostic, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -92,6 +94,7 @@ class ShrinkReport:
             if group.size and not group.width
         ]
         notes += [str(place) for place in self.renormalized]
+        notes += [f"save_pretrained refuses: {diagnostic}" for diagnostic in self.unsavable]
         notes += [f"pinned: {diagnostic}" for diagnostic in self.diagnostics]
         notes.append(str(self.verification) if self.verification else "NOT verified")
         return notes

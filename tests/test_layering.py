@@ -74,7 +74,7 @@ LAYERS = (
             "graph_verification",
             "module_runs",
         ),
-        *("module_verification", "real_calls", "recipes", "report"),
+        *("module_verification", "pretrained", "real_calls", "recipes", "report"),
         *("testing", "verification"),
     },
     {"choosing"},

@@ -57,6 +57,12 @@ def _followed(name: str, old: int, widths: Widths) -> int:
     return _width(name, old, widths) if _is_width(name) else old
 
 
+def tells_width(name: str) -> bool:
+    """Whether a name can be that of a number of heads, of their dims, or of a width."""
+    counts = _HEADS.search(name) or _HEAD_DIMS.search(name) or _INNER.search(name)
+    return bool(counts) or _is_width(name)
+
+
 def _is_width(name: str) -> bool:
     return bool(_WIDTHS.search(name)) and not _OTHER_SIZES.search(name)
 

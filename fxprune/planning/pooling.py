@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fxprune.importance import L2, NORMALIZATIONS, criterion_of, normalized
 from fxprune.planning.criteria import scores
-from fxprune.planning.families import Key, place, structure
+from fxprune.planning.families import Key, alike, structure
 from fxprune.planning.selection import Bundle, Pool, Scores, Selection, count, steps
 from fxprune.planning.sensitivity_scores import by_sensitivity
 
@@ -55,11 +55,8 @@ def pooled(
         ]
         score = by_sensitivity(score, known, sensitivity, kept)
         score[gone] = -np.inf
-    alike: dict[Key, list[Group]] = defaultdict(list)
-    for group, strategy in wanted.items():
-        own = (*place(group), *_key(*vars(strategy).values())) if uniform else (group.name,)
-        alike[own].append(group)
-    bundles = [Bundle.of(groups, wanted[groups[0]], score, kept) for groups in alike.values()]
+    together = _uniform(deps, wanted) if uniform else [[group] for group in wanted]
+    bundles = [Bundle.of(groups, wanted[groups[0]], score, kept) for groups in together]
     kinds = {name: type(module).__name__ for name, module in deps.graph_module.named_modules()}
     shapes = deps.shapes
     pools: dict[Key, list[Bundle]] = defaultdict(list)
@@ -70,6 +67,14 @@ def pooled(
             among = structure(kinds, shapes, bundle.groups[0])
         pools[*among, *_key(*vars(bundle.strategy).values())].append(bundle)
     return Selection(deps, tuple(Pool(tuple(own), score) for own in pools.values()), score)
+
+
+def _uniform(deps: DependencyGraph, wanted: Mapping[Group, Strategy]) -> list[list[Group]]:
+    """Groups that are to lose equally many channels: alike, and with the same strategy."""
+    by_strategy: dict[Key, list[Group]] = defaultdict(list)
+    for group, strategy in wanted.items():
+        by_strategy[_key(*vars(strategy).values())].append(group)
+    return [family for groups in by_strategy.values() for family in alike(groups, deps.model)]
 
 
 def _scored(
