@@ -60,7 +60,7 @@ def fashion_mnist(folder: str | None = None) -> tuple[Images, Images]:
         folder: of the four files; by default what the environment variable FASHION_MNIST names, or
             where Debian's package puts them.
     """
-    place = Path(folder or os.environ.get(FASHION_MNIST, _DEBIAN_FOLDER))
+    place = Path(folder) if folder else fashion_mnist_folder()
     try:
         train, test = (
             Images(
@@ -75,6 +75,11 @@ def fashion_mnist(folder: str | None = None) -> tuple[Images, Images]:
             f" or set {FASHION_MNIST} to the folder with its four .gz files"
         ) from error
     return _scaled(train, test)
+
+
+def fashion_mnist_folder() -> Path:
+    """Where Fashion-MNIST is looked for."""
+    return Path(os.environ.get(FASHION_MNIST, _DEBIAN_FOLDER))
 
 
 def _idx(path: Path) -> np.ndarray:

