@@ -114,7 +114,7 @@ def shrink(
     """
     check_making(emit, verify)
     meaning = Meaning(norm, constants)
-    plan = _as_plan(model, plan, example_inputs)
+    plan = as_plan(model, plan, example_inputs)
     inputs = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
     deps = plan.analyze(model, inputs)
     values = None if example_inputs is None else bind(deps.graph_module, example_inputs)
@@ -226,7 +226,12 @@ def _neither(graph: FxPruneError, module: FxPruneError) -> FxPruneError:
     )
 
 
-def _as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:
+def as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:
+    """What `shrink` takes for a plan, as a Plan.
+
+    Raises:
+        InputError, PlanError: see `shrink`.
+    """
     if not isinstance(given, Mapping):
         return Plan.of(given)
     if example_inputs is None and not isinstance(model, DependencyGraph):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fxprune.passes.align_attributes import AlignAttributes
 from fxprune.passes.base import Pass, PassResult, Pipeline
 from fxprune.passes.drop_branches import DropBranches
+from fxprune.passes.note_values import NoteValues
 from fxprune.passes.repair_shapes import RepairShapes
 from fxprune.passes.slice_state import SliceState
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlignAttributes",
     "DropBranches",
+    "NoteValues",
     "Pass",
     "PassResult",
     "Pipeline",
@@ -26,5 +28,10 @@ __all__ = [
 
 
 def shrink_pipeline(norm: Norm = "kept") -> Pipeline:
-    """The passes that shrink a model, in order: tensors, branches, module attributes, shapes."""
-    return Pipeline((SliceState(), DropBranches(norm), AlignAttributes(), RepairShapes(norm)))
+    """The passes that shrink a model, in order.
+
+    These are for tensors, branches, module attributes, shapes and metadata.
+    """
+    return Pipeline(
+        (SliceState(), DropBranches(norm), AlignAttributes(), RepairShapes(norm), NoteValues())
+    )
