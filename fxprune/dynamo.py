@@ -85,7 +85,7 @@ class Options:
         """
         known = [name for name in torch._dynamo.list_backends(()) if name != "fxprune"]
         if isinstance(self.inner, str) and self.inner in known:
-            return torch._dynamo.lookup_backend(self.inner)  # type: ignore[no-any-return]
+            return torch._dynamo.lookup_backend(self.inner)
         if callable(self.inner) and self.inner is not backend:
             return self.inner
         hint = nearest(self.inner, known) if isinstance(self.inner, str) else "pass a name"
@@ -125,7 +125,8 @@ def backend(
         # what follows makes graphs of its own, which are none of Dynamo's concern
         with torch._guards.tracing(None), torch.inference_mode(False), torch.enable_grad():
             graph_module = _pruned(captured, chosen)
-    return chosen.compiler()(graph_module, list(example_inputs))
+    compiled: Compiled = chosen.compiler()(graph_module, list(example_inputs))
+    return compiled
 
 
 def _pruned(captured: DynamoGraph, options: Options) -> fx.GraphModule:

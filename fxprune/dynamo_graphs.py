@@ -36,32 +36,38 @@ _NOTES = ("_param_name_to_source", "_source_to_user_stacks", "compile_subgraph_r
 
 @dataclass(frozen=True, eq=False)
 class DynamoGraph:
-    """A graph of Dynamo with the names that its inputs have in the user's module.
+    """A graph of Dynamo with the names that its tensors have in the user's module.
+
+    Parameters and buffers are inputs of it; or attributes, if Dynamo is to prepare for freezing.
 
     Attributes:
         graph_module: the graph.
-        values: of its inputs.
-        state: name of the input -> names of the parameter or buffer that it is, in the module; more
-            than one if it is tied.
+        values: of its inputs, parameters and buffers, by node.
+        state: node -> names of the parameter or buffer that it is, in the module; more than one if
+            it is tied.
     """
 
     graph_module: fx.GraphModule
-    values: Sequence[Any]
+    values: Mapping[str, Any]
     state: Mapping[str, Sequence[str]]
 
     @classmethod
-    def of(cls, graph_module: fx.GraphModule, values: Sequence[Any]) -> DynamoGraph:
-        """Read the names off what Dynamo notes about the inputs.
+    def of(cls, graph_module: fx.GraphModule, inputs: Sequence[Any]) -> DynamoGraph:
+        """Read the names off what Dynamo notes about inputs and attributes.
 
         Raises:
-            InputError: parameters of several modules are in it, or parameters are no inputs.
+            InputError: parameters of several modules are in it.
         """
-        if next(graph_module.parameters(), None) is not None:
-            raise InputError(
-                "Dynamo made parameters constants of the graph",
-                hint="set torch._dynamo.config.install_free_tensors to False, its default",
-            )
-        sources = {node.name: _source(node) for node in _inputs(graph_module)}
+        values = dict(zip([n.name for n in _inputs(graph_module)], inputs, strict=True))
+        noted = getattr(graph_module, "_param_name_to_source", None) or {}
+        sources = {
+            node.name: _told(getattr(node, "_dynamo_source", None))
+            for node in _inputs(graph_module)
+        }
+        for node in graph_module.graph.find_nodes(op="get_attr"):
+            value = attribute_at(graph_module, str(node.target))
+            if isinstance(value, torch.Tensor) and node.target in noted:
+                values[node.name], sources[node.name] = value, _told(noted[node.target])
         found = [_STATE.fullmatch(source) for source in sources.values()]
         roots = sorted({match["root"] for match in found if match is not None})
         if len(roots) > 1:
@@ -72,11 +78,11 @@ class DynamoGraph:
             )
         twins = _twins()
         state = {}
-        for (name, source), value in zip(sources.items(), values, strict=True):
+        for name, source in sources.items():
             aliases = [_name(alias, roots) for alias in (source, *twins.get(source, ()))]
-            if isinstance(value, torch.Tensor) and any(aliases):
+            if isinstance(values[name], torch.Tensor) and any(aliases):
                 state[name] = tuple(dict.fromkeys(filter(None, aliases)))
-        return cls(graph_module, tuple(values), state)
+        return cls(graph_module, values, state)
 
     def is_concerned(self, plan: Plan | Mapping[str, Any]) -> bool:
         """Whether the graph has tensors of which a plan removes positions.
@@ -99,10 +105,8 @@ class DynamoGraph:
 
     def _check_model(self, plan: Plan) -> None:
         """Every parameter is one of the plan's model; of buffers, a plan need not know all."""
-        for node, value in zip(_inputs(self.graph_module), self.values, strict=True):
-            names = self.state.get(node.name)
-            if names is None:
-                continue
+        for node, names in self.state.items():
+            value = self.values[node]
             known = [name for name in names if name in plan.shapes]
             shapes = {tuple(plan.shapes[name]) for name in known} - {tuple(value.shape)}
             if shapes or (not known and isinstance(value, nn.Parameter)):
@@ -114,7 +118,7 @@ class DynamoGraph:
                 )
 
     def _refuse_part(self, why: str) -> None:
-        reason = getattr(self.graph_module, "compile_subgraph_reason", None)
+        reason: Any = getattr(self.graph_module, "compile_subgraph_reason", None)
         if getattr(reason, "graph_break", False):
             raise _part("; ".join(filter(None, (why, f"the graph breaks: {reason.reason}"))))
 
@@ -126,51 +130,68 @@ class DynamoGraph:
         """
         graph, root = fx.Graph(), nn.Module()
         new: dict[fx.Node, fx.Node] = {}
-        tensors = dict(zip([n.name for n in _inputs(self.graph_module)], self.values, strict=True))
         for node in self.graph_module.graph.nodes:
             if names := self.state.get(node.name):
                 new[node] = graph.create_node("get_attr", names[0], name=node.name)
             else:
                 new[node] = graph.node_copy(node, lambda n: new[n])
             new[node].meta = _readable(node.meta)
-            if node.op in ("get_attr", "call_module"):
+            if new[node].op == "call_module" or (new[node].op == "get_attr" and not names):
                 top = str(node.target).partition(".")[0]
                 setattr(root, top, getattr(self.graph_module, top))
         for name, names in self.state.items():
-            _register(root, names[0], tensors[name])
+            _register(root, names[0], self.values[name])
         module = fx.GraphModule(root, graph, "DynamoGraph")
         for name, names in self.state.items():
             for alias in names[1:]:
-                _register(module, alias, tensors[name])
-        values = tuple(_plain(tensors[n.name]) for n in _inputs(module))
-        return module, values
+                _register(module, alias, self.values[name])
+        return module, tuple(_plain(self.values[node.name]) for node in _inputs(module))
 
     def with_inputs(self, small: fx.GraphModule, layout: Layout) -> fx.GraphModule:
         """A shrunk graph that takes what Dynamo's graph takes, and slices it in every call."""
         graph = fx.Graph()
-        inputs = {node.name: _input_copied(graph, node) for node in _inputs(self.graph_module)}
-        devices = dict(zip(inputs, (getattr(v, "device", None) for v in self.values), strict=True))
+        own = {node.name: node for node in self.graph_module.graph.nodes}
+        given = {node.name: _input_copied(graph, node) for node in _inputs(self.graph_module)}
         names = {each: name for name, names in self.state.items() for each in names}
+        attributes: dict[str, Any] = {}
         new: dict[fx.Node, fx.Node] = {}
         for node in small.graph.nodes:
+            target = str(node.target)
             if node.op == "placeholder":
-                new[node] = inputs[node.name]
-            elif node.op == "get_attr" and node.target in names:
-                name = names[node.target]
-                kept = _kept(layout, node.target)
-                new[node] = _slice(graph, inputs[name], kept, devices[name])
+                new[node] = given[node.name]
+            elif node.op == "get_attr" and target in names:
+                name = names[target]
+                if name not in given:
+                    given[name] = graph.node_copy(own[name])
+                    attributes[str(own[name].target)] = self.values[name]
+                new[node] = _slice(graph, given[name], _kept(layout, target), self.values[name])
             elif node.op == "output":
                 self._write_back(small, layout, new)
                 new[node] = graph.output(fx.map_arg(node.args[0], lambda n: new[n]))
             else:
                 new[node] = graph.node_copy(node, lambda n: new[n])
-        result = fx.GraphModule(small, graph, type(self.graph_module).__name__)
-        _make_constants(result)
+                if node.op in ("get_attr", "call_module"):
+                    attributes[target] = attribute_at(small, target)
+        result = fx.GraphModule(attributes, graph, type(self.graph_module).__name__)
+        self._take_notes(result)
+        return result
+
+    def _take_notes(self, result: fx.GraphModule) -> None:
+        """Let backends find on the result what they look for on graphs of Dynamo.
+
+        They ask where every parameter and buffer comes from. Constants that come from nowhere are
+        plain attributes.
+        """
         result.meta = dict(self.graph_module.meta)
         for note in _NOTES:
             if hasattr(self.graph_module, note):
                 setattr(result, note, getattr(self.graph_module, note))
-        return result
+        noted = getattr(self.graph_module, "_param_name_to_source", None) or {}
+        for name, tensor in list(result.named_buffers()):
+            if name not in noted:
+                path, _, leaf = name.rpartition(".")
+                delattr(result.get_submodule(path), leaf)
+                setattr(result.get_submodule(path), leaf, tensor)
 
     def check(self, pruned: fx.GraphModule, small: fx.GraphModule, layout: Layout) -> None:
         """Run both on the same values: outputs are the same, and so is what buffers hold then.
@@ -178,27 +199,28 @@ class DynamoGraph:
         Raises:
             VerificationError: they are not.
         """
-        own = [copied(_plain(value)) for value in self.values]
-        given = dict(zip((n.name for n in _inputs(self.graph_module)), own, strict=True))
         twin = clone_tree(small, lambda tensor: tensor.detach().clone())
-        inputs = [copied(given[node.name]) for node in _inputs(small)]
+        clones: dict[int, torch.Tensor] = {}
+        result = clone_tree(pruned, lambda t: clones.setdefault(id(t), t.detach().clone()))
+        given = {name: copied(_plain(value)) for name, value in self.values.items()}
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             seed()
-            expected = tensors(twin(*inputs))
+            expected = tensors(twin(*(copied(given[node.name]) for node in _inputs(twin))))
             seed()
-            got = tensors(pruned(*own))
-        for name, names in self.state.items():
-            if names[0] in (state := named_tensors(twin)):
-                kept = _kept(layout, names[0])
-                expected.append(state[names[0]])
-                got.append(_taken(given[name], kept))
-        same = [a.shape == b.shape and difference(a, b)[1] <= _ROUNDING for a, b in zip(expected, got, strict=True)]
-        if not all(same):
+            got = tensors(result(*(given[node.name] for node in _inputs(result))))
+        state = named_tensors(twin)
+        for name, (first, *_) in self.state.items():
+            if first in state:
+                after = clones.get(id(self.values[name]), given[name])
+                expected.append(state[first])
+                got.append(_taken(after, _kept(layout, first)))
+        pairs = list(zip(expected, got, strict=True))
+        wrong = sum(a.shape != b.shape or difference(a, b)[1] > _ROUNDING for a, b in pairs)
+        if wrong:
             raise VerificationError(
                 "the pruned graph does not compute what the shrunk model computes",
-                why=f"{same.count(False)} of {len(same)} outputs and buffers differ",
-                hint="shrink the model first, with fxprune.shrink, compile the result, and report"
-                " this",
+                why=f"{wrong} of {len(pairs)} outputs, parameters and buffers differ",
+                hint="compile the result of fxprune.shrink instead, and report this",
             )
 
     def _write_back(
@@ -219,9 +241,9 @@ class DynamoGraph:
             taken.graph.call_method("index_copy_", (source, dim, index, taken))
 
 
-def _source(node: fx.Node) -> str:
-    """Where Dynamo found an input, in its words."""
-    return str(getattr(getattr(node, "_dynamo_source", None), "name", ""))
+def _told(source: Any) -> str:
+    """Where Dynamo found a tensor, in its words."""
+    return str(getattr(source, "name", ""))
 
 
 def _inputs(graph_module: fx.GraphModule) -> list[fx.Node]:
@@ -300,12 +322,12 @@ def _kept(layout: Layout, name: str) -> dict[int, list[int]]:
 
 
 def _slice(
-    graph: fx.Graph, tensor: fx.Node, kept: Mapping[int, list[int]], device: Any
+    graph: fx.Graph, node: fx.Node, kept: Mapping[int, list[int]], tensor: torch.Tensor
 ) -> fx.Node:
     for dim, positions in kept.items():
-        index = graph.call_function(torch.tensor, (positions,), {"device": device})
-        tensor = graph.call_function(torch.index_select, (tensor, dim, index))
-    return tensor
+        index = graph.call_function(torch.tensor, (positions,), {"device": tensor.device})
+        node = graph.call_function(torch.index_select, (node, dim, index))
+    return node
 
 
 def _taken(tensor: torch.Tensor, kept: Mapping[int, list[int]]) -> torch.Tensor:
@@ -329,12 +351,3 @@ def _collects(node: fx.Node) -> bool:
     name = str(getattr(node.target, "__name__", node.target))
     is_norm = "batch_norm" in name or "instance_norm" in name
     return is_norm and any(leaf is True for leaf in pytree.tree_leaves((node.args, node.kwargs)))
-
-
-def _make_constants(graph_module: fx.GraphModule) -> None:
-    """Keep tensors of a graph as plain attributes: backends look for the source of each buffer."""
-    for name, tensor in list(graph_module.named_buffers()):
-        path, _, leaf = name.rpartition(".")
-        owner = graph_module.get_submodule(path)
-        delattr(owner, leaf)
-        setattr(owner, leaf, tensor)
