@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import click
 import torch
+from torch.export import ExportedProgram
 
 import fxprune
 from fxprune import cli_output as output
@@ -29,11 +30,13 @@ from fxprune.cli_options import (
 )
 from fxprune.cli_output import stage
 from fxprune.errors import FxPruneError, VerificationError
+from fxprune.inputs import materialize
 from fxprune.loading import ModelName, ModelSource
 from fxprune.meaning import Constants, Norm
-from fxprune.model_files import load_model, save_model
+from fxprune.model_files import PROGRAM, load_model, load_program, save_model, save_program
 from fxprune.planning import Plan
 from fxprune.planning.sensitivity_plots import check_image
+from fxprune.programs import export_module
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -94,7 +97,8 @@ def main() -> None:
     """Remove channels of a PyTorch model for real, and prove the result.
 
     MODEL is package.module:callable, where the callable takes no arguments and returns a
-    torch.nn.Module (or is one), such as torchvision.models:resnet18.
+    torch.nn.Module (or is one), such as torchvision.models:resnet18. Or it is a program of
+    torch.export, net.pt2; reading that can run any code in it, so it needs --trust.
     """
 
 
@@ -224,6 +228,7 @@ def sensitivity(
         "shrink torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o small.pt",
         "shrink torchvision.models:resnet18 --plan plan.json -o small.pt",
         "shrink zoo:language_model --ratio 0.5 --emit module -o small.pt",
+        "shrink net.pt2 --trust --ratio 0.5 -o small.pt2",
     ),
 )
 @model_options
@@ -260,8 +265,12 @@ def shrink(
 
     The file holds the model. torch.load(file, weights_only=False) reads it, without fxprune (but
     with the Python module of its class, if that was kept, and with fxprune if blocks of that were
-    dropped), and can run any code in it: load only files you trust.
+    dropped), and can run any code in it: load only files you trust. To a name that ends in .pt2, an
+    exported program is written, for torch.export.load. If MODEL is one, the sizes that are dynamic
+    in it stay dynamic; else the batch is, where the model allows it.
     """
+    if isinstance(source.name, Path) and path.suffix != PROGRAM:
+        raise click.UsageError(f"a program goes to a file {PROGRAM}, not to {path}")
     if no_verify and quick:
         raise click.UsageError("--quick is a kind of verification: leave out --no-verify")
     if plan_path is None:
@@ -280,9 +289,15 @@ def shrink(
         small: Any = fxprune.shrink(
             model, made, inputs, emit=emit, norm=norm, constants=constants, verify=proof
         )
-    report: fxprune.ShrinkReport = small.meta["fxprune"]
+    report: fxprune.ShrinkReport = getattr(small, "graph_module", small).meta["fxprune"]
     with stage("Writing"):
-        save_model(small, path)
+        if path.suffix != PROGRAM:
+            save_model(small, path)
+        elif isinstance(small, ExportedProgram):
+            save_program(small, path)
+        else:
+            example = materialize(made.inputs, seed=0) if inputs is None else inputs
+            save_program(export_module(small, example), path)
     if as_json:
         output.show_json({"output": str(path), **output.report_document(report)})
     else:
@@ -297,7 +312,6 @@ def shrink(
 @model_options
 @click.argument("small", type=FILE)
 @click.option("--plan", "plan_path", type=FILE, required=True, help="The plan that SMALL follows.")
-@click.option("--trust", is_flag=True, help="Read SMALL, though it can run any code.")
 @meaning_options
 @click.option("--quick", is_flag=True, help="On the example, in the model's own types only.")
 def verify(
@@ -305,7 +319,6 @@ def verify(
     source: ModelSource,
     small: Path,
     plan_path: Path,
-    trust: bool,
     norm: Norm,
     constants: Constants,
     quick: bool,
@@ -315,10 +328,11 @@ def verify(
 
     Without --input and example_inputs(), random inputs of the plan's shapes are taken.
 
-    SMALL is a whole model: it is read with torch.load(SMALL, weights_only=False), which can run any
-    code in the file. So load only files you trust, and say so with --trust.
+    SMALL is a whole model: it is read with torch.load(SMALL, weights_only=False), or with
+    torch.export.load if its name ends in .pt2, and both can run any code in the file. So load only
+    files you trust, and say so with --trust.
     """
-    if not trust:
+    if not source.trust:
         raise click.UsageError(
             f"reading the model {small} can run any code in it: pass --trust if you made it, or"
             " trust whom you have it from"
@@ -327,7 +341,7 @@ def verify(
     with stage("Building the model"):
         model, inputs = source.model(), source.example_inputs()
     with stage("Reading the shrunk model"):
-        shrunk = load_model(small)
+        shrunk = load_program(small) if small.suffix == PROGRAM else load_model(small)
     with stage("Verifying"):
         result = fxprune.verify(
             model, shrunk, made, inputs, norm=norm, constants=constants, quick=quick

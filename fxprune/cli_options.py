@@ -14,7 +14,7 @@ import click
 from fxprune.errors import InputError
 from fxprune.importance import CRITERIA, NORMALIZATIONS, REDUCTIONS
 from fxprune.inputs import InputSpec
-from fxprune.loading import ModelName, ModelSource, parse_input
+from fxprune.loading import ModelName, ModelSource, parse_input, parse_model
 from fxprune.planning import SCOPES
 from fxprune.planning.sensitivity_data import MODES
 
@@ -113,7 +113,7 @@ def _switch(name: str, what: str) -> Callable[[Command], Command]:
 
 
 _MODEL_OPTIONS = (
-    click.argument("model", callback=_parsed(ModelName.parse)),
+    click.argument("model", callback=_parsed(parse_model)),
     click.option(
         "--input",
         "inputs",
@@ -141,6 +141,9 @@ _MODEL_OPTIONS = (
     ),
     click.option("--state", type=FILE, help="State dict to load (.safetensors or torch.save)."),
     click.option("--train", is_flag=True, help="Do not put the model in eval mode."),
+    click.option(
+        "--trust", is_flag=True, help="Read a model's file, though it can run any code in it."
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
 )
 
@@ -360,15 +363,17 @@ def model_options(command: Command) -> Command:
     @functools.wraps(command)
     def run(
         *,
-        model: ModelName,
+        model: ModelName | Path,
         app_dir: Path,
         seed: int,
         state: Path | None,
         train: bool,
         inputs: tuple[InputSpec, ...],
+        trust: bool,
         **rest: Any,
     ) -> None:
-        command(source=ModelSource(model, app_dir, seed, state, train, inputs), **rest)
+        source = ModelSource(model, app_dir, seed, state, train, inputs, trust)
+        command(source=source, **rest)
 
     return _with(run, _MODEL_OPTIONS)
 

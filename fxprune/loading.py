@@ -11,15 +11,19 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from fxprune.errors import FxPruneError, InputError, in_one_line, shown
+from fxprune.exporting import program_inputs
 from fxprune.inputs import InputSpec, materialize
+from fxprune.model_files import PROGRAM, load_program
 from fxprune.state_files import read_state
 from fxprune.suggestions import nearest
 
@@ -72,28 +76,32 @@ class ModelSource:
     """Where a model comes from and how it is set up.
 
     Attributes:
-        name: the model.
+        name: the model, or the path of an exported program.
         app_dir: the folder that comes first when the model's Python module is looked for.
         seed: seed of torch's random numbers before the model is built.
         state: a file with the model's state dict, or None to keep the weights it is built with.
         train: keep the train / eval flags that the model is built with, instead of eval mode.
         inputs: descriptions of the example inputs, one for each argument; empty if not given.
+        trust: whether files that can run any code may be read.
     """
 
-    name: ModelName
+    name: ModelName | Path
     app_dir: Path = Path()
     seed: int = 0
     state: Path | None = None
     train: bool = False
     inputs: tuple[InputSpec, ...] = ()
+    trust: bool = False
 
-    def model(self) -> nn.Module:
-        """Build the model.
+    def model(self) -> nn.Module | ExportedProgram:
+        """Build the model, or read the program.
 
         Raises:
             InputError: it cannot be found, imported or built, is not a module, or the state dict
                 does not fit.
         """
+        if isinstance(self.name, Path):
+            return self._program
         found = self._find()
         torch.manual_seed(self.seed)
         built = not isinstance(found, nn.Module) and callable(found)
@@ -132,6 +140,8 @@ class ModelSource:
         """
         if self.inputs:
             return materialize(self.inputs, seed=0)
+        if isinstance(self.name, Path):
+            return program_inputs(self._program, None)
         offered = getattr(self._import(), "example_inputs", None)
         torch.manual_seed(self.seed)
         with self._user_code(f"calling {self.name.module}:example_inputs"):
@@ -145,15 +155,33 @@ class ModelSource:
         """
         inputs = self.example_inputs()
         if inputs is None:
+            module = self.name.module if isinstance(self.name, ModelName) else "the file"
             raise InputError(
                 f"there are no example inputs for {self.name}",
-                why=f"{self.name.module} has no example_inputs() beside it",
+                why=f"{module} has no example_inputs() beside it",
                 hint="pass --input 1x3x224x224, once for each argument of the model",
             )
         return inputs
 
+    @cached_property
+    def _program(self) -> ExportedProgram:
+        """The program in the file."""
+        assert isinstance(self.name, Path)
+        if not self.trust:
+            raise InputError(
+                f"reading the program {self.name} can run any code in it",
+                hint="pass --trust if you made it, or trust whom you have it from",
+            )
+        if self.state is not None or self.train:
+            raise InputError(
+                "--state and --train are for models that are built",
+                why=f"{self.name} has its weights, and the mode that it was exported in",
+            )
+        return load_program(self.name)
+
     def _find(self) -> Any:
         value: Any = self._import()
+        assert isinstance(self.name, ModelName)
         for part in self.name.attribute.split("."):
             if not hasattr(value, part):
                 public = [name for name in dir(value) if not name.startswith("_")]
@@ -166,6 +194,7 @@ class ModelSource:
         folder = str(self.app_dir.resolve())
         if sys.path[:1] != [folder]:
             sys.path.insert(0, folder)
+        assert isinstance(self.name, ModelName)
         name = self.name.module
         torch.manual_seed(self.seed)
         with self._user_code(f"importing {name}"):
@@ -190,6 +219,19 @@ class ModelSource:
             own = [f for f in frames if Path(f.filename).is_relative_to(self.app_dir.resolve())]
             where = f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""
             raise InputError(f"{what} failed: {in_one_line(error)}", where=where) from error
+
+
+def parse_model(text: str) -> ModelName | Path:
+    """The name of a model, or the path of an exported program, in a text.
+
+    Raises:
+        InputError: it is neither, or there is no such file.
+    """
+    if not text.endswith(PROGRAM):
+        return ModelName.parse(text)
+    if not Path(text).is_file():
+        raise InputError(f"there is no file {text}")
+    return Path(text)
 
 
 def parse_input(text: str) -> InputSpec:

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.utils import _pytree as pytree
 
 from fxprune.differences import alike, difference
 from fxprune.errors import RewriteError, VerificationError, in_one_line
 from fxprune.exporting import program_module, quiet
+from fxprune.inputs import arguments_of_call, given_arguments
 from fxprune.stepping import seed
 from fxprune.values import copied, tensors
 
@@ -57,7 +58,53 @@ def as_program(small: fx.GraphModule, original: ExportedProgram) -> ExportedProg
     return program
 
 
-def check_program(program: ExportedProgram, small: fx.GraphModule, values: Sequence[Any]) -> None:
+def export_module(small: nn.Module, example_inputs: Any) -> ExportedProgram:
+    """Export a shrunk model; the batch (dim 0 of the inputs) is dynamic where the model allows it.
+
+    Args:
+        small: the model, which is not changed.
+        example_inputs: a tensor, a tuple or a dict.
+
+    Raises:
+        RewriteError: export fails.
+        VerificationError: the program computes something else.
+    """
+    args, kwargs = arguments_of_call(small, given_arguments(small, example_inputs))
+    given = pytree.tree_leaves((tuple(args), kwargs))
+    batches = {v.shape[0] for v in given if isinstance(v, torch.Tensor) and v.dim()}
+
+    def program(values: Any, dim: Any) -> ExportedProgram:
+        own_args, own_kwargs = copied(values)
+        shapes = ShapesCollection()
+        for value in pytree.tree_leaves((own_args, own_kwargs)):
+            if dim is not None and isinstance(value, torch.Tensor) and value.dim():
+                shapes[value] = {0: dim}
+        dynamic = shapes.dynamic_shapes(small, own_args, own_kwargs)
+        with quiet(), torch.no_grad():
+            return torch.export.export(small, own_args, own_kwargs, dynamic_shapes=dynamic)
+
+    def at_least_two(value: Any) -> Any:
+        """A size of one would be taken for a constant."""
+        is_one = isinstance(value, torch.Tensor) and value.dim() and batches == {1}
+        return torch.cat([value, value]) if is_one else value
+
+    values = (tuple(args), kwargs)
+    try:
+        made = program(pytree.tree_map(at_least_two, values), Dim.AUTO)
+    except Exception:  # noqa: BLE001  # whatever the reason, the fixed batch is tried next
+        try:
+            made = program(values, None)
+        except Exception as error:
+            raise RewriteError(
+                "the shrunk model cannot be exported",
+                why=in_one_line(error),
+                hint="write it to another file than .pt2",
+            ) from error
+    check_program(made, small, given)
+    return made
+
+
+def check_program(program: ExportedProgram, small: nn.Module, values: Sequence[Any]) -> None:
     """Compare a program with the graph that it was exported from, on its inputs in order.
 
     Raises:
