@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -70,7 +71,9 @@ def export_module(small: nn.Module, example_inputs: Any) -> ExportedProgram:
         VerificationError: the program computes something else.
     """
     args, kwargs = arguments_of_call(small, given_arguments(small, example_inputs))
-    given = pytree.tree_leaves((tuple(args), kwargs))
+    bound = inspect.signature(small.forward).bind(*args, **kwargs)  # by place where that can be
+    values = (bound.args, bound.kwargs)
+    given = pytree.tree_leaves(values)
     batches = {v.shape[0] for v in given if isinstance(v, torch.Tensor) and v.dim()}
 
     def program(values: Any, dim: Any) -> ExportedProgram:
@@ -88,7 +91,6 @@ def export_module(small: nn.Module, example_inputs: Any) -> ExportedProgram:
         is_one = isinstance(value, torch.Tensor) and value.dim() and batches == {1}
         return torch.cat([value, value]) if is_one else value
 
-    values = (tuple(args), kwargs)
     try:
         made = program(pytree.tree_map(at_least_two, values), Dim.AUTO)
     except Exception:  # noqa: BLE001  # whatever the reason, the fixed batch is tried next

@@ -27,7 +27,7 @@ from fxprune.exporting import program_inputs, program_module
 from fxprune.gradient_verification import check_gradients
 from fxprune.graph_verification import GraphComparison, has_same_nodes
 from fxprune.input_sets import Inputs, magnitudes, negative, sizes
-from fxprune.inputs import bind, materialize
+from fxprune.inputs import bind, is_exported, materialize
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.module_verification import ModuleComparison
 from fxprune.planning import Plan
@@ -225,6 +225,8 @@ class _Check:
             why = "the model is too large, or does not run in float64"
         elif deps.decisions:
             why = "forward decides by values"
+        elif is_exported(self.small) and not is_exported(deps.graph_module):
+            why = "an exported program has one mode, and the original two"
         elif self.claim.meaning.constants == "fold":
             why = "what is folded into a bias has no gradient"
         if not why:
