@@ -127,7 +127,11 @@ class DynamoGraph:
 
         Returns:
             The graph, which shares its tensors with the model; and the values of its inputs.
+
+        Raises:
+            InputError: it has graphs inside.
         """
+        self._refuse_parts_inside()
         graph, root = fx.Graph(), nn.Module()
         new: dict[fx.Node, fx.Node] = {}
         for node in self.graph_module.graph.nodes:
@@ -146,6 +150,15 @@ class DynamoGraph:
             for alias in names[1:]:
                 _register(module, alias, self.values[name])
         return module, tuple(_plain(self.values[node.name]) for node in _inputs(module))
+
+    def _refuse_parts_inside(self) -> None:
+        for node in self.graph_module.graph.find_nodes(op="get_attr"):
+            if isinstance(attribute_at(self.graph_module, str(node.target)), nn.Module):
+                raise InputError(
+                    f"a part of the model, {node.target}, is a graph of its own for Dynamo",
+                    why="as activation checkpoints and control flow are",
+                    hint="shrink the model first, with fxprune.shrink, and compile the result",
+                )
 
     def with_inputs(self, small: fx.GraphModule, layout: Layout) -> fx.GraphModule:
         """A shrunk graph that takes what Dynamo's graph takes, and slices it in every call."""
@@ -168,30 +181,18 @@ class DynamoGraph:
             elif node.op == "output":
                 self._write_back(small, layout, new)
                 new[node] = graph.output(fx.map_arg(node.args[0], lambda n: new[n]))
+            elif node.op == "get_attr":
+                new[node] = _constant(graph, attribute_at(small, target))
             else:
                 new[node] = graph.node_copy(node, lambda n: new[n])
-                if node.op in ("get_attr", "call_module"):
+                if node.op == "call_module":
                     attributes[target] = attribute_at(small, target)
         result = fx.GraphModule(attributes, graph, type(self.graph_module).__name__)
-        self._take_notes(result)
-        return result
-
-    def _take_notes(self, result: fx.GraphModule) -> None:
-        """Let backends find on the result what they look for on graphs of Dynamo.
-
-        They ask where every parameter and buffer comes from. Constants that come from nowhere are
-        plain attributes.
-        """
         result.meta = dict(self.graph_module.meta)
         for note in _NOTES:
             if hasattr(self.graph_module, note):
                 setattr(result, note, getattr(self.graph_module, note))
-        noted = getattr(self.graph_module, "_param_name_to_source", None) or {}
-        for name, tensor in list(result.named_buffers()):
-            if name not in noted:
-                path, _, leaf = name.rpartition(".")
-                delattr(result.get_submodule(path), leaf)
-                setattr(result.get_submodule(path), leaf, tensor)
+        return result
 
     def check(self, pruned: fx.GraphModule, small: fx.GraphModule, layout: Layout) -> None:
         """Run both on the same values: outputs are the same, and so is what buffers hold then.
@@ -325,9 +326,15 @@ def _slice(
     graph: fx.Graph, node: fx.Node, kept: Mapping[int, list[int]], tensor: torch.Tensor
 ) -> fx.Node:
     for dim, positions in kept.items():
-        index = graph.call_function(torch.tensor, (positions,), {"device": tensor.device})
+        index = _constant(graph, torch.tensor(positions, device=tensor.device))
         node = graph.call_function(torch.index_select, (node, dim, index))
     return node
+
+
+def _constant(graph: fx.Graph, tensor: torch.Tensor) -> fx.Node:
+    """A tensor as a node: of an attribute, backends want to know where in the model it is."""
+    options: dict[str, Any] = {"dtype": tensor.dtype, "device": tensor.device}
+    return graph.call_function(torch.tensor, (tensor.tolist(),), options)
 
 
 def _taken(tensor: torch.Tensor, kept: Mapping[int, list[int]]) -> torch.Tensor:

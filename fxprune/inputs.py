@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.fx
@@ -123,18 +123,20 @@ def call_arguments(
 
 def is_exported(model: nn.Module) -> bool:
     """Whether a model is the graph of an exported program, which takes and returns structures."""
-    is_graph = isinstance(model, torch.fx.GraphModule)
-    return is_graph and isinstance(model.graph._codegen, torch.fx.graph._PyTreeCodeGen)
+    return isinstance(_codegen(model), torch.fx.graph._PyTreeCodeGen)
 
 
 def _positional(model: nn.Module) -> int:
     """How many arguments an exported graph takes by their places, and not otherwise."""
     if not is_exported(model):
         return 0
-    codegen: Any = cast("torch.fx.GraphModule", model).graph._codegen
-    spec = codegen.pytree_info.in_spec
+    spec = _codegen(model).pytree_info.in_spec
     args, _ = pytree.tree_unflatten([None] * spec.num_leaves, spec)
     return len(args)
+
+
+def _codegen(model: Any) -> Any:
+    return model.graph._codegen if isinstance(model, torch.fx.GraphModule) else None
 
 
 def arguments_of_call(
