@@ -29,6 +29,7 @@ _ATTRIBUTE = re.compile(rf"(?P<root>.+?){_CHAIN}\.(?P<leaf>\w+)")
 _MODULE_ROOT = re.compile(r"^\w\[[^\]]*\]\.?")
 _MODULE = re.compile(r"_modules\['([^']+)'\]")
 _METADATA = ("stack_trace", "nn_module_stack")
+_FIRST = "shrink the model first, with fxprune.shrink, and compile the result"
 _ROUNDING = 1e-6
 _NOTES = ("_param_name_to_source", "_source_to_user_stacks", "compile_subgraph_reason")
 """What Dynamo notes on a graph module, for backends."""
@@ -95,6 +96,12 @@ class DynamoGraph:
         if not isinstance(plan, Plan):
             self._refuse_part("ratios and channels are for a whole model")
             return True
+        if plan.dropped:
+            raise PlanError(
+                f"the plan drops {', '.join(plan.dropped)}, which this backend cannot do",
+                why="Dynamo's graph does not tell where blocks begin and end",
+                hint=_FIRST,
+            )
         self._check_model(plan)
         there = {name for names in self.state.values() for name in names}
         missing = [name for name in plan.slices if name not in there]
@@ -157,7 +164,7 @@ class DynamoGraph:
                 raise InputError(
                     f"a part of the model, {node.target}, is a graph of its own for Dynamo",
                     why="as activation checkpoints and control flow are",
-                    hint="shrink the model first, with fxprune.shrink, and compile the result",
+                    hint=_FIRST,
                 )
 
     def with_inputs(self, small: fx.GraphModule, layout: Layout) -> fx.GraphModule:
@@ -236,7 +243,7 @@ class DynamoGraph:
             if len(kept) > 1 or isinstance(attribute_at(small, str(node.target)), nn.Parameter):
                 raise PlanError(
                     f"forward writes to {node.target}, of which the plan removes positions",
-                    hint="shrink the model first, with fxprune.shrink, and compile the result",
+                    hint=_FIRST,
                 )
             source, dim, index = taken.args
             taken.graph.call_method("index_copy_", (source, dim, index, taken))
@@ -274,8 +281,7 @@ def _part(why: str) -> PlanError:
     return PlanError(
         "the model is compiled in parts, and the plan concerns more than one",
         why=why,
-        hint="pass fullgraph=True to torch.compile and mend what it tells, or shrink the model"
-        " first, with fxprune.shrink, and compile the result",
+        hint=f"pass fullgraph=True to torch.compile and mend what it tells, or {_FIRST}",
     )
 
 
