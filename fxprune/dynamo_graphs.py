@@ -17,6 +17,7 @@ from fxprune.module_trees import attribute_at, clone_tree, named_tensors
 from fxprune.passes.erasing import family
 from fxprune.passes.repair import writes
 from fxprune.planning import Plan
+from fxprune.planning.transferring import state_slices
 from fxprune.stepping import seed
 from fxprune.values import copied, tensors
 
@@ -104,11 +105,12 @@ class DynamoGraph:
             )
         self._check_model(plan)
         there = {name for names in self.state.values() for name in names}
-        missing = [name for name in plan.slices if name not in there]
-        if missing and len(missing) < len(plan.slices):
+        removed = state_slices(plan)
+        missing = [name for name in removed if name not in there]
+        if missing and len(missing) < len(removed):
             self._refuse_part("")
             raise _part(f"{missing[0]} is not in this graph, and {min(there)} is")
-        return bool(plan.slices) and not missing
+        return bool(removed) and not missing
 
     def _check_model(self, plan: Plan) -> None:
         """Every parameter is one of the plan's model; of buffers, a plan need not know all."""

@@ -164,7 +164,7 @@ def _dynamic(program: ExportedProgram) -> Iterator[dict[int, Any]]:
         yield {
             dim: Dim.AUTO(**_limits(program, size))
             for dim, size in enumerate(shape)
-            if not isinstance(size, int)
+            if not (isinstance(size, int) or size.node.expr.is_number)  # a symbol may be settled
         }
 
 

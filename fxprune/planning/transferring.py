@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +11,19 @@ from fxprune.errors import PlanError, shown
 from fxprune.planning.choice import make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from fxprune.analysis import DependencyGraph
     from fxprune.groups import Group
     from fxprune.planning.plan_data import Plan
 
 Slices = dict[str, dict[int, tuple[int, ...]]]
+_OF_A_TRACE = re.compile(r"(.*\.)?(_tensor_constant|lifted_tensor_)\d+")
+"""Constants that forward makes: tracers keep them under names of their own."""
+
+
+def state_slices(plan: Plan) -> Slices:
+    """The slices of tensors that the model itself has, which all its graphs know."""
+    slices = plan.slices.items()
+    return {name: dict(dims) for name, dims in slices if not _OF_A_TRACE.fullmatch(name)}
 
 
 def transferred(plan: Plan, deps: DependencyGraph) -> Plan:
@@ -43,19 +50,20 @@ def transferred(plan: Plan, deps: DependencyGraph) -> Plan:
             why="a graph does not tell where its blocks begin and end",
             hint="pass the model itself to fxprune.shrink",
         )
-    _check_shapes(plan, deps)
-    wanted: Slices = {name: dict(dims) for name, dims in plan.slices.items()}
-    gone = [group.ids[_channels(group, wanted)] for group in deps.groups if group.pinned is None]
+    wanted = state_slices(plan)
+    _check_shapes(plan, deps, wanted)
+    free = [group for group in deps.groups if group.pinned is None]
+    gone = [group.ids[_channels(group, wanted, plan)] for group in free]
     removed = np.concatenate([*gone, np.zeros(0, dtype=np.int64)])
     made = make_plan(deps, removed, plan.made)
-    found = {name: dict(dims) for name, dims in made.slices.items() if name in plan.shapes}
+    found = {name: dims for name, dims in state_slices(made).items() if _knows(plan, name)}
     if found != wanted:
         raise _contradiction(deps, wanted, found)
     return made
 
 
-def _check_shapes(plan: Plan, deps: DependencyGraph) -> None:
-    missing = [name for name in plan.slices if name not in deps.shapes]
+def _check_shapes(plan: Plan, deps: DependencyGraph, wanted: Slices) -> None:
+    missing = [name for name in wanted if name not in deps.shapes]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise PlanError(
@@ -63,25 +71,27 @@ def _check_shapes(plan: Plan, deps: DependencyGraph) -> None:
             hint="pass the whole model that the plan was made for",
         )
     for name, shape in deps.shapes.items():
-        planned = plan.shapes.get(name)
-        if planned is not None and tuple(planned) != shape:
+        if _knows(plan, name) and tuple(plan.shapes[name]) != shape:
             raise PlanError(
                 "the plan belongs to another model",
-                why=f"{name} has shape {list(shape)}, in the plan {list(planned)}",
+                why=f"{name} has shape {list(shape)}, in the plan {list(plan.shapes[name])}",
                 hint="make a plan for this model",
             )
 
 
-def _channels(group: Group, wanted: Mapping[str, Mapping[int, tuple[int, ...]]]) -> list[int]:
-    """The channels of a group of which all positions are to go."""
-    going = set(range(group.size))
-    for member in group.members:
+def _knows(plan: Plan, name: str) -> bool:
+    return name in plan.shapes and not _OF_A_TRACE.fullmatch(name)
+
+
+def _channels(group: Group, wanted: Slices, plan: Plan) -> list[int]:
+    """The channels of a group of which all positions are to go, as far as the plan knows them."""
+    known = [m for m in group.members if _knows(plan, m.parameter)]
+    going = set(range(group.size if known else 0))
+    for member in known:
         gone = set(wanted.get(member.parameter, {}).get(member.dim, ()))
         positions = member.positions
         going = {c for c in going if c < len(positions) and gone.issuperset(positions[c])}
-        if not going:
-            break
-    return sorted(going) if group.members else []
+    return sorted(going)
 
 
 def _contradiction(deps: DependencyGraph, wanted: Slices, found: Slices) -> PlanError:
