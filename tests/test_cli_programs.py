@@ -14,6 +14,8 @@ from torch.export import Dim
 from fxprune.cli import main
 from models_zoo import randomize
 
+# torch 2.13 warns of its own specs.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 # Until click 8.2, a runner mixed stderr into stdout unless it was asked not to.
 RUNNER = CliRunner(
     **({"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {})

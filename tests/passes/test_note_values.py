@@ -15,6 +15,8 @@ import fxprune
 from fxprune.passes import NoteValues, shrink_pipeline
 from models_zoo import randomize
 
+# torch 2.13 warns of its own specs.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 X = torch.randn(3, 3, 8, 8)
 
 
