@@ -32,6 +32,7 @@ from fxprune import importance
 
 SHARE = 0.3
 """What is left of the MACs, at most."""
+LARGEST = 0.95  # of a layer that may go; Torch-Pruning divides scores by their mean, as here
 EPOCHS = 1
 IMAGES = 20_000  # of the training set, that are fine-tuned on
 CALIBRATION = 512  # images that criteria by gradients see
@@ -54,7 +55,7 @@ def macs(model: nn.Module) -> int:
 def ours(model: nn.Module, batches: Batches, **options: Any) -> nn.Module:
     """The largest network within the share of MACs that fxprune finds."""
     example = torch.zeros(1, 3, 28, 28)
-    plan = fxprune.plan(model, example, target={"macs": SHARE}, **options)
+    plan = fxprune.plan(model, example, target={"macs": SHARE}, max_ratio=LARGEST, **options)
     return fxprune.shrink(model, plan, batches[0][0][:2], verify="quick")
 
 
@@ -108,7 +109,7 @@ def _theirs(
         importance=criterion,
         pruning_ratio=ratio,
         ignored_layers=[small.fc],
-        max_pruning_ratio=0.95,
+        max_pruning_ratio=LARGEST,
         **options,
     )
     pruner.step()
@@ -153,18 +154,30 @@ def methods() -> dict[str, Method]:
         }.items():
             label = f"Torch-Pruning, {name}, {scope}"
             found[label] = partial(torch_pruning_of, make=make, **options)
-    for name in ("l2", "fpgm", "lamp"):
-        for scope in ("group", "global", "isomorphic"):
-            found[f"fxprune, {name}, {scope}"] = partial(ours, criterion=name, scope=scope)
-    for name, kind in {"Taylor": importance.Taylor, "Fisher": importance.Fisher}.items():
-        for scope in ("group", "global", "isomorphic"):
-            found[f"fxprune, {name}, {scope}"] = partial(_by_data, kind=kind, scope=scope)
-    found["fxprune, l2, sensitivity"] = partial(by_sensitivity, criterion="l2")
+    kinds: dict[str, Callable[..., nn.Module]] = {
+        "L2": partial(ours, criterion="l2"),
+        "LAMP": partial(ours, criterion="lamp"),
+        "Taylor": partial(_by_data, kind=importance.Taylor),
+        "Fisher": partial(_by_data, kind=importance.Fisher),
+    }
+    for name, method in kinds.items():
+        found[f"fxprune, {name}, each group"] = method
+        normalize = "none" if name == "LAMP" else "mean"  # which compares over layers as it is
+        for scope in ("global", "isomorphic"):
+            found[f"fxprune, {name}, {scope}"] = partial(method, scope=scope, normalize=normalize)
+    found["fxprune, L2, sensitivity"] = partial(by_sensitivity, criterion="l2")
+    found["fxprune, LAMP, sensitivity"] = partial(by_sensitivity, criterion="lamp")
+    found["fxprune, Fisher, sensitivity"] = _by_fisher_sensitivity
     return found
 
 
-def _by_data(model: nn.Module, batches: Batches, *, kind: Any, scope: Any) -> nn.Module:
-    return ours(model, batches, criterion=kind(batches, loss, progress=False), scope=scope)
+def _by_fisher_sensitivity(model: nn.Module, batches: Batches) -> nn.Module:
+    criterion = importance.Fisher(batches, loss, progress=False)
+    return by_sensitivity(model, batches, criterion=criterion)
+
+
+def _by_data(model: nn.Module, batches: Batches, *, kind: Any, **options: Any) -> nn.Module:
+    return ours(model, batches, criterion=kind(batches, loss, progress=False), **options)
 
 
 @dataclass(frozen=True)

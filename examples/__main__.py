@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-NAMES = ("perceptron", "weight_table", "mnist", "pretrained")
+NAMES = ("perceptron", "weight_table", "mnist", "pretrained", "centerface")
 CHECKOUT = Path(__file__).parents[1]
 FOLDER = CHECKOUT / "docs" / "examples"
 

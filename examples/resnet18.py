@@ -37,6 +37,8 @@ RULES = {
     "conv1": 0.2,
     "layer4.0.conv2": 0.3,
 }  # the first convolution; the inputs of the last linear
+ROUND_TO = 4
+"""What stays of a layer is a multiple: with odd widths ONNX Runtime takes half as long again."""
 VALIDATION = 5000
 
 
@@ -58,7 +60,7 @@ class Settings:
     images: int = 55_000
     epochs: int = 4
     steps: int = 4
-    last: int = 3
+    last: int = 2
     checked: int = 1000
     ratios: tuple[float, ...] = (0.25, 0.5, 0.75)
     tested: int = 10_000
@@ -124,6 +126,7 @@ def pruned(
         example,
         ratio=RATIO,
         ratios=RULES,
+        round_to=ROUND_TO,
         sensitivity=sensitivity,
         steps=settings.steps,
         schedule="linear",

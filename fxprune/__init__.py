@@ -10,6 +10,7 @@ Linear(in_features=8, out_features=3, bias=True)
 
 from fxprune.analysis import DependencyGraph, analyze
 from fxprune.api import shrink
+from fxprune.checkpoints import load, save
 from fxprune.choosing import plan
 from fxprune.comparison import Verification
 from fxprune.errors import (
@@ -61,9 +62,11 @@ __all__ = [
     "carry_over",
     "distillation_loss",
     "fixer",
+    "load",
     "make_permanent",
     "plan",
     "rule",
+    "save",
     "sensitivity",
     "shrink",
     "sparsify",

@@ -5,29 +5,36 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Literal, TypeAlias, overload
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from fxprune.analysis import DependencyGraph, Model
 from fxprune.choosing import plan as make
 from fxprune.comparison import Claim
-from fxprune.constants import Addition, additions_to, fold_constants, folded_layout
+from fxprune.constants import (
+    Addition,
+    additions_to,
+    fold_constants,
+    folded_layout,
+    known_additions,
+)
 from fxprune.cost import Cost, cost_of, undropped_cost
 from fxprune.dropping import refuse_cache_keepers
 from fxprune.emission import emit_module, put_report, refuse_decisions, refuse_exact
 from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
 from fxprune.exporting import program_inputs
-from fxprune.inputs import bind, materialize
+from fxprune.inputs import bind, materialize, named_values
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.passes import shrink_pipeline
 from fxprune.planning import Plan
 from fxprune.planning.plan_data import MAKERS
 from fxprune.planning.transferring import transferred
 from fxprune.programs import as_program, check_program
+from fxprune.recipes import Recipe
 from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError
 from fxprune.verification import verify_claim
@@ -137,13 +144,11 @@ def shrink(
         options = {"emit": emit, "norm": norm, "constants": constants, "verify": verify}
         return _shrunk_program(model, plan, example_inputs, options)
     plan = as_plan(model, plan, example_inputs)
-    inputs = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
-    deps = plan.analyze(model, inputs)
-    values = None if example_inputs is None else bind(deps.graph_module, example_inputs)
-    attempt = _Attempt(Claim(deps, plan.layout(deps), meaning), plan, values, verify)
+    attempt = _Attempt.of(model, plan, example_inputs, meaning, verify=verify)
     if emit == "auto":
         kinds: list[Literal["graph", "module"]] = ["graph", "module"]
-        return _first_possible(attempt, kinds[::-1] if deps.captured_by == "record" else kinds)
+        is_recorded = attempt.claim.deps.captured_by == "record"
+        return _first_possible(attempt, kinds[::-1] if is_recorded else kinds)
     return attempt.shrunk(emit)
 
 
@@ -163,6 +168,32 @@ def _shrunk_program(
     if options["verify"]:
         check_program(result, small, materialize(deps.inputs, seed=0) if values is None else values)
     return result
+
+
+def shrink_again(
+    model: Model,
+    plan: Plan,
+    example_inputs: Any,
+    *,
+    emit: Literal["graph", "module"],
+    meaning: Meaning,
+    known: Mapping[str, Tensor],
+) -> nn.Module:
+    """What `shrink` made before of another instance of the model, but for the values of tensors.
+
+    Args:
+        model: the other instance; of its weights nothing is used but shapes and types.
+        plan: see `shrink`.
+        example_inputs: see `shrink`.
+        emit: the kind of the result that was made.
+        meaning: of it.
+        known: its tensors by name.
+
+    Raises:
+        PlanError, InputError, RewriteError, CaptureError, AnalysisError: see `shrink`.
+    """
+    attempt = _Attempt.of(model, plan, example_inputs, meaning, verify=False)
+    return replace(attempt, known=known).shrunk(emit)
 
 
 def check_making(emit: Any, verify: Any) -> None:
@@ -185,6 +216,23 @@ class _Attempt:
     plan: Plan
     values: tuple[Any, ...] | None
     verify: bool | Literal["quick"]
+    known: Mapping[str, Tensor] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        plan: Plan,
+        example_inputs: Any,
+        meaning: Meaning,
+        *,
+        verify: bool | Literal["quick"],
+    ) -> _Attempt:
+        """All that a result is made of, from the arguments of `shrink`."""
+        inputs = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
+        deps = plan.analyze(model, inputs)
+        values = None if example_inputs is None else bind(deps.graph_module, example_inputs)
+        return cls(Claim(deps, plan.layout(deps), meaning), plan, values, verify)
 
     def shrunk(self, emit: Literal["graph", "module"]) -> nn.Module:
         """The result of a kind, with its report."""
@@ -194,7 +242,7 @@ class _Attempt:
             refuse_decisions(deps)
             additions = self.additions()
             layout = folded_layout(layout, additions)
-            pipeline = shrink_pipeline(meaning.norm)
+            pipeline = shrink_pipeline(meaning.norm, self.known)
             small: nn.Module = pipeline(deps.graph_module, layout).graph_module
         else:
             if meaning.norm == "exact":
@@ -220,6 +268,8 @@ class _Attempt:
             emit=emit,
             captured_by=deps.captured_by,
             dropped=deps.dropped,
+            inputs=named_values(deps.graph_module, deps.inputs),
+            recipe=Recipe.of(deps, self.plan, small),
         )
         put_report(small, report)
         return small
@@ -228,6 +278,8 @@ class _Attempt:
         """What biases are to take up of removed channels."""
         if self.claim.meaning.constants == "drop":
             return ()
+        if self.known is not None:
+            return known_additions(self.claim.deps.graph_module, self.known)
         return additions_to(self.claim, self.values or materialize(self.claim.deps.inputs, seed=0))
 
     def cost_before(self, emit: Literal["graph", "module"]) -> Cost:

@@ -1,4 +1,4 @@
-"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify`."""
+"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify | export | bench`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from typing import Any, Literal
 
 import click
 import torch
+from click.core import ParameterSource
 from torch.export import ExportedProgram
 
 import fxprune
 from fxprune import cli_output as output
 from fxprune.api import Emit
+from fxprune.cli_bench import bench
+from fxprune.cli_export import export
 from fxprune.cli_options import (
     FILE,
     check_removal,
@@ -28,15 +31,17 @@ from fxprune.cli_options import (
     removal_options,
     sensitivity_options,
 )
+from fxprune.cli_options import examples as _examples
 from fxprune.cli_output import stage
 from fxprune.errors import FxPruneError, VerificationError
+from fxprune.images import check_image
 from fxprune.inputs import materialize
 from fxprune.loading import ModelName, ModelSource
 from fxprune.meaning import Constants, Norm
 from fxprune.model_files import PROGRAM, load_model, load_program, save_model, save_program
 from fxprune.planning import Plan
-from fxprune.planning.sensitivity_plots import check_image
 from fxprune.programs import export_module
+from fxprune.tensor_files import SUFFIX, library
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -68,9 +73,17 @@ class _Commands(click.Group):
             raise _Failure(str(error)) from error
 
 
-def _examples(*commands: str) -> str:
-    lines = [f"  fxprune {command}" for command in commands]
-    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *lines])
+def _is_given(option: str) -> bool:
+    """Whether an option of the command was said, and is not at its default."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not ParameterSource.DEFAULT
+
+
+def _shrunk_model(small: Path, model: Any, inputs: Any) -> Any:
+    """What is in a file that `shrink` wrote."""
+    if small.suffix == SUFFIX:
+        return fxprune.load(model, small, inputs)
+    return load_program(small) if small.suffix == PROGRAM else load_model(small)
 
 
 @contextmanager
@@ -97,9 +110,13 @@ def main() -> None:
     """Remove channels of a PyTorch model for real, and prove the result.
 
     MODEL is package.module:callable, where the callable takes no arguments and returns a
-    torch.nn.Module (or is one), such as torchvision.models:resnet18. Or it is a program of
-    torch.export, net.pt2; reading that can run any code in it, so it needs --trust.
+    torch.nn.Module (or is one), such as torchvision.models:resnet18; or an ONNX file, net.onnx; or
+    a program of torch.export, net.pt2, which can run any code when it is read, so it needs --trust.
     """
+
+
+main.add_command(export)
+main.add_command(bench)
 
 
 @main.command(
@@ -227,7 +244,7 @@ def sensitivity(
     epilog=_examples(
         "shrink torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o small.pt",
         "shrink torchvision.models:resnet18 --plan plan.json -o small.pt",
-        "shrink zoo:language_model --ratio 0.5 --emit module -o small.pt",
+        "shrink zoo:language_model --ratio 0.5 --emit module -o small.safetensors",
         "shrink net.pt2 --trust --ratio 0.5 -o small.pt2",
     ),
 )
@@ -263,14 +280,20 @@ def shrink(
 
     What to remove is said by --plan, or else by --ratio, --ratios, --channels or --drop.
 
-    The file holds the model. torch.load(file, weights_only=False) reads it, without fxprune (but
-    with the Python module of its class, if that was kept, and with fxprune if blocks of that were
-    dropped), and can run any code in it: load only files you trust. To a name that ends in .pt2, an
-    exported program is written, for torch.export.load. If MODEL is one, the sizes that are dynamic
-    in it stay dynamic; else the batch is, where the model allows it.
+    A file named *.safetensors holds tensors and the plan: fxprune.load(MODEL, file) reads it, and
+    runs no code in it.
+
+    A file named *.pt2 holds an exported program, for torch.export.load. If MODEL is one, the sizes
+    that are dynamic in it stay dynamic; else the batch is, where the model allows it.
+
+    Any other file holds the model. torch.load(file, weights_only=False) reads it, without fxprune
+    (but with the Python module of its class, if that was kept, and with fxprune if blocks of that
+    were dropped). These two can run any code in them: load only files you trust.
     """
-    if isinstance(source.name, Path) and path.suffix != PROGRAM:
+    if source.is_program and path.suffix != PROGRAM:
         raise click.UsageError(f"a program goes to a file {PROGRAM}, not to {path}")
+    if path.suffix == SUFFIX:
+        library()  # before the work is done
     if no_verify and quick:
         raise click.UsageError("--quick is a kind of verification: leave out --no-verify")
     if plan_path is None:
@@ -291,13 +314,13 @@ def shrink(
         )
     report: fxprune.ShrinkReport = getattr(small, "graph_module", small).meta["fxprune"]
     with stage("Writing"):
-        if path.suffix != PROGRAM:
-            save_model(small, path)
-        elif isinstance(small, ExportedProgram):
+        if isinstance(small, ExportedProgram):
             save_program(small, path)
-        else:
+        elif path.suffix == PROGRAM:
             example = materialize(made.inputs, seed=0) if inputs is None else inputs
             save_program(export_module(small, example), path)
+        else:
+            (fxprune.save if path.suffix == SUFFIX else save_model)(small, path)
     if as_json:
         output.show_json({"output": str(path), **output.report_document(report)})
     else:
@@ -307,18 +330,26 @@ def shrink(
 
 
 @main.command(
-    epilog=_examples("verify torchvision.models:resnet18 small.pt --plan plan.json --trust"),
+    epilog=_examples(
+        "verify torchvision.models:resnet18 small.safetensors",
+        "verify torchvision.models:resnet18 small.pt --plan plan.json --trust",
+    ),
 )
 @model_options
 @click.argument("small", type=FILE)
-@click.option("--plan", "plan_path", type=FILE, required=True, help="The plan that SMALL follows.")
+@click.option(
+    "--plan",
+    "plan_path",
+    type=FILE,
+    help="The plan that SMALL follows; by default that in SMALL, if it is a .safetensors file.",
+)
 @meaning_options
 @click.option("--quick", is_flag=True, help="On the example, in the model's own types only.")
 def verify(
     *,
     source: ModelSource,
     small: Path,
-    plan_path: Path,
+    plan_path: Path | None,
     norm: Norm,
     constants: Constants,
     quick: bool,
@@ -328,24 +359,32 @@ def verify(
 
     Without --input and example_inputs(), random inputs of the plan's shapes are taken.
 
-    SMALL is a whole model: it is read with torch.load(SMALL, weights_only=False), or with
-    torch.export.load if its name ends in .pt2, and both can run any code in the file. So load only
+    A SMALL that is named *.safetensors runs no code, and tells its plan and its meaning.
+
+    Any other SMALL is a whole model: it is read with torch.export.load if it is named *.pt2, else
+    with torch.load(SMALL, weights_only=False). Both can run any code in the file. So load only
     files you trust, and say so with --trust.
     """
-    if not source.trust:
+    is_safe = small.suffix == SUFFIX
+    if not (is_safe or source.trust):
         raise click.UsageError(
             f"reading the model {small} can run any code in it: pass --trust if you made it, or"
             " trust whom you have it from"
         )
-    made = Plan.load(plan_path)
+    if plan_path is None and not is_safe:
+        raise click.UsageError("Missing option '--plan'.")
+    made = None if plan_path is None else Plan.load(plan_path)
     with stage("Building the model"):
         model, inputs = source.model(), source.example_inputs()
     with stage("Reading the shrunk model"):
-        shrunk = load_program(small) if small.suffix == PROGRAM else load_model(small)
+        shrunk: Any = _shrunk_model(small, model, inputs)
+    if made is None:
+        made = shrunk.meta["fxprune"].recipe.plan
+    meaning: dict[str, Any] = {"norm": norm, "constants": constants}
+    if is_safe:  # what it says of itself, but for what is asked for
+        meaning = {name: value for name, value in meaning.items() if _is_given(name)}
     with stage("Verifying"):
-        result = fxprune.verify(
-            model, shrunk, made, inputs, norm=norm, constants=constants, quick=quick
-        )
+        result = fxprune.verify(model, shrunk, made, inputs, quick=quick, **meaning)
     if as_json:
         output.show_json(output.verification_document(result))
     else:

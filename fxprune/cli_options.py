@@ -22,12 +22,13 @@ Command: TypeAlias = Callable[..., None]
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-def _parsed(parse: Callable[[str], Any]) -> Callable[..., Any]:
+def parsed(parse: Callable[[str], Any]) -> Callable[..., Any]:
     """A callback that parses the text, or the texts, of a parameter."""
 
     def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         try:
-            return tuple(map(parse, value)) if param.multiple else parse(value)
+            several = param.multiple or param.nargs == -1
+            return tuple(map(parse, value)) if several else parse(value)
         except InputError as error:
             raise click.BadParameter(str(error)) from error
 
@@ -93,6 +94,22 @@ def _by_name(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def open_sizes(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> dict[int, str] | None:
+    """The dims that a callback finds in DIM=NAME, none of "none", and None if nothing is given."""
+    if not texts:
+        return None
+    found = {}
+    for text in texts:
+        dim, equals, name = text.partition("=")
+        if equals and dim.isdecimal() and name.isidentifier():
+            found[int(dim)] = name
+        elif texts != ("none",):
+            raise click.BadParameter(f"{text!r} is not of the form 0=batch")
+    return found
+
+
 def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a path that could not be written, before the work."""
     if path is None:
@@ -112,14 +129,13 @@ def _switch(name: str, what: str) -> Callable[[Command], Command]:
     return click.option(f"--{name}/--no-{name}", default=None, help=what)
 
 
-_MODEL_OPTIONS = (
-    click.argument("model", callback=_parsed(parse_model)),
+_SOURCE_OPTIONS = (
     click.option(
         "--input",
         "inputs",
         metavar="SHAPE[:DTYPE[:HIGH]]",
         multiple=True,
-        callback=_parsed(parse_input),
+        callback=parsed(parse_input),
         help="An example input, once for each argument of the model: 1x3x224x224, or 2x16:int64"
         " (zeros), or 2x16:int64:1000 (random integers below 1000). Without it,"
         " example_inputs() of the model's Python module is called.",
@@ -142,7 +158,9 @@ _MODEL_OPTIONS = (
     click.option("--state", type=FILE, help="State dict to load (.safetensors or torch.save)."),
     click.option("--train", is_flag=True, help="Do not put the model in eval mode."),
     click.option(
-        "--trust", is_flag=True, help="Read a model's file, though it can run any code in it."
+        "--trust",
+        is_flag=True,
+        help="Read a model's file (.pt, .pt2), though that can run any code in it.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
 )
@@ -168,7 +186,7 @@ _REMOVAL_OPTIONS = (
         "--ratios",
         metavar="PATTERN=R",
         multiple=True,
-        callback=_parsed(_named_ratio),
+        callback=parsed(_named_ratio),
         help="The same for the groups that some modules produce, such as 'layer1.*=0.3';"
         " can be repeated, and the last that matches wins.",
     ),
@@ -176,7 +194,7 @@ _REMOVAL_OPTIONS = (
         "--target",
         metavar="COST=SHARE",
         multiple=True,
-        callback=_parsed(_named_ratio),
+        callback=parsed(_named_ratio),
         help="Instead of a ratio: the share of params, macs, bytes or latency that may be left,"
         " such as 'macs=0.5'; can be repeated.",
     ),
@@ -190,7 +208,7 @@ _REMOVAL_OPTIONS = (
         "--channels",
         metavar="MODULE=1,5,7",
         multiple=True,
-        callback=_parsed(_named_channels),
+        callback=parsed(_named_channels),
         help="Output channels of a module to remove; can be repeated.",
     ),
     click.option(
@@ -230,7 +248,7 @@ _REMOVAL_OPTIONS = (
         "--strategy",
         metavar="PATTERN:OPTION=VALUE,...",
         multiple=True,
-        callback=_parsed(_named_strategy),
+        callback=parsed(_named_strategy),
         help="How channels of some modules are chosen, such as"
         " 'layer4.*:ratio=0.3,criterion=l1,round_to=8'; can be repeated.",
     ),
@@ -238,7 +256,7 @@ _REMOVAL_OPTIONS = (
         "--keep",
         metavar="MODULE=1,5,7",
         multiple=True,
-        callback=_parsed(_named_channels),
+        callback=parsed(_named_channels),
         help="Output channels of a module that stay; can be repeated.",
     ),
     click.option("--round-to", type=click.IntRange(1), help="Round kept widths up to a multiple."),
@@ -289,7 +307,7 @@ _SENSITIVITY_OPTIONS = (
     click.option(
         "--ratios",
         metavar="R,R,...",
-        callback=_parsed(_ratios),
+        callback=parsed(_ratios),
         help="Fractions of channels to remove.  [default: 0.1,0.3,0.5,0.7,0.9]",
     ),
     click.option(
@@ -346,6 +364,12 @@ def output_option(what: str, *names: str, required: bool = True) -> Callable[[Co
     )
 
 
+def examples(*commands: str) -> str:
+    """The end of a command's help."""
+    lines = [f"  fxprune {command}" for command in commands]
+    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *lines])
+
+
 def sensitivity_options(command: Command) -> Command:
     """The options that say what is measured; those given are handed on as `measuring`."""
 
@@ -357,13 +381,15 @@ def sensitivity_options(command: Command) -> Command:
     return _with(run, _SENSITIVITY_OPTIONS)
 
 
-def model_options(command: Command) -> Command:
-    """Add the argument MODEL and its options, handed on as `source`; and `--json`."""
+def source_options(command: Command) -> Command:
+    """Add the options that say how models are set up, and `--json`.
+
+    They are handed on as `source`, which makes a `ModelSource` of a name, `inputs` and `trust`.
+    """
 
     @functools.wraps(command)
     def run(
         *,
-        model: ModelName | Path,
         app_dir: Path,
         seed: int,
         state: Path | None,
@@ -372,10 +398,29 @@ def model_options(command: Command) -> Command:
         trust: bool,
         **rest: Any,
     ) -> None:
-        source = ModelSource(model, app_dir, seed, state, train, inputs, trust)
-        command(source=source, **rest)
+        def source(name: ModelName | Path) -> ModelSource:
+            return ModelSource(name, app_dir, seed, state, train, inputs, trust)
 
-    return _with(run, _MODEL_OPTIONS)
+        command(source=source, inputs=inputs, trust=trust, **rest)
+
+    return _with(run, _SOURCE_OPTIONS)
+
+
+def model_options(command: Command) -> Command:
+    """Add the argument MODEL and its options, handed on as `source`; and `--json`."""
+
+    @functools.wraps(command)
+    def run(
+        *,
+        model: ModelName | Path,
+        source: Callable[[ModelName | Path], ModelSource],
+        inputs: tuple[InputSpec, ...],
+        trust: bool,
+        **rest: Any,
+    ) -> None:
+        command(source=source(model), **rest)
+
+    return click.argument("model", callback=parsed(parse_model))(source_options(run))
 
 
 def removal_options(command: Command) -> Command:
@@ -400,7 +445,7 @@ def evaluate_option(command: Command) -> Command:
         "--evaluate",
         metavar="MODULE:FUNCTION",
         required=True,
-        callback=_parsed(ModelName.parse),
+        callback=parsed(ModelName.parse),
         help="A function that takes a shrunk model and returns its value, found like MODEL.",
     )(command)
 

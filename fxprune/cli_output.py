@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +20,7 @@ from fxprune.comparison import Verification
 from fxprune.explanations import Explanation
 from fxprune.planning import GroupPlan, Plan
 from fxprune.report import ShrinkReport
+from fxprune.runtimes import Comparison
 
 _PATIENCE = 1.0  # Seconds before a stage of the work says that it is running.
 
@@ -48,6 +50,32 @@ def stage(what: str) -> Iterator[None]:
         finally:
             timer.cancel()
             timer.join()
+            spinner.stop()
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str], None]]:
+    """As `stage`, for work that says itself what it is doing: each new text is shown as it comes.
+
+    A terminal shows the latest only; anything else gets no more than a line a second.
+    """
+    console = Console(stderr=True)
+    spinner = console.status("")
+    last = 0.0
+
+    def tell(text: str) -> None:
+        nonlocal last
+        spinner.update(f"{text} ...")
+        if console.is_terminal:
+            spinner.start()
+        elif time.monotonic() - last >= _PATIENCE:
+            last = time.monotonic()
+            click.echo(f"{text} ...", err=True)
+
+    with redirect_stdout(sys.stderr):
+        try:
+            yield tell
+        finally:
             spinner.stop()
 
 
@@ -103,6 +131,34 @@ def show_report(report: ShrinkReport) -> None:
     console.print(report.cost_table())
     for note in report.notes():
         console.print(f"- {note}", soft_wrap=True)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """A row for each model and runtime, and why some have no figures."""
+    table = Table("model", "runtime", "ms", "of the first", "peak MiB", "size MiB")
+    for column in (*table.columns[2:3], *table.columns[4:]):
+        column.justify = "right"
+    failed = []
+    for each in comparison.measurements:
+        size = [f"{count / 2**20:.1f}" if count else "" for count in (each.peak_memory, each.size)]
+        latency = str(each.milliseconds or "failed")
+        table.add_row(each.name, each.runtime, latency, str(each.relation or ""), *size)
+        if each.failure:
+            failed.append(f"{each.name} in {each.runtime}: {each.failure}")
+    console = _console()
+    console.print(table)
+    console.print(
+        f"ms: median of {comparison.rounds} rounds (10th to 90th percentile), threads:"
+        f" {comparison.threads}; peak: of the process, with its runtime",
+        soft_wrap=True,
+    )
+    for text in failed:
+        console.print(f"- {text}", soft_wrap=True)
+
+
+def show_table(table: Table) -> None:
+    """A table on standard output."""
+    _console().print(table)
 
 
 def show_json(document: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ from fxprune.unknowns import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fxprune.comparison import Claim
     from fxprune.labels import Axis, Ids, LabelAlgebra
@@ -284,6 +284,22 @@ def additions_to(claim: Claim, values: Sequence[Any]) -> Sequence[Addition]:
     return additions
 
 
+def known_additions(original: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Sequence[Addition]:
+    """The biases that a shrunk model has and the original has not.
+
+    Args:
+        original: the original.
+        tensors: those of the shrunk model, by name.
+    """
+    modules = dict(original.named_modules(remove_duplicate=False))
+    split = ((name.rpartition("."), tensor) for name, tensor in tensors.items())
+    return [
+        Addition(path, attribute, tensor, None)
+        for (path, _, attribute), tensor in split
+        if attribute == "bias" and path in modules and getattr(modules[path], "bias", 0) is None
+    ]
+
+
 def folded_layout(layout: Layout, additions: Sequence[Addition]) -> Layout:
     """The same layout, in which branches that go have taken up what their biases are to.
 
@@ -337,6 +353,9 @@ def fold_constants(additions: Sequence[Addition], small: nn.Module, layout: Layo
             continue
         if not isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
             raise _no_bias(each, "its operators took its place")
+        width = owner.out_features if isinstance(owner, nn.Linear) else owner.out_channels
+        if each.share.shape != (width,):
+            raise _no_bias(each, f"it has {width} channels, and not {list(each.share.shape)}")
         like: Any = getattr(owner, "weight_orig", owner.weight)
         new = nn.Parameter(each.share.to(like), requires_grad=like.requires_grad)
         owner.register_parameter(each.attribute, new)

@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +20,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from fxprune.errors import FxPruneError, InputError, in_one_line, shown
-from fxprune.exporting import program_inputs
+from fxprune.exporting import program_inputs, program_module
 from fxprune.inputs import InputSpec, materialize
 from fxprune.model_files import PROGRAM, load_program
 from fxprune.state_files import read_state
@@ -76,7 +75,7 @@ class ModelSource:
     """Where a model comes from and how it is set up.
 
     Attributes:
-        name: the model, or the path of an exported program.
+        name: the model, or the path of an ONNX file or of an exported program.
         app_dir: the folder that comes first when the model's Python module is looked for.
         seed: seed of torch's random numbers before the model is built.
         state: a file with the model's state dict, or None to keep the weights it is built with.
@@ -93,6 +92,11 @@ class ModelSource:
     inputs: tuple[InputSpec, ...] = ()
     trust: bool = False
 
+    @property
+    def is_program(self) -> bool:
+        """Whether the model is an exported program in a file."""
+        return isinstance(self.name, Path) and self.name.suffix == PROGRAM
+
     def model(self) -> nn.Module | ExportedProgram:
         """Build the model, or read the program.
 
@@ -101,7 +105,7 @@ class ModelSource:
                 does not fit.
         """
         if isinstance(self.name, Path):
-            return self._program
+            return self._program(self.name) if self.is_program else self._read(self.name)
         found = self._find()
         torch.manual_seed(self.seed)
         built = not isinstance(found, nn.Module) and callable(found)
@@ -117,6 +121,15 @@ class ModelSource:
         if self.state is not None:
             _load_state(model, self.state)
         return model if self.train else model.eval()
+
+    def module(self) -> nn.Module:
+        """The model as a module; of a program its graph.
+
+        Raises:
+            InputError: see `model`.
+        """
+        model = self.model()
+        return program_module(model) if isinstance(model, ExportedProgram) else model
 
     def function(self, name: ModelName) -> Callable[..., Any]:
         """A function by name, found as the model is.
@@ -141,7 +154,9 @@ class ModelSource:
         if self.inputs:
             return materialize(self.inputs, seed=0)
         if isinstance(self.name, Path):
-            return program_inputs(self._program, None)
+            if self.is_program:
+                return program_inputs(self._program(self.name), None)
+            return _onnx().declared_inputs(self.name)
         offered = getattr(self._import(), "example_inputs", None)
         torch.manual_seed(self.seed)
         with self._user_code(f"calling {self.name.module}:example_inputs"):
@@ -155,7 +170,7 @@ class ModelSource:
         """
         inputs = self.example_inputs()
         if inputs is None:
-            module = self.name.module if isinstance(self.name, ModelName) else "the file"
+            module = str(self.name).partition(":")[0]
             raise InputError(
                 f"there are no example inputs for {self.name}",
                 why=f"{module} has no example_inputs() beside it",
@@ -163,10 +178,8 @@ class ModelSource:
             )
         return inputs
 
-    @cached_property
-    def _program(self) -> ExportedProgram:
+    def _program(self, path: Path) -> ExportedProgram:
         """The program in the file."""
-        assert isinstance(self.name, Path)
         if not self.trust:
             raise InputError(
                 f"reading the program {self.name} can run any code in it",
@@ -177,7 +190,14 @@ class ModelSource:
                 "--state and --train are for models that are built",
                 why=f"{self.name} has its weights, and the mode that it was exported in",
             )
-        return load_program(self.name)
+        return load_program(path)
+
+    def _read(self, path: Path) -> nn.Module:
+        """The network of an ONNX file; `state` and `train` are as for others."""
+        model: nn.Module = _onnx().load(path, self.example_inputs())
+        if self.state is not None:
+            _load_state(model, self.state)
+        return model.train() if self.train else model
 
     def _find(self) -> Any:
         value: Any = self._import()
@@ -222,16 +242,21 @@ class ModelSource:
 
 
 def parse_model(text: str) -> ModelName | Path:
-    """The name of a model, or the path of an exported program, in a text.
+    """The name of a model, or the path of an ONNX file or of an exported program, in a text.
 
     Raises:
         InputError: it is neither, or there is no such file.
     """
-    if not text.endswith(PROGRAM):
+    if not text.endswith((".onnx", PROGRAM)):
         return ModelName.parse(text)
     if not Path(text).is_file():
         raise InputError(f"there is no file {text}")
     return Path(text)
+
+
+def _onnx() -> Any:
+    """`fxprune.onnx.loading`, which needs packages that may be missing."""
+    return importlib.import_module("fxprune.onnx.loading")
 
 
 def parse_input(text: str) -> InputSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fxprune.cost import Cost
     from fxprune.errors import Diagnostic
     from fxprune.planning import GroupPlan
+    from fxprune.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class ShrinkReport:
         emit: the kind of result, "graph" or "module".
         captured_by: how the graph that was analyzed was made (see `DependencyGraph.captured_by`).
         dropped: the residual blocks that went whole.
+        inputs: shape, dtype and integer range of the example inputs, by forward's argument names.
+        recipe: what it takes to make the same again, for `fxprune.save`.
     """
 
     before: Cost
@@ -46,6 +49,8 @@ class ShrinkReport:
     emit: str = "graph"
     captured_by: str = "symbolic_trace"
     dropped: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = field(default=None, repr=False, compare=False)
 
     @property
     def changed(self) -> bool:

@@ -60,7 +60,10 @@ def read_state(path: Path) -> Any:
             survey(stream, size)
         return torch.load(path, map_location="cpu", weights_only=True)
     except ImportError as error:
-        raise InputError(f"{path} needs safetensors: pip install safetensors") from error
+        raise InputError(
+            f"{path} needs safetensors, which is not installed",
+            hint='pip install "fxprune[safetensors]"',
+        ) from error
     except UnsafeFileError as error:
         raise InputError(
             f"the weights {path} cannot be read: {error}",

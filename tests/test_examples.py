@@ -91,11 +91,13 @@ def test_the_code_of_a_page_runs(name: str) -> None:
         exec(code, namespace)  # the pages of this repository
 
 
-@pytest.mark.parametrize("name", ["masks", "progressive", "sensitivity"])
+@pytest.mark.parametrize("name", ["masks", "onnx", "progressive", "sensitivity"])
 def test_a_page_runs_and_shows_what_it_prints(name: str, tmp_path: Path) -> None:
     page = (CHECKOUT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     if "models_zoo.digits" in page:
         pytest.importorskip("sklearn")
+    for package in ("onnxscript", "onnxruntime", "onnx2torch", "torchao") if name == "onnx" else ():
+        pytest.importorskip(package)
     code = [block for block in blocks("python", page) if "fxprune.lightning" not in block]
     (tmp_path / "code.py").write_text("\n".join(code), encoding="utf-8")
     done = subprocess.run(

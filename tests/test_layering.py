@@ -10,7 +10,10 @@ import pytest
 # Lowest first. A module may import from its own layer and from those above it in this table.
 # `__init__` is the package itself: what `import fxprune` gives.
 LAYERS = (
-    {"documents", "errors", "files", "meaning", "state_files", "suggestions", "values"},
+    {
+        *("documents", "errors", "files", "images", "meaning", "state_files", "suggestions"),
+        *("tensor_files", "values"),
+    },
     {"labels"},
     {"rules"},
     {
@@ -71,15 +74,28 @@ LAYERS = (
             "graph_verification",
             "module_runs",
         ),
-        *("module_verification", "programs", "real_calls", "report"),
+        *("module_verification", "programs", "real_calls", "recipes", "report"),
         *("testing", "verification"),
     },
     {"choosing"},
     {"api"},
-    {"dynamo", "dynamo_graphs", "fx_passes", "progress", "sensitivities"},
+    {
+        *("checkpoint_files", "checkpoints", "dynamo", "dynamo_graphs", "fx_passes", "progress"),
+        "sensitivities",
+    },
     {"__init__"},
-    {"lightning"},
-    {"__main__", "cli", "cli_options", "cli_output", "loading", "model_files"},
+    {"lightning", "onnx"},
+    {
+        "__main__",
+        "cli",
+        "cli_bench",
+        "cli_export",
+        "cli_options",
+        "cli_output",
+        "loading",
+        "model_files",
+        "runtimes",
+    },
 )
 
 # (module, what it must not import, why); these forbid more than the layers do.

@@ -12,6 +12,10 @@ from fxprune.passes.repair_shapes import RepairShapes
 from fxprune.passes.slice_state import SliceState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
     from fxprune.meaning import Norm
 
 __all__ = [
@@ -27,11 +31,16 @@ __all__ = [
 ]
 
 
-def shrink_pipeline(norm: Norm = "kept") -> Pipeline:
+def shrink_pipeline(
+    norm: Norm = "kept", known: Mapping[str, torch.Tensor] | None = None
+) -> Pipeline:
     """The passes that shrink a model, in order.
 
     These are for tensors, branches, module attributes, shapes and metadata.
+
+    Args:
+        norm: see `shrink`.
+        known: the tensors of the result, if it was made before of the original's weights.
     """
-    return Pipeline(
-        (SliceState(), DropBranches(norm), AlignAttributes(), RepairShapes(norm), NoteValues())
-    )
+    branches = DropBranches(norm, known)
+    return Pipeline((SliceState(), branches, AlignAttributes(), RepairShapes(norm), NoteValues()))

@@ -84,17 +84,21 @@ class DropBranches(Pass):
     5. Anything else that needs what has gone is an error that names the node.
     6. Nodes that nothing reads any more, their modules, parameters and buffers are erased.
 
+    If the result was made before, and its tensors are `known`, constants are those among them: the
+    graph need not have the weights that they were computed of.
+
     Raises:
         RewriteError: a constant differs from place to place, or cannot be taken by what reads it.
     """
 
     norm: Norm = "kept"
+    known: Mapping[str, torch.Tensor] | None = None
 
     def apply(self, graph_module: fx.GraphModule, layout: Layout) -> bool:
         """Take branches out, if there are any."""
         if not layout.emptied:
             return False
-        _Removal(graph_module, layout, self.norm).run()
+        _Removal(graph_module, layout, self.norm, self.known).run()
         graph_module.recompile()
         return True
 
@@ -114,11 +118,18 @@ class DropBranches(Pass):
 class _Removal:
     """One run of the pass over a graph."""
 
-    def __init__(self, graph_module: fx.GraphModule, layout: Layout, norm: Norm) -> None:
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        layout: Layout,
+        norm: Norm,
+        known: Mapping[str, torch.Tensor] | None,
+    ) -> None:
         self.graph_module = graph_module
         self.graph = graph_module.graph
         self.layout = layout
         self.norm = norm
+        self.known = known
         self.emptied: set[str] = set()
         self.added: set[str] = set()
         self.kinds: dict[str, Kind] = {}
@@ -235,11 +246,27 @@ class _Removal:
         for number in operands(node, self.kinds, ["number"]):
             replace_by_number(node, number, self.layout.value(number.name))
         sources = operands(node, self.kinds, ["constant"])
-        constants = {n: constant_of(runs, node, n, self.layout) for n in sources}
+        constants = {n: self.value(runs, node, n) for n in sources}
         if self.operator(node) in _JOINS:
             self.join_parts(node, constants)
         elif constants:
             self.join_pointwise(node, constants, [run[node.name] for run in runs])
+
+    def value(
+        self, runs: Sequence[dict[str, Meeting]], node: fx.Node, source: fx.Node
+    ) -> torch.Tensor:
+        """The constant that a node reads; of known ones those that did nothing have no buffer."""
+        if self.known is None:
+            return constant_of(runs, node, source, self.layout)
+        like = runs[0][node.name].constants[source.name]
+        (traced,) = self.layout.tensors(source.name)
+        shape = [self.layout.size(a) if is_channels(a, self.layout) else 1 for a in traced.axes]
+        found = self.known.get(self.free_name(source))
+        if found is None and (neutral := _NEUTRAL.get(self.operator(node))) is not None:
+            found = torch.full(shape, neutral)
+        if found is None or list(found.shape) != shape:
+            raise refusal(node, f"the constant {source.name} is not known")
+        return found.to(device=like.device, dtype=runs[0][node.name].dtypes[source.name])
 
     def join_parts(self, node: fx.Node, constants: dict[fx.Node, torch.Tensor]) -> None:
         """Leave out the parts of a concatenation that have gone, and expand constant ones."""
@@ -326,14 +353,20 @@ class _Removal:
 
     def buffer(self, source: fx.Node, value: torch.Tensor) -> str:
         """The name of a buffer that holds a constant."""
+        name = self.free_name(source, value)
+        if name not in self.added:
+            self.graph_module.register_buffer(name, value.detach().contiguous().clone())
+            self.added.add(name)
+        return name
+
+    def free_name(self, source: fx.Node, value: torch.Tensor | None = None) -> str:
+        """The name of a buffer for a constant: a new one, or that of the same constant."""
         name = f"{source.name}_constant"
         while hasattr(self.graph_module, name):
-            known = getattr(self.graph_module, name)
-            if name in self.added and torch.equal(known, value):
-                return name
+            held = getattr(self.graph_module, name)
+            if name in self.added and (value is None or torch.equal(held, value)):
+                break
             name += "_"
-        self.graph_module.register_buffer(name, value.detach().contiguous().clone())
-        self.added.add(name)
         return name
 
     def out_of_place(self, node: fx.Node, constants: Iterable[fx.Node]) -> None:

@@ -36,6 +36,7 @@ from fxprune.planning.plan_text import (
     text_in,
     with_keys,
 )
+from fxprune.planning.state_dicts import sliced_state
 
 MAKERS: dict[str, Callable[..., Plan]] = {}
 """Ways to make a plan that take more than this layer knows; later ones enter them."""
@@ -177,6 +178,24 @@ class Plan:
             f"the plan is a {type(plan).__name__}",
             hint="pass a Plan, the path of one, or {module: ratio or channels} to shrink",
         )
+
+    def apply_to_state_dict(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+        """A state dict of the original without what the plan removes; no model is needed.
+
+        It is the state dict of `fxprune.shrink(model, plan, emit="module")`. Entries that lose
+        nothing stay the objects that they are, tied ones stay tied, those of dropped blocks are
+        left out. Slices alone do not tell what `constants="fold"` adds to biases, nor the buffers
+        that a graph gets in the place of others (positions that are looked up): `fxprune.save`
+        writes these.
+
+        Args:
+            state_dict: of the original that the plan is for.
+
+        Raises:
+            PlanError: an entry that the plan slices is missing or has another shape, the state dict
+                is of another model, or the plan leaves nothing of an axis.
+        """
+        return sliced_state(self, state_dict)
 
     def analyze(self, model: Model, inputs: Any) -> DependencyGraph:
         """`fxprune.analyze`; where that fails, a plan for another model is named as the cause.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fxprune.errors import InputError, in_one_line, printable
-from fxprune.files import write_atomically
+from fxprune.errors import InputError, printable
+from fxprune.images import check_image, figure_class, write_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +56,7 @@ def heat_map(
         check_image(path)
     table = np.array([[row.get(ratio, np.nan) for ratio in ratios] for row in drops.values()])
     size = (3.5 + 0.75 * len(ratios), 1.5 + min(0.3 * len(drops), 60.0))
-    figure = _figure()(figsize=size, layout="constrained")
+    figure = figure_class()(figsize=size, layout="constrained")
     axes = figure.subplots()
     shown = np.ma.masked_invalid(table)
     low, high = min(0.0, float(shown.min())), max(0.0, float(shown.max()))
@@ -73,9 +72,7 @@ def heat_map(
     if table.size <= _MOST_NUMBERS:
         _write_numbers(axes, table, (low + high) / 2)
     if path is not None:
-        drawn = BytesIO()
-        figure.savefig(drawn, format=_kind(path))
-        write_atomically(path, lambda stream: stream.write(drawn.getvalue()))
+        write_image(figure, path)
     return figure
 
 
@@ -90,34 +87,3 @@ def _write_numbers(
         is_dark = math.isfinite(drop) and drop > middle
         colour = "white" if is_dark else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-
-
-def check_image(path: Path) -> None:
-    """Refuse what could not be drawn, before the work.
-
-    Raises:
-        InputError: matplotlib is not installed, or writes no such images.
-    """
-    known = _figure()().canvas.get_supported_filetypes()
-    if _kind(path) not in known:
-        raise InputError(
-            f"{path} does not end with the kind of an image",
-            hint=f"take one of {', '.join(f'.{name}' for name in sorted(known))}",
-        )
-
-
-def _kind(path: Path) -> str:
-    return path.suffix.removeprefix(".").lower()
-
-
-def _figure() -> type[Figure]:
-    """The class of figures of matplotlib, which need no window."""
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
-    except ImportError as error:
-        raise InputError(
-            f"matplotlib cannot be imported: {in_one_line(error)}",
-            why="it draws the plot",
-            hint='pip install "fxprune[plot]"',
-        ) from error
-    return Figure
