@@ -138,11 +138,9 @@ def methods() -> dict[str, Method]:
     """Every method, by name: those of Torch-Pruning first."""
     found: dict[str, Method] = {}
     criteria: dict[str, Callable[[], Any]] = {
-        "L1": partial(theirs.MagnitudeImportance, p=1),
         "L2": partial(theirs.MagnitudeImportance, p=2),
         "LAMP": partial(theirs.LAMPImportance, p=2),
         "BN scale": theirs.BNScaleImportance,
-        "FPGM": theirs.FPGMImportance,
         "Taylor": theirs.TaylorImportance,
         "Hessian": theirs.HessianImportance,
     }
