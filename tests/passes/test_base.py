@@ -14,7 +14,6 @@ from fxprune import RewriteError
 from fxprune.passes import (
     AlignAttributes,
     DropBranches,
-    NoteValues,
     Pass,
     Pipeline,
     RepairShapes,
@@ -33,7 +32,7 @@ MODELS = [
     "shape_arithmetic_literal",
     "group_norm_layer",
 ]
-STEPS = (SliceState(), DropBranches(), AlignAttributes(), RepairShapes(), NoteValues())
+STEPS = (SliceState(), DropBranches(), AlignAttributes(), RepairShapes())
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def test_a_pass_that_finds_nothing_says_that_nothing_changed() -> None:
 
 
 def test_a_pass_is_called_by_its_class_name() -> None:
-    names = ["SliceState", "DropBranches", "AlignAttributes", "RepairShapes", "NoteValues"]
+    names = ["SliceState", "DropBranches", "AlignAttributes", "RepairShapes"]
     assert [step.name for step in STEPS] == names
 
 
