@@ -91,6 +91,7 @@ LAYERS = (
         "cli_output",
         "loading",
         "model_files",
+        "model_libraries",
         "runtimes",
     },
 )
