@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 
 from fxprune.api import shrink_again
 from fxprune.checkpoint_files import ORIGINAL, Document, Saved
-from fxprune.errors import FxPruneError, InputError, PlanError
+from fxprune.errors import FxPruneError, InputError, PlanError, first_of
 from fxprune.exporting import program_module
 from fxprune.inputs import materialize
 from fxprune.meaning import Meaning
@@ -29,9 +29,6 @@ from fxprune.values import memory
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_MOST = 5
-"""How many differences are told."""
 
 
 def save(small: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -98,16 +95,11 @@ def _refuse_changes(made: Outline, now: Outline) -> None:
     if differences := made.unlike(now, "what shrink made", "the model"):
         raise InputError(
             "the model was changed after fxprune.shrink had made it",
-            why=_told(differences),
+            why=first_of(differences),
             hint="its tensors may get other values and types, and no more: fxprune.load makes"
             " modules and graph again as shrink did. Change the original and shrink that, or write"
             " the whole model with torch.save",
         )
-
-
-def _told(differences: Sequence[str]) -> str:
-    more = f" and {len(differences) - _MOST} more" if len(differences) > _MOST else ""
-    return "; ".join(differences[:_MOST]) + more
 
 
 def _values(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -173,7 +165,7 @@ def load(
     if differences:
         raise PlanError(
             f"the checkpoint {os.fspath(path)} is of another model than {type(original).__name__}",
-            why=_told(differences),
+            why=first_of(differences),
             hint="pass an instance that is built as the original was. If other versions are the"
             f" cause (torch {saved.document.torch} wrote it, here is {torch.__version__}), and"
             " all tensors fit, pass strict=False",
@@ -220,7 +212,7 @@ def _made_again(original: nn.Module, saved: Saved, example_inputs: Any) -> nn.Mo
         raise PlanError(
             f"the checkpoint does not fit {type(original).__name__}: {error.what}",
             where=error.where,
-            why="; ".join(filter(None, [error.why, _told(types)])),
+            why="; ".join(filter(None, [error.why, first_of(types)])),
             hint="pass an instance that is built as the original was",
         ) from error
 

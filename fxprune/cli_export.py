@@ -24,7 +24,7 @@ from fxprune.cli_options import (
     output_option,
 )
 from fxprune.cli_output import stage
-from fxprune.files import write_atomically
+from fxprune.files import put_in_place
 from fxprune.inputs import materialize
 from fxprune.loading import ModelSource
 from fxprune.meaning import Constants, Norm
@@ -141,7 +141,7 @@ def export(
             shutil.move(written.data, path.parent / written.data.name)
         for name, target in targets.items():
             if name in files:
-                _put(files[name], target)
+                put_in_place(files[name], target)
     outputs = {name: str(target) for name, target in targets.items() if name in files}
     _show(found, outputs, len(calls), calibration, as_json=as_json)
 
@@ -153,10 +153,6 @@ def _random_calls(small: Any) -> list[Any]:
     specs: Mapping[str, Any] = small.meta["fxprune"].inputs
     made = [materialize(tuple(specs.values()), seed=seed) for seed in range(_CALLS)]
     return [Call.of(small, dict(zip(specs, values, strict=True))).values for values in made]
-
-
-def _put(draft: Path, target: Path) -> None:
-    write_atomically(target, lambda stream: stream.write(draft.read_bytes()))
 
 
 def _show(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fxprune.precision import Precision
 
 Compared: TypeAlias = Literal["every node", "every module", "outputs"]
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
 _STORED = 100
 """How often the rounding to float32 counts, of constants that are folded into a bias, or that take
 the place of a branch."""
@@ -185,13 +185,13 @@ class Comparison:
     may_fail = False
 
     def __init__(self, claim: Claim, precision: Precision, compared: Compared) -> None:
-        narrowest = precision.narrowest(_TOLERANCE)
+        narrowest = precision.narrowest(TOLERANCE)
         self.claim = claim
         self.deps = claim.deps
         self.layout = claim.layout
         self.labels: LabelAlgebra = claim.deps.trace.labels.copy()
         self.precision = precision
-        tolerance = _TOLERANCE.get(narrowest, 1e-3)
+        tolerance = TOLERANCE.get(narrowest, 1e-3)
         stored = {tensor.dtype for tensor in claim.deps.state.values()}
         has_constants = claim.meaning.constants == "fold" or claim.layout.emptied
         if has_constants and torch.float32 in stored:
@@ -380,7 +380,7 @@ class Comparison:
                 hint="check the weights and the example inputs",
             )
         if expected.is_floating_point():  # rounding in a narrow dtype reaches all that follows
-            tolerance = max(self.result.tolerance, _TOLERANCE.get(expected.dtype, 0.0))
+            tolerance = max(self.result.tolerance, TOLERANCE.get(expected.dtype, 0.0))
             self.result = replace(self.result, tolerance=tolerance)
         self.result = replace(self.result, nodes=self.result.nodes + 1)
         if not relative <= self.result.tolerance:

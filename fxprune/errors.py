@@ -5,6 +5,7 @@ All of them say *what* went wrong, *where* (node, module, source line), *why*, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from reprlib import Repr
 from typing import Any
@@ -110,6 +111,16 @@ def printable(text: str) -> str:
     'plan\\x1b[2J'
     """
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def first_of(differences: Sequence[str], most: int = 5) -> str:
+    """The first of many phrases, and how many more there are.
+
+    >>> first_of(["a", "b", "c"], 2)
+    'a; b and 1 more'
+    """
+    more = f" and {len(differences) - most} more" if len(differences) > most else ""
+    return "; ".join(differences[:most]) + more
 
 
 class _Shown(Repr):

@@ -53,6 +53,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise FxPruneError(f"{path} cannot be written: {known or in_one_line(error)}") from error
 
 
+def put_in_place(draft: Path, target: Path) -> None:
+    """Let the content of a finished file take the place of another, whole or not at all.
+
+    Raises:
+        FxPruneError: see `write_atomically`.
+    """
+    write_atomically(target, lambda stream: stream.write(draft.read_bytes()))
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a replaced name last through a power cut, where the system can."""
     if os.name != "posix":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fxprune.emission import emit_module
+from fxprune.emission import emit_module, is_on_meta
 from fxprune.errors import InputError
 from fxprune.inputs import bind, call_arguments, materialize
 from fxprune.passes import shrink_pipeline
@@ -43,7 +43,7 @@ def measured_latency(deps: DependencyGraph, example_inputs: Any = None) -> Calla
     Raises:
         InputError: the model is on the meta device, or the inputs do not fit.
     """
-    if any(tensor.device.type == "meta" for tensor in deps.state.values()):
+    if is_on_meta(deps):
         raise InputError(
             "a model on the meta device has no latency",
             hint="load its weights, or tell what operators cost: cost=",

@@ -21,6 +21,7 @@ from fxprune.comparison import (
     Verification,
 )
 from fxprune.drop_verification import check_drop
+from fxprune.emission import is_on_meta
 from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
 from fxprune.gradient_verification import check_gradients
 from fxprune.graph_verification import GraphComparison, has_same_nodes
@@ -139,7 +140,7 @@ def verify_claim(
     """
     start = time.perf_counter()
     deps = claim.deps
-    if any(t.device.type == "meta" for t in deps.state.values()):
+    if is_on_meta(deps):
         raise InputError(
             "a model without data (on the meta device) cannot be verified",
             hint="load the weights, or pass verify=False",

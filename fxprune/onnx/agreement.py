@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from fxprune.comparison import TOLERANCE
 from fxprune.differences import difference
 from fxprune.errors import InputError
 from fxprune.onnx.runtime import Array, Session
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
-"""What is rounding, relative to the largest value of an output: as `fxprune.verify` has it."""
 APPROXIMATE = 4 * torch.finfo(torch.float32).eps
 """How far a small output may be off, in units of one.
 

@@ -18,7 +18,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from fxprune.errors import FxPruneError, InputError, in_one_line
-from fxprune.files import write_atomically
+from fxprune.files import put_in_place
 from fxprune.onnx.runtime import Array, Session, feed_of, quiet
 
 
@@ -79,7 +79,7 @@ def quantize(
                 hint="pass a network of floats that is not quantized yet",
             ) from error
         Session(draft)
-        write_atomically(target, lambda stream: stream.write(draft.read_bytes()))
+        put_in_place(draft, target)
     return target
 
 

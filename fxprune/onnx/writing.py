@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fxprune.errors import FxPruneError, InputError, VerificationError, first_line
-from fxprune.files import write_atomically
+from fxprune.files import put_in_place
 from fxprune.module_trees import named_tensors
 from fxprune.onnx.agreement import as_tensors, worst
 from fxprune.onnx.calls import Call, Dynamic, Flat, Sizes, output_names
@@ -107,7 +107,7 @@ def export(
         size = sum(file.stat().st_size for file in Path(drafts).iterdir())
         if data is not None:  # its name is new, so an existing file at `path` keeps its own data
             data = data.replace(folder / data.name)
-        write_atomically(target, lambda stream: stream.write(draft.read_bytes()))
+        put_in_place(draft, target)
     return Exported(target, data, call.names, names, size, error, checked)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from fxprune.analysis import DependencyGraph, Model
 from fxprune.documents import compact_lists
 from fxprune.dropping import without_blocks
-from fxprune.errors import FxPruneError, InputError, PlanError, shown
+from fxprune.errors import FxPruneError, InputError, PlanError, first_of, shown
 from fxprune.files import write_atomically
 from fxprune.groups import Group
 from fxprune.model_checks import check_model
@@ -275,9 +275,10 @@ class Plan:
             ),
             *(f"group {n}: not in this model" for n in self.groups if not _has(deps, n)),
         ]
-        more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
-        why = "; ".join(differences[:5]) + more
-        why = why or "its channels couple otherwise, or its tensors have another dtype"
+        why = (
+            first_of(differences)
+            or "its channels couple otherwise, or its tensors have another dtype"
+        )
         hint = "make a plan for this model"
         if deps.decisions:
             hint += ", or pass the DependencyGraph that it was made of: on other inputs forward may"

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fxprune.errors import PlanError
+from fxprune.errors import PlanError, first_of
 from fxprune.module_trees import as_parameter
 from fxprune.values import memory
 
 if TYPE_CHECKING:
     from fxprune.planning.plan_data import Plan
-
-_MOST = 5
-"""How many differences are told."""
 
 
 def sliced_state(plan: Plan, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,10 +76,9 @@ def _check(plan: Plan, state: Mapping[str, Any]) -> None:
         elif value is not None and tuple(value.shape) != shape:
             differences.append(f"{name}: shape {list(value.shape)} here, {list(shape)} in the plan")
     if differences:
-        more = f" and {len(differences) - _MOST} more" if len(differences) > _MOST else ""
         raise PlanError(
             "the plan belongs to another model than the state dict",
-            why="; ".join(differences[:_MOST]) + more,
+            why=first_of(differences),
             hint="pass the whole state dict of the original. Buffers that are not persistent are"
             " not in it: {**model.state_dict(), **dict(model.named_buffers())} has them",
         )
