@@ -14,6 +14,7 @@ import numpy as np
 from fxprune.errors import InputError, in_one_line
 from fxprune.files import regular_file
 from fxprune.onnx.agreement import Agreement, compare
+from fxprune.onnx.files import file_size
 from fxprune.onnx.runtime import Array, Session, latencies
 from fxprune.state_files import read_state
 
@@ -59,7 +60,7 @@ def stages(
     for place, ((name, path), time) in enumerate(zip(paths.items(), times, strict=True)):
         earlier = list(paths.items())[:place]
         against = {other: compare(whole, path, calls) for other, whole in earlier}
-        found.append(Stage(name, _bytes(path), time, against))
+        found.append(Stage(name, file_size(path), time, against))
     return found
 
 
@@ -114,8 +115,3 @@ def _arrays(path: Path) -> dict[str, Array]:
             f"the inputs {path} cannot be read: {in_one_line(error)}",
             hint="pass a file that numpy.savez wrote, or a .safetensors file",
         ) from error
-
-
-def _bytes(path: Path) -> int:
-    """The size of an ONNX file with its data file, which is alone beside it."""
-    return sum(file.stat().st_size for file in [path, *path.parent.glob(f"{path.stem}-*.data")])

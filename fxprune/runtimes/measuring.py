@@ -61,7 +61,9 @@ class _Process:
 
     def _note(self, answer: Mapping[str, Any]) -> None:
         self.failure = answer.get("failure", "")
-        self.size = answer.get("size", self.size)
+        if "size" in answer:
+            size = answer["size"]  # None of an ONNX file: to parse it would count as memory
+            self.size = _file_size(self.candidate) if size is None else size
         self.peak = answer.get("peak", self.peak)
         self.times += [answer["seconds"]] if "seconds" in answer else []
         limit = self._settings.memory_limit
@@ -97,6 +99,12 @@ def _job(candidate: Candidate, settings: Settings, folder: Path) -> dict[str, An
     path = folder / "candidate.pickle"
     path.write_bytes(pickle.dumps(candidate))
     return {**job, "candidate": str(path)}
+
+
+def _file_size(candidate: Candidate) -> int:
+    from fxprune.onnx.files import file_size  # noqa: PLC0415  # an extra
+
+    return file_size(Path(str(candidate.model)))
 
 
 def _arrays(inputs: Any, folder: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ import onnx
 
 import fxprune.onnx
 from fxprune.onnx import writing
+from fxprune.onnx.files import data_files, file_size
 from tests.onnx.networks import convnet
 
 IMAGE = torch.randn(1, 3, 8, 8)
@@ -123,11 +124,13 @@ def test_weights_that_do_not_fit_in_one_file_are_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "_ONE_FILE", 100)
-    done = fxprune.onnx.export(Centred(), tmp_path / "net.onnx", torch.randn(2, 4))
+    done = fxprune.onnx.export(torch.nn.Linear(32, 8), tmp_path / "net.onnx", torch.randn(2, 32))
     assert done.data is not None
     assert set(tmp_path.iterdir()) == {done.path, done.data}
     assert done.size == sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert fxprune.onnx.Session(done.path)(torch.randn(3, 4))[0].shape == (3, 2)
+    assert data_files(done.path) == [done.data]
+    assert file_size(done.path) == done.size
+    assert fxprune.onnx.Session(done.path)(torch.randn(3, 32))[0].shape == (3, 8)
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,8 @@ def test_onnx_files_run_without_torch(tmp_path: Path) -> None:
     for package in ("onnxruntime", "onnxscript"):
         pytest.importorskip(package)
     model = torch.nn.Linear(8, 4).eval()
-    torch.onnx.export(model, (torch.zeros(1, 8),), dynamo=True, verbose=False).save(
-        tmp_path / "model.onnx"
-    )
+    program = torch.onnx.export(model, (torch.zeros(1, 8),), dynamo=True, verbose=False)
+    program.save(tmp_path / "model.onnx", external_data=True)
     candidates = [
         Candidate("file", "onnxruntime", tmp_path / "model.onnx", torch.zeros(1, 8)),
         Candidate("two", "onnxruntime", tmp_path / "model.onnx", (torch.zeros(1, 8),) * 2),
@@ -87,6 +86,8 @@ def test_onnx_files_run_without_torch(tmp_path: Path) -> None:
     ]
     file, two, eager = compare(candidates, SETTINGS).measurements
     assert file.failure == ""
-    assert file.size == (tmp_path / "model.onnx").stat().st_size
+    files = list(tmp_path.glob("model.onnx*"))
+    assert len(files) == 2
+    assert file.size == sum(each.stat().st_size for each in files)
     assert file.peak_memory < eager.peak_memory - 50 * MIB
     assert two.failure == "ValueError: the file takes 1 inputs, and 2 are given"
