@@ -5,7 +5,8 @@ Found by its entry point in the group `torch_dynamo_backends`; fxprune need not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -122,11 +123,22 @@ def backend(
     chosen = Options.of(options)
     captured = DynamoGraph.of(graph_module, example_inputs)
     if captured.is_concerned(chosen.plan):
-        # what follows makes graphs of its own, which are none of Dynamo's concern
-        with torch._guards.tracing(None), torch.inference_mode(False), torch.enable_grad():
+        with _outside():
             graph_module = _pruned(captured, chosen)
     compiled: Compiled = chosen.compiler()(graph_module, list(example_inputs))
     return compiled
+
+
+@contextmanager
+def _outside() -> Iterator[None]:
+    """As if there were no call of the user's around: no tracing, no inference mode, no autocast."""
+    with (
+        torch._guards.tracing(None),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch._C._DisableAutocast(),
+    ):
+        yield
 
 
 def _pruned(captured: DynamoGraph, options: Options) -> fx.GraphModule:

@@ -193,6 +193,16 @@ def test_inference_mode_is_no_obstacle() -> None:
         torch.testing.assert_close(compiled(model, plan)(X), fxprune.shrink(model, plan)(X))
 
 
+def test_autocast_holds_for_what_was_pruned() -> None:
+    model = net()
+    plan = fxprune.plan(model, X, 0.5)
+    small = fxprune.shrink(model, plan)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        result = compiled(model, plan)(X)
+        torch.testing.assert_close(result, small(X))
+    assert result.dtype is torch.bfloat16
+
+
 # -- training ----------------------------------------------------------------------------------
 
 
