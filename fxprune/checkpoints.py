@@ -77,7 +77,7 @@ def _report_of(small: Any) -> ShrinkReport:
     if not isinstance(small, nn.Module):
         raise InputError(
             f"the shrunk model is a {type(small).__name__}, not a torch.nn.Module",
-            hint="pass what fxprune.shrink returned",
+            hint="pass what fxprune.shrink returned; torch.export.save writes programs",
         )
     meta = vars(small).get("meta")
     report = meta.get("fxprune") if isinstance(meta, dict) else None
