@@ -26,6 +26,7 @@ from fxprune.module_trees import named_state
 from fxprune.reasons import explain
 from fxprune.shares import Share, by_module, prunable_counts
 from fxprune.suggestions import nearest
+from fxprune.surroundings import undisturbed
 from fxprune.traces import Trace
 
 if TYPE_CHECKING:
@@ -234,6 +235,7 @@ class DependencyGraph:
 Model: TypeAlias = nn.Module | ExportedProgram | DependencyGraph
 
 
+@undisturbed()
 def analyze(model: Model, example_inputs: Any = None) -> DependencyGraph:
     """Find out which channels of a model live and die together.
 

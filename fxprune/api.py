@@ -45,6 +45,7 @@ from fxprune.programs import as_program, check_program
 from fxprune.recipes import Recipe
 from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError
+from fxprune.surroundings import undisturbed
 from fxprune.verification import verify_claim
 from fxprune.zeros import plan_of_zeros
 
@@ -94,6 +95,7 @@ def shrink(
 ) -> nn.Module: ...
 
 
+@undisturbed()
 def shrink(
     model: Model,
     plan: Plan | str | os.PathLike[str] | Removal,

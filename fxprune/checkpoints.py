@@ -25,6 +25,7 @@ from fxprune.module_trees import as_parameter, clone_tree, named_tensors, to_met
 from fxprune.passes.base import fork
 from fxprune.recipes import Outline, all_tensors
 from fxprune.report import ShrinkReport
+from fxprune.surroundings import undisturbed
 from fxprune.values import memory
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def _values(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+@undisturbed()
 def load(
     model: nn.Module | ExportedProgram,
     path: str | os.PathLike[str],

@@ -5,8 +5,7 @@ Found by its entry point in the group `torch_dynamo_backends`; fxprune need not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +19,7 @@ from fxprune.meaning import Meaning, Norm
 from fxprune.planning import Plan
 from fxprune.planning.transferring import transferred
 from fxprune.suggestions import nearest
+from fxprune.surroundings import undisturbed
 
 if TYPE_CHECKING:
     import os
@@ -123,22 +123,10 @@ def backend(
     chosen = Options.of(options)
     captured = DynamoGraph.of(graph_module, example_inputs)
     if captured.is_concerned(chosen.plan):
-        with _outside():
+        with torch._guards.tracing(None), undisturbed():
             graph_module = _pruned(captured, chosen)
     compiled: Compiled = chosen.compiler()(graph_module, list(example_inputs))
     return compiled
-
-
-@contextmanager
-def _outside() -> Iterator[None]:
-    """As if there were no call of the user's around: no tracing, no inference mode, no autocast."""
-    with (
-        torch._guards.tracing(None),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch._C._DisableAutocast(),
-    ):
-        yield
 
 
 def _pruned(captured: DynamoGraph, options: Options) -> fx.GraphModule:

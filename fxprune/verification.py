@@ -36,6 +36,7 @@ from fxprune.planning.transferring import transferred
 from fxprune.precision import LARGEST_DOUBLE, Precision, size_in_double
 from fxprune.shape_verification import check_shapes
 from fxprune.stepping import OriginalFailsError, ResultFailsError
+from fxprune.surroundings import undisturbed
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
+@undisturbed()
 def verify(
     model: Model,
     small: nn.Module | ExportedProgram,

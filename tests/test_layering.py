@@ -12,7 +12,7 @@ import pytest
 LAYERS = (
     {
         *("documents", "errors", "files", "images", "meaning", "state_files", "suggestions"),
-        *("tensor_files", "values"),
+        *("surroundings", "tensor_files", "values"),
     },
     {"labels"},
     {"rules"},
