@@ -15,14 +15,12 @@ models = pytest.importorskip("torchvision.models", reason="torchvision is not in
 
 IMAGE, OTHER = (2, 3, 64, 64), (3, 3, 80, 96)
 CLIP, OTHER_CLIP = (1, 3, 8, 48, 48), (2, 3, 4, 64, 56)
+# Of each kind one that fits beside other work: `make sweep` runs them all.
 NETWORKS: dict[str, dict[str, Any]] = {
     "alexnet": {},
-    "vgg11": {},
-    "vgg16_bn": {},
     "resnet18": {},
     "resnet50": {},
     "resnext50_32x4d": {},
-    "wide_resnet50_2": {},
     "mobilenet_v2": {},
     "mobilenet_v3_small": {},
     "mnasnet0_5": {},
@@ -34,7 +32,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "inception_v3": {"init_weights": False},
     "shufflenet_v2_x0_5": {},
     "convnext_tiny": {},
-    "deeplabv3_resnet50": {"weights_backbone": None},
     "lraspp_mobilenet_v3_large": {"weights_backbone": None},
     "r3d_18": {},
 }
@@ -81,7 +78,7 @@ def test_half_of_a_network_equals_its_masked_original_at_any_size(name: str) -> 
 @pytest.mark.parametrize(
     "name",
     [
-        *("resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"),
+        *("resnet18", "resnet50", "resnext50_32x4d"),
         *("densenet121", "shufflenet_v2_x0_5", "googlenet"),
     ],
 )
