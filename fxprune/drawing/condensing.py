@@ -1,0 +1,167 @@
+"""From the operators of a graph to the nodes of a picture: which belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fxprune.drawing.naming import is_silent
+from fxprune.groups import traced_tensors
+from fxprune.rules.place import module_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import fx
+
+    from fxprune.analysis import DependencyGraph
+    from fxprune.drawing.pictures import Level
+
+_ENDS = ("placeholder", "output")
+
+
+@dataclass
+class Part:
+    """Operators that become one node: a module's, or some between the calls of modules.
+
+    `heavy` says that it multiplies and adds.
+    """
+
+    path: str
+    parent: str
+    ops: list[fx.Node]
+    heavy: bool
+    sources: dict[fx.Node, None] = field(default_factory=dict)
+
+
+class Condenser:
+    """Decides which operators are drawn, and which of them as one node.
+
+    1. Mentions of parameters are no nodes, nor is what carries no tensor (sizes).
+    2. Nor, with level "module", are integers without channels that are computed of such integers
+       or of inputs alone: position numbers and masks. What reads them reads the inputs.
+    3. With level "module", operators that run one after another in the same module are one node.
+       Between the calls of a module's children, one that multiplies and adds is a node by itself.
+    4. What does not multiply and add joins the only node that it reads, if it is the only one that
+       reads that, and lies in the same module or only moves data: conv, batch norm and relu are one
+       node.
+
+    As all parts but those of case 4 are intervals of the graph's order, there are no cycles.
+    """
+
+    def __init__(self, deps: DependencyGraph, level: Level) -> None:
+        self.deps = deps
+        self.level = level
+        self.nodes: list[fx.Node] = list(deps.graph_module.graph.nodes)
+        self.heavy = {work.node for work in deps.trace.work}
+        self._origins: dict[fx.Node, tuple[fx.Node, ...]] = {}
+        self.drawn = self._drawn()
+        self.containers = {""}
+        for node in self.drawn:
+            path = module_path(node).rpartition(".")[0]
+            while path not in self.containers:
+                self.containers.add(path)
+                path = path.rpartition(".")[0]
+
+    def _drawn(self) -> set[fx.Node]:
+        found: set[fx.Node] = set()
+        for node in self.nodes:
+            tensors = traced_tensors(self.deps.trace.values.get(node.name))
+            if node.op in _ENDS:
+                if tensors or node.op == "output":
+                    found.add(node)
+            elif node.op != "get_attr" and tensors and not self._is_helper(node, found):
+                found.add(node)
+        return found
+
+    def _is_helper(self, node: fx.Node, drawn: set[fx.Node]) -> bool:
+        """Case 2. A tensor of integers has no label vectors."""
+        if self.level == "op" or node.op == "call_module" or _is_floating(self.deps, node):
+            return False
+        return all(n.op == "placeholder" or n not in drawn for n in node.all_input_nodes)
+
+    def origins(self, node: fx.Node) -> tuple[fx.Node, ...]:
+        """The drawn nodes that a value comes from: itself, or those that it is computed of."""
+        if node in self.drawn:
+            return (node,)
+        if node not in self._origins:
+            tensors = traced_tensors(self.deps.trace.values.get(node.name))
+            sources = node.all_input_nodes if tensors else ()
+            found = dict.fromkeys(o for n in sources for o in self.origins(n))
+            self._origins[node] = tuple(found)
+        return self._origins[node]
+
+    def parts(self) -> list[Part]:
+        """The nodes of the picture, in the order of the graph."""
+        found: list[Part] = []
+        part_of: dict[fx.Node, Part] = {}
+        for node in self.nodes:
+            if node not in self.drawn:
+                continue
+            part = self._alone(node)
+            if self.level == "module" and found and self._continues(found[-1], part):
+                found[-1].heavy |= part.heavy
+                part = found[-1]
+                part.ops.append(node)
+            else:
+                found.append(part)
+            part_of[node] = part
+            for source in (o for n in node.all_input_nodes for o in self.origins(n)):
+                if part_of[source] is not part:
+                    part.sources[source] = None
+        return found if self.level == "op" else list(self._joined(found))
+
+    def _alone(self, node: fx.Node) -> Part:
+        path = module_path(node)
+        if node.op in _ENDS:
+            return Part("", "", [node], heavy=True)
+        parent = path if self._is_loose(node, path) else path.rpartition(".")[0]
+        return Part(path, parent, [node], node.name in self.heavy)
+
+    def _is_loose(self, node: fx.Node, path: str) -> bool:
+        """Whether an operator stands in the forward of a module that calls others."""
+        return node.op != "call_module" and (path in self.containers or self.level == "op")
+
+    def _continues(self, last: Part, part: Part) -> bool:
+        """Case 3."""
+        first, node = last.ops[0], part.ops[0]
+        if {first.op, node.op} & {*_ENDS, "call_module"} or last.path != part.path:
+            return False
+        return part.path not in self.containers or not self._multiplies_weights(last, part)
+
+    def _multiplies_weights(self, *parts: Part) -> bool:
+        return any(
+            part.heavy and any(n.op == "get_attr" for n in part.ops[-1].all_input_nodes)
+            for part in parts
+        )
+
+    def _is_silent(self, part: Part) -> bool:
+        return all(is_silent(op, self.deps.model) for op in part.ops)
+
+    def _joined(self, parts: list[Part]) -> Iterator[Part]:
+        """Case 4."""
+        part_of = {op: part for part in parts for op in part.ops}
+        readers: dict[int, set[int]] = {}
+        for part in parts:
+            for source in part.sources:
+                readers.setdefault(id(part_of[source]), set()).add(id(part))
+        into: dict[int, Part] = {}
+        for part in parts:
+            sources = {id(part_of[s]): part_of[s] for s in part.sources}
+            (only,) = sources.values() if len(sources) == 1 else (None,)
+            if (
+                only is not None
+                and not part.heavy
+                and len(readers[id(only)]) == 1
+                and (only.parent == part.parent or self._is_silent(part))
+                and only.ops[0].op not in _ENDS
+            ):
+                into[id(part)] = target = into.get(id(only), only)
+                target.ops += part.ops
+                continue
+            yield part
+
+
+def _is_floating(deps: DependencyGraph, node: fx.Node) -> bool:
+    tensors = traced_tensors(deps.trace.values.get(node.name))
+    return any(t.dtype is None or t.dtype.is_floating_point or t.dtype.is_complex for t in tensors)

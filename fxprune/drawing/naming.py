@@ -1,0 +1,69 @@
+"""Short words for operators and modules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fxprune.rules.place import module_path
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from torch import fx, nn
+
+_SILENT = frozenset(
+    (
+        *("getitem", "view", "reshape", "contiguous", "transpose", "permute", "movedim", "Permute"),
+        *("unsqueeze", "squeeze", "unflatten", "expand", "slice", "select", "_unsafe_view"),
+        *("to", "_to_copy", "type_as", "float", "half", "clone", "detach", "alias"),
+        *("dropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout"),
+        *("stochastic_depth", "StochasticDepth", "Identity", "lift_fresh_copy"),
+    )
+)
+"""What moves data or does nothing in eval mode. It is left out where other operators say more."""
+_IN_PLACE = frozenset({"iadd", "isub", "imul", "itruediv", "imatmul"})
+
+
+def is_silent(node: fx.Node, model: nn.Module) -> bool:
+    """Whether an operator only moves data, or makes a container of it."""
+    return isinstance(node.target, type) or operator_name(node, model) in _SILENT
+
+
+def operator_name(node: fx.Node, model: nn.Module) -> str:
+    """What a node calls: the class of a module, or the name of a function or method."""
+    if node.op == "call_module":
+        return class_name(model, str(node.target), node)
+    target = node.target
+    packet = getattr(target, "overloadpacket", target)
+    name = str(getattr(packet, "__name__", target)).rpartition(".")[2]
+    if name in _IN_PLACE:
+        return name[1:]
+    return name if name.startswith("_") else name.removesuffix("_")
+
+
+def class_name(model: nn.Module, path: str, node: fx.Node) -> str:
+    """The class of a module by its path, as the model or a node of it knows; else empty."""
+    try:
+        return type(model.get_submodule(path)).__name__
+    except AttributeError:
+        stack = node.meta.get("nn_module_stack") or {}
+        kind = next((kind for name, kind in stack.values() if name == path), "")
+        return str(getattr(kind, "__name__", kind)).rpartition(".")[2]
+
+
+def operators(
+    model: nn.Module, ops: Sequence[fx.Node], containers: Container[str], heavy: Container[str]
+) -> list[str]:
+    """What some operators compute: the class of a module that calls no other, else their names.
+
+    Those that multiply and add come first.
+    """
+    telling = [node for node in ops if not is_silent(node, model)] or ops
+    words: dict[str, bool] = {}
+    for node in telling:
+        path = module_path(node)
+        is_module = node.op != "call_module" and path not in containers
+        name = class_name(model, path, node) if is_module else ""
+        word = name or operator_name(node, model)
+        words[word] = words.get(word, False) or node.name in heavy
+    return sorted(words, key=lambda word: not words[word])
