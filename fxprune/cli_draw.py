@@ -76,7 +76,8 @@ def draw(
             fold=not no_fold,
         )
     if as_json:
-        output.show_json({"output": str(path), **asdict(picture), "outside": [*picture.outside]})
+        output.show_json(
+            {"output": str(path), **asdict(picture), "outside": sorted(picture.outside)}
+        )
     else:
-        count = len(picture.nodes) - len(picture.outside)
-        click.echo(f"wrote {path}: {count} nodes, {len(picture.edges)} edges")
+        click.echo(f"wrote {path}")

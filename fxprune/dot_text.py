@@ -34,12 +34,23 @@ def quoted(text: str) -> str:
 
 
 def markup(text: str) -> Markup:
-    """A text as it is written in an HTML-like label, on one line.
+    r"""A text as it is written in an HTML-like label, on one line.
 
-    >>> markup('x < "y" & z')
-    'x &lt; &quot;y&quot; &amp; z'
+    Graphviz reads `\N` and the like after entities.
+
+    >>> markup('x < "y" & \\N')
+    'x &lt; &quot;y&quot; &amp; &#92;&#92;N'
     """
-    return Markup(escape(printable(" ".join(text.split()))))
+    return Markup(escape(printable(" ".join(text.split()))).replace("\\", "&#92;&#92;"))
+
+
+def tooltip(text: str) -> str:
+    r"""A text as the value of the attribute `tooltip`, in which Graphviz reads escapes twice.
+
+    >>> print(tooltip("a\\N"))
+    a\\N
+    """
+    return printable(text).replace("\\", "\\\\")
 
 
 def bold(text: str) -> Markup:

@@ -17,7 +17,7 @@ from fxprune.drawing.pictures import (
 )
 from fxprune.drawing.values import Values
 from fxprune.drawing.weights import Weights
-from fxprune.rules.place import source_line
+from fxprune.rules.place import module_path, source_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -108,6 +108,7 @@ class _Builder:
             name=first.name,
             kind=self.kind(part),
             path=part.path,
+            paths=tuple(filter(None, dict.fromkeys(map(module_path, part.ops)))),
             parent=part.parent,
             title=self.title(part),
             operators=self.operators(part),

@@ -10,7 +10,7 @@ from fxprune.groups import traced_tensors
 from fxprune.rules.place import module_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from torch import fx
 
@@ -40,13 +40,14 @@ class Condenser:
     1. Mentions of parameters are no nodes, nor is what carries no tensor (sizes).
     2. Nor, with level "module", are integers without channels that are computed of such integers
        or of inputs alone: position numbers and masks. What reads them reads the inputs.
-    3. With level "module", operators that run one after another in the same module are one node.
-       Between the calls of a module's children, one that multiplies and adds is a node by itself.
-    4. What does not multiply and add joins the only node that it reads, if it is the only one that
-       reads that, and lies in the same module or only moves data: conv, batch norm and relu are one
-       node.
+    3. With level "module", what only moves data of one operator belongs to that.
+    4. So do operators that run one after another in the same module belong to the first of them.
+       Between the calls of a module's children, a product with weights is a node by itself.
+    5. What does not multiply and add joins the only node that it reads, if it is the only one that
+       reads that, and lies in the same module: conv, batch norm and relu are one node.
 
-    As all parts but those of case 4 are intervals of the graph's order, there are no cycles.
+    There are no cycles: without case 3 and 5 parts are intervals of the graph's order, and what
+    reads one part only can be joined to it.
     """
 
     def __init__(self, deps: DependencyGraph, level: Level) -> None:
@@ -98,18 +99,28 @@ class Condenser:
         for node in self.nodes:
             if node not in self.drawn:
                 continue
+            sources = dict.fromkeys(o for n in node.all_input_nodes for o in self.origins(n))
             part = self._alone(node)
-            if self.level == "module" and found and self._continues(found[-1], part):
+            if self.level == "module" and self._only_moves(node, sources):
+                part = part_of[next(iter(sources))]
+                part.ops.append(node)
+            elif self.level == "module" and found and self._continues(found[-1], part):
                 found[-1].heavy |= part.heavy
                 part = found[-1]
                 part.ops.append(node)
             else:
                 found.append(part)
             part_of[node] = part
-            for source in (o for n in node.all_input_nodes for o in self.origins(n)):
-                if part_of[source] is not part:
-                    part.sources[source] = None
+            part.sources |= {each: None for each in sources if part_of[each] is not part}
         return found if self.level == "op" else list(self._joined(found))
+
+    def _only_moves(self, node: fx.Node, sources: Collection[fx.Node]) -> bool:
+        """Case 3."""
+        return (
+            is_silent(node, self.deps.model)
+            and len(sources) == 1
+            and not any(source.op in _ENDS for source in sources)
+        )
 
     def _alone(self, node: fx.Node) -> Part:
         path = module_path(node)
@@ -123,7 +134,7 @@ class Condenser:
         return node.op != "call_module" and (path in self.containers or self.level == "op")
 
     def _continues(self, last: Part, part: Part) -> bool:
-        """Case 3."""
+        """Case 4."""
         first, node = last.ops[0], part.ops[0]
         if {first.op, node.op} & {*_ENDS, "call_module"} or last.path != part.path:
             return False
@@ -135,11 +146,8 @@ class Condenser:
             for part in parts
         )
 
-    def _is_silent(self, part: Part) -> bool:
-        return all(is_silent(op, self.deps.model) for op in part.ops)
-
     def _joined(self, parts: list[Part]) -> Iterator[Part]:
-        """Case 4."""
+        """Case 5."""
         part_of = {op: part for part in parts for op in part.ops}
         readers: dict[int, set[int]] = {}
         for part in parts:
@@ -153,7 +161,7 @@ class Condenser:
                 only is not None
                 and not part.heavy
                 and len(readers[id(only)]) == 1
-                and (only.parent == part.parent or self._is_silent(part))
+                and only.parent == part.parent
                 and only.ops[0].op not in _ENDS
             ):
                 into[id(part)] = target = into.get(id(only), only)

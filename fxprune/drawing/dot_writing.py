@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
 
-from fxprune.dot_text import Look, Markup, attributes, bold, quoted, small
+from fxprune.dot_text import Look, Markup, attributes, bold, quoted, small, tooltip
 from fxprune.drawing.colours import WHITE, colour, paler
 from fxprune.drawing.legends import legend
 from fxprune.drawing.pictures import Picture, PictureEdge, PictureNode
@@ -59,7 +59,7 @@ class _Writer:
         pinned = [
             n for n in picture.nodes if n.pinned is not None and n.name not in picture.outside
         ]
-        first = {n.group: n.name for n in reversed(pinned) if n.kind not in _ENDS}
+        first = {(n.group, n.pinned): n.name for n in reversed(pinned) if n.kind not in _ENDS}
         self.explained = set(first.values())
         self.visible = {g.pinned for g in picture.groups.values() if g.nodes and g.pinned}
         leaving: dict[str, list[str]] = {}
@@ -127,7 +127,7 @@ class _Writer:
             "label": Markup("<BR/>".join(texts)),
             "width": round(2 * side, 2),
             "height": round(side, 2),
-            "tooltip": "\n".join(details(node, self.picture)),
+            "tooltip": tooltip("\n".join(details(node, self.picture))),
             "fillcolor": fill,
         }
         is_end = node.kind in _ENDS

@@ -37,7 +37,7 @@ def legend(picture: Picture, *, hatched: bool) -> Look:
 
 def _groups(picture: Picture) -> Iterator[tuple[str, str]]:
     """The groups that nodes of the picture are coloured by: as many as there are colours."""
-    here = {node.group for node in picture.nodes}
+    here = {node.group for node in picture.nodes if node.name not in picture.outside}
     groups = [g for g in picture.groups.values() if g.colour is not None and g.name in here]
     for group in groups[: len(PALETTE)]:
         stays = ", must stay" if group.pinned is not None else ""

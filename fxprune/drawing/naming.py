@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 _SILENT = frozenset(
     (
         *("getitem", "view", "reshape", "contiguous", "transpose", "permute", "movedim", "Permute"),
-        *("unsqueeze", "squeeze", "unflatten", "expand", "slice", "select", "_unsafe_view"),
+        *("unsqueeze", "squeeze", "unflatten", "expand", "select", "_unsafe_view"),
         *("to", "_to_copy", "type_as", "float", "half", "clone", "detach", "alias"),
         *("dropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout"),
         *("stochastic_depth", "StochasticDepth", "Identity", "lift_fresh_copy"),
     )
 )
-"""What moves data or does nothing in eval mode. It is left out where other operators say more."""
+"""What moves data or does nothing in eval mode."""
+_LEFT_OUT = _SILENT | {"slice"}
+"""What is not told where other operators say more."""
 _IN_PLACE = frozenset({"iadd", "isub", "imul", "itruediv", "imatmul"})
 
 
@@ -58,12 +60,12 @@ def operators(
 
     Those that multiply and add come first.
     """
-    telling = [node for node in ops if not is_silent(node, model)] or ops
     words: dict[str, bool] = {}
-    for node in telling:
+    for node in ops:
         path = module_path(node)
         is_module = node.op != "call_module" and path not in containers
         name = class_name(model, path, node) if is_module else ""
         word = name or operator_name(node, model)
         words[word] = words.get(word, False) or node.name in heavy
-    return sorted(words, key=lambda word: not words[word])
+    telling = [word for word in words if word not in _LEFT_OUT]
+    return sorted(telling or words, key=lambda word: not words[word])

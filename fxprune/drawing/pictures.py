@@ -56,6 +56,7 @@ class PictureNode:
         name: of the node of the captured graph that it begins with; no two nodes share one.
         kind: "input", "output", "module" (it has parameters or calls a module) or "op".
         path: of the module that it stands for, or whose forward has its operators.
+        paths: of all modules that its operators lie in.
         parent: path of the module in whose box it lies.
         title: its name below `parent`.
         operators: what it computes, in short words.
@@ -78,6 +79,7 @@ class PictureNode:
     name: str
     kind: NodeKind
     path: str
+    paths: tuple[str, ...]
     parent: str
     title: str
     operators: tuple[str, ...]
@@ -181,10 +183,10 @@ class Picture:
         found = {
             node.name
             for node in self.nodes
-            if name in (node.name, *node.ops) or f"{node.path}.".startswith(f"{name}.")
+            if name in node.ops or any(f"{path}.".startswith(f"{name}.") for path in node.paths)
         }
         if not found:
-            known = [x for n in self.nodes for x in (n.path, n.parent, *n.ops) if x]
+            known = [x for n in self.nodes for x in (n.parent, *n.paths, *n.ops) if x]
             raise InputError(
                 f"the picture has no module or node {name!r}", hint=nearest(name, known)
             )

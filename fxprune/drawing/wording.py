@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fxprune.errors import first_of
 from fxprune.explanations import in_plain_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fxprune.drawing.pictures import Picture, PictureEdge, PictureGroup, PictureNode, Value
+
+_MOST = 8
+"""Names in the details of a node."""
 
 
 def count(number: int) -> str:
@@ -78,7 +82,7 @@ def details(node: PictureNode, picture: Picture) -> Iterator[str]:
     yield node.path or node.name
     if node.operators:
         yield ", ".join(node.operators)
-    yield f"nodes: {', '.join(node.ops)}"
+    yield f"nodes: {first_of(node.ops, _MOST)}"
     if node.source:
         yield f"source: {node.source}"
     if node.parameters:
@@ -86,10 +90,12 @@ def details(node: PictureNode, picture: Picture) -> Iterator[str]:
     if node.macs:
         after = f" → {count(node.macs_after)}" if picture.pruned else ""
         yield f"MACs: {count(node.macs)}{after}"
-    for name in node.groups:
+    for name in node.groups[:_MOST]:
         group = picture.groups[name]
         state = f", pinned: {group.pinned.what}" if group.pinned is not None else ""
         yield f"group {name}: {group_width(group, pruned=picture.pruned)}{state}"
+    if len(node.groups) > _MOST:
+        yield f"and {len(node.groups) - _MOST} more groups"
     if node.pinned is not None:
         yield f"must stay, because {in_plain_words(node.pinned)}"
         if str(node.pinned.where):
