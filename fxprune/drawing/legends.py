@@ -38,7 +38,8 @@ def legend(picture: Picture, *, hatched: bool) -> Look:
 def _groups(picture: Picture) -> Iterator[tuple[str, str]]:
     """The groups that nodes of the picture are coloured by: as many as there are colours."""
     here = {node.group for node in picture.nodes if node.name not in picture.outside}
-    groups = [g for g in picture.groups.values() if g.colour is not None and g.name in here]
+    coloured = {g.colour: g for g in picture.groups.values() if g.colour is not None}
+    groups = [group for _, group in sorted(coloured.items()) if group.name in here]
     for group in groups[: len(PALETTE)]:
         stays = ", must stay" if group.pinned is not None else ""
         width = group_width(group, pruned=picture.pruned)

@@ -101,7 +101,8 @@ def test_the_nodes_together_cost_what_the_model_costs(name: str, level: str) -> 
 def test_a_picture_has_no_cycles_and_every_node_is_reached_from_an_input(name: str) -> None:
     entry = ZOO[name]
     picture = picture_of(fxprune.analyze(entry.build().eval(), entry.example_inputs()))
-    graph = nx.DiGraph((edge.source, edge.target) for edge in picture.edges)
+    graph = nx.DiGraph()
+    graph.add_edges_from((edge.source, edge.target) for edge in picture.edges)
     assert nx.is_directed_acyclic_graph(graph)
     inputs = [node.name for node in picture.nodes if node.kind == "input"]
     reached = set().union(*({name} | nx.descendants(graph, name) for name in inputs))

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -26,10 +27,14 @@ def named(graph: nx.DiGraph) -> nx.DiGraph:
     return nx.relabel_nodes(graph, {key: ":".join(key) for key in graph})
 
 
-def same(one: nx.DiGraph, two: nx.DiGraph) -> bool:
-    return dict(one.nodes(data=True)) == dict(two.nodes(data=True)) and {
-        (a, b): data for a, b, data in one.edges(data=True)
-    } == {(a, b): data for a, b, data in two.edges(data=True)}
+def content(graph: nx.DiGraph) -> tuple[dict[str, Any], dict[tuple[str, str], Any]]:
+    """Nodes and edges with what is not empty: networkx 3.2 reads no empty texts in GraphML."""
+
+    def filled(data: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in data.items() if value != ""}
+
+    nodes = {name: filled(data) for name, data in graph.nodes(data=True)}
+    return nodes, {(a, b): filled(data) for a, b, data in graph.edges(data=True)}
 
 
 def test_graphml_is_read_back_as_it_was(graph: nx.DiGraph, tmp_path: Path) -> None:
@@ -37,7 +42,7 @@ def test_graphml_is_read_back_as_it_was(graph: nx.DiGraph, tmp_path: Path) -> No
     found = nx.read_graphml(tmp_path / "deps.graphml")
     for *_, data in found.edges(data=True):
         data.pop("id", None)
-    assert same(found, named(graph))
+    assert content(found) == content(named(graph))
 
 
 def test_node_link_json_is_read_back_as_it_was(graph: nx.DiGraph, tmp_path: Path) -> None:
@@ -47,7 +52,7 @@ def test_node_link_json_is_read_back_as_it_was(graph: nx.DiGraph, tmp_path: Path
         found = nx.node_link_graph(document, edges="edges")
     except TypeError:  # networkx before 3.4
         found = nx.node_link_graph(document, link="edges")
-    assert same(found, named(graph))
+    assert content(found) == content(named(graph))
 
 
 def test_dot_has_every_node_and_edge(graph: nx.DiGraph, tmp_path: Path) -> None:
