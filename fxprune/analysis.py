@@ -197,8 +197,9 @@ class DependencyGraph:
 
         - op: `op`, `target`, `module`, `source` (line), `shape` ("1x64x56x56") and `macs`;
         - parameter: `kind` ("parameter" or "buffer"), `shape` and `entries`;
-        - group: `kind`, `size`, `prunable`, and of a pin `pinned` (the reason), `pinned_at` (the
-          node), `pinned_source` (the line) and `hint`.
+        - group: `kind`, `size`, `prunable`, and of a pin `pinned` (the reason), `pinned_by` (the
+          node that what must stay comes from), `pinned_at` (the node where the channels met it),
+          `pinned_source` (its line) and `hint`.
 
         Edges have a `type` too: "data" from op to op, "read" from a parameter to an op, "member"
         from a group to a parameter (`dims`, and the `entries` that lie there), and "carried" from a

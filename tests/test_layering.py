@@ -37,6 +37,7 @@ LAYERS = (
         "meta_cache",
         "meta_kernels",
         "model_checks",
+        "pin_places",
         "module_trees",
         "op_calls",
         "module_uses",

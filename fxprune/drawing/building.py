@@ -17,6 +17,7 @@ from fxprune.drawing.pictures import (
 )
 from fxprune.drawing.values import Values
 from fxprune.drawing.weights import Weights
+from fxprune.pin_places import meeting_place
 from fxprune.rules.place import module_path, source_line
 
 if TYPE_CHECKING:
@@ -58,10 +59,12 @@ class _Builder:
         for group in deps.groups:
             for member in group.members:
                 self.groups_on.setdefault(member.parameter, {})[group.name] = group
-        self.pins: dict[str, dict[Diagnostic, None]] = {}
+        self.pins: dict[str, list[str]] = {}
+        self.pinned_at: dict[str, str] = {}
         for group in deps.groups:
-            if group.pinned is not None:
-                self.pins.setdefault(group.pinned.where.node, {})[group.pinned] = None
+            if (met := meeting_place(deps.trace.labels, group)) is not None:
+                self.pinned_at[group.name] = met.node.name
+                self.pins.setdefault(met.node.name, []).append(group.name)
         self.edges = self._edges()
         self.entering: dict[str, list[Value]] = {}
         self.leaving: dict[str, list[Value]] = {}
@@ -180,6 +183,7 @@ class _Builder:
                 size=group.size,
                 width=planned[group.name].width if group.name in planned else group.size,
                 pinned=group.pinned,
+                pinned_at=self.pinned_at.get(group.name, ""),
                 members=tuple(map(str, group.members)),
                 nodes=tuple(node.name for node in drawn.get(group.name, ())),
                 colour=colours.get(group.name),

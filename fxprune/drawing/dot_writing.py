@@ -61,7 +61,6 @@ class _Writer:
         ]
         first = {(n.group, n.pinned): n.name for n in reversed(pinned) if n.kind not in _ENDS}
         self.explained = set(first.values())
-        self.visible = {g.pinned for g in picture.groups.values() if g.nodes and g.pinned}
         leaving: dict[str, list[str]] = {}
         for edge in picture.edges:
             if edge.values:
@@ -135,7 +134,7 @@ class _Writer:
             look["shape"] = "oval"
         elif node.pinned is not None:
             look |= {"style": "striped", "fillcolor": _hatched(fill), "color": "#888888"}
-        if not is_end and self.visible.intersection(node.pins):
+        if not is_end and any(self.picture.groups[name].nodes for name in node.pins):
             look |= {"color": "#AA0000", "penwidth": 2}
         if node.goes:
             look["style"] = "dashed"

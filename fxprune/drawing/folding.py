@@ -122,7 +122,7 @@ class _Finder:
             *(node.kind, node.path.removeprefix(path), node.parent.removeprefix(path), node.title),
             *(node.operators, node.parameters, node.parameters_after, node.macs, node.macs_after),
             *(kind, [(g.kind, g.size, g.width) for g in inner], node.goes),
-            *(node.pinned and node.pinned.what, [pin.what for pin in node.pins]),
+            *(node.pinned and node.pinned.what, len(node.pins)),
         )
 
 

@@ -28,7 +28,11 @@ _IN_PLACE = frozenset({"iadd", "isub", "imul", "itruediv", "imatmul"})
 
 def is_silent(node: fx.Node, model: nn.Module) -> bool:
     """Whether an operator only moves data, or makes a container of it."""
-    return isinstance(node.target, type) or operator_name(node, model) in _SILENT
+    if isinstance(node.target, type):
+        return True
+    if operator_name(node, model) not in _SILENT:
+        return False
+    return node.op != "call_module" or next(_module(model, node).parameters(), None) is None
 
 
 def operator_name(node: fx.Node, model: nn.Module) -> str:
@@ -41,6 +45,10 @@ def operator_name(node: fx.Node, model: nn.Module) -> str:
     if name in _IN_PLACE:
         return name[1:]
     return name if name.startswith("_") else name.removesuffix("_")
+
+
+def _module(model: nn.Module, node: fx.Node) -> nn.Module:
+    return model.get_submodule(str(node.target))
 
 
 def class_name(model: nn.Module, path: str, node: fx.Node) -> str:

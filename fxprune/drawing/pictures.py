@@ -72,7 +72,7 @@ class PictureNode:
         inner: those of `groups` that neither its inputs nor its outputs show, such as the heads of
             an attention that is one node.
         pinned: why the channels of its outcome must stay; None if some can go, or it has none.
-        pins: the reasons for pins that were made here.
+        pins: names of the groups whose channels met here what must stay.
         goes: whether nothing is left of it after the plan.
     """
 
@@ -94,7 +94,7 @@ class PictureNode:
     group: str = ""
     inner: tuple[str, ...] = ()
     pinned: Diagnostic | None = None
-    pins: tuple[Diagnostic, ...] = ()
+    pins: tuple[str, ...] = ()
     goes: bool = False
 
 
@@ -120,6 +120,7 @@ class PictureGroup:
         size: number of channels.
         width: how many of them the plan keeps.
         pinned: why none can be removed, or None.
+        pinned_at: the node of the captured graph where its channels met what must stay, or "".
         members: the parameter axes that carry it, such as "conv1.weight[0]".
         nodes: names of the nodes that are coloured by it.
         colour: the number of its colour, or None if it is coloured by none: it has one node only.
@@ -130,6 +131,7 @@ class PictureGroup:
     size: int
     width: int
     pinned: Diagnostic | None
+    pinned_at: str
     members: tuple[str, ...]
     nodes: tuple[str, ...]
     colour: int | None

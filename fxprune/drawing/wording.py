@@ -19,11 +19,11 @@ _MOST = 8
 def count(number: int) -> str:
     """A number in about four characters.
 
-    >>> count(999), count(11_689_512)
-    ('999', '11.7M')
+    >>> count(999), count(11_689_512), count(999_999)
+    ('999', '11.7M', '1M')
     """
-    for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= unit:
+    for unit, name in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= 0.9995 * unit:  # three digits of less would be rounded to this
             return f"{number / unit:.3g}{name}"
     return str(number)
 

@@ -12,7 +12,9 @@ from torch import nn
 
 from fxprune.axis_groups import AxisGroups
 from fxprune.groups import traced_tensors
-from fxprune.rules import locate
+from fxprune.pin_places import meeting_place
+from fxprune.rules import Place, locate
+from fxprune.rules.place import source_line
 from fxprune.state_readers import readers_of
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def graph_of(deps: DependencyGraph) -> nx.DiGraph:
             graph.add_edge(("op", source.name), ("op", node.name), type="data")
     _add_parameters(graph, deps)
     for group in deps.groups:
-        _add_group(graph, group)
+        _add_group(graph, group, meeting_place(deps.trace.labels, group))
     _add_carriers(graph, deps)
     return graph
 
@@ -73,7 +75,7 @@ def _add_parameters(graph: nx.DiGraph, deps: DependencyGraph) -> None:
             graph.add_edge(("parameter", name), ("op", node.name), type="read")
 
 
-def _add_group(graph: nx.DiGraph, group: Group) -> None:
+def _add_group(graph: nx.DiGraph, group: Group, met: Place | None) -> None:
     """A group, and the tensors that it is on."""
     pin = group.pinned
     graph.add_node(
@@ -83,8 +85,9 @@ def _add_group(graph: nx.DiGraph, group: Group) -> None:
         size=group.size,
         prunable=group.prunable,
         pinned=pin.what if pin is not None else "",
-        pinned_at=pin.where.node if pin is not None else "",
-        pinned_source=pin.where.source if pin is not None else "",
+        pinned_by=pin.where.node if pin is not None else "",
+        pinned_at=met.node.name if met is not None else "",
+        pinned_source=source_line(met.node) if met is not None else "",
         hint=pin.hint if pin is not None else "",
     )
     positions: dict[str, dict[int, int]] = {}

@@ -53,7 +53,8 @@ class Blocked:
 
     Attributes:
         reason: what happened; "" if nothing stops the group.
-        at: the operator where it happened; "" if it happened at none.
+        by: the operator that what must stay comes from, such as an input; "" if there is none.
+        at: the operator where its channels met what must stay; "" if there is none.
         hint: what would change it.
         way: the operators from the first that carries the group to `at`, by way of others that do,
             along and against the data; empty if there is no such way.
@@ -61,6 +62,7 @@ class Blocked:
     """
 
     reason: str
+    by: str = ""
     at: str = ""
     hint: str = ""
     way: tuple[str, ...] = ()
@@ -82,7 +84,7 @@ def blocked_by(graph: nx.DiGraph, group: str) -> Blocked:
     if not data["pinned"]:
         single = "" if data["prunable"] else "it has a single channel, and one always stays"
         return Blocked(single)
-    names = ("pinned", "pinned_at", "hint")
+    names = ("pinned", "pinned_by", "hint")
     others = [
         other[1]
         for other, values in graph.nodes(data=True)
@@ -92,7 +94,8 @@ def blocked_by(graph: nx.DiGraph, group: str) -> Blocked:
     ]
     carriers = [op for _, op, edge in graph.out_edges(key, data=True) if edge["type"] == "carried"]
     way = _way(graph, carriers, ("op", data["pinned_at"]))
-    return Blocked(data["pinned"], data["pinned_at"], data["hint"], way, tuple(others))
+    where = (data["pinned_by"], data["pinned_at"])
+    return Blocked(data["pinned"], *where, data["hint"], way, tuple(others))
 
 
 def _way(

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from torch import Tensor, nn
 
 import fxprune
 from fxprune.drawing import dot_of, picture_of
@@ -45,6 +46,33 @@ def test_a_hatched_node_tells_its_reason_once() -> None:
     text = dot_of(picture_of(residual(6)))
     assert text.count("must stay: output of the model") == 1
     assert text.count('style="striped"') == 1
+
+
+class Added(nn.Module):
+    """The image is added to what a convolution makes of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).relu() + x)
+
+
+def test_where_channels_meet_what_must_stay_the_border_is_red() -> None:
+    lines = dot_of(picture_of(analyzed(Added()))).splitlines()
+    red = [line.split('"')[1] for line in lines if 'color="#AA0000"' in line]
+    assert red == ["relu"]  # which is a node together with the sum
+    (conv,) = (line for line in lines if line.startswith('  "conv" ['))
+    assert "must stay: input x of the model" in conv
+
+
+def test_a_very_large_picture_has_widths_in_its_nodes_only() -> None:
+    text = dot_of(picture_of(analyzed(Dense(31))))
+    edges = [line for line in text.splitlines() if " -> " in line]
+    assert len(edges) > 500
+    assert not any(" label=" in edge for edge in edges)
+    assert text.count("out: ") == text.count('fillcolor="') - 1  # all but the output
 
 
 def test_larger_shares_of_the_parameters_are_larger() -> None:
@@ -95,8 +123,6 @@ def test_the_legend_has_no_more_rows_than_there_are_colours(count: int) -> None:
     picture = picture_of(residual(6))
     group = picture.groups["stem"]
     many = {f"g{k}": replace(group, name=f"g{k}", colour=k) for k in range(count)}
-    nodes = tuple(
-        replace(picture.nodes[1], name=f"n{k}", group=f"g{k}", groups=()) for k in range(count)
-    )
-    text = dot_of(replace(picture, nodes=nodes, edges=(), groups=many))
+    nodes = tuple(replace(picture.nodes[1], name=f"n{k}", group=f"g{k}") for k in range(count))
+    text = dot_of(replace(picture, nodes=nodes, edges=(), groups=picture.groups | many))
     assert f"and {count - 8} more groups" in text

@@ -69,6 +69,7 @@ def test_groups_tell_why_they_are_pinned_and_where() -> None:
         "size": 8,
         "prunable": True,
         "pinned": "",
+        "pinned_by": "",
         "pinned_at": "",
         "pinned_source": "",
         "hint": "",

@@ -50,8 +50,9 @@ class Added(nn.Module):
 def test_what_blocks_a_group_is_told_with_the_way_there() -> None:
     graph = analyzed(Added(), torch.zeros(1, 3, 4, 4)).to_networkx()
     found = blocked_by(graph, "first")
-    assert (found.reason, found.at) == ("input x of the model", "x")
-    assert set(found.others) >= {"second"}
+    assert (found.reason, found.by, found.at) == ("input x of the model", "x", "add_1")
+    assert found.way == ("first", "relu", "add_1")
+    assert "second" in found.others
 
 
 def test_the_way_leads_from_the_first_carrier_to_the_output() -> None:
