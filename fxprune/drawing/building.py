@@ -21,7 +21,7 @@ from fxprune.pin_places import meeting_place
 from fxprune.rules.place import module_path, source_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import fx
 
@@ -134,12 +134,17 @@ class _Builder:
         """The groups on a tensor of the state."""
         return self.groups_on.get(parameter, {})
 
-    def outcome(self, part: Part) -> list[Value]:
-        """What others read of a part, or what it ends with; of the model's output what it reads."""
+    def outcome(self, part: Part) -> Sequence[Value]:
+        """What others read of a part; if that carries no channels, the last in it that does.
+
+        Channels that are pinned for good inside of a part would not be seen otherwise.
+        """
         first = part.ops[0]
         if first.op == "output":
             return self.entering.get(first.name, [])
-        return self.leaving.get(first.name) or list(self.values.of(part.ops[-1]))
+        read = self.leaving.get(first.name, [])
+        last = map(self.values.of, reversed(part.ops))
+        return next((found for found in (read, *last) if any(v.dims for v in found)), read)
 
     def is_loose(self, part: Part) -> bool:
         """Whether operators stand between the calls of modules."""

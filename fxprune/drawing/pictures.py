@@ -69,6 +69,7 @@ class PictureNode:
         share: its part of all parameters of the model, from 0 to 1.
         groups: names of all groups that its parameters or its outcome carry.
         group: the group of its outcome, which it is coloured by; "" if there are several, or none.
+            If the outcome carries no channels, it is that of the last operator inside that does.
         inner: those of `groups` that neither its inputs nor its outputs show, such as the heads of
             an attention that is one node.
         pinned: why the channels of its outcome must stay; None if some can go, or it has none.

@@ -76,6 +76,26 @@ def test_a_pinned_node_tells_the_reason_and_the_node_that_pins_too() -> None:
     assert node(picture, "stem").pinned is None
 
 
+class Summed(nn.Module):
+    """Channels that are pinned inside of a node and do not come out of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.cumsum(self.first(x), 1))
+
+
+def test_a_node_tells_of_channels_that_are_pinned_inside_of_it() -> None:
+    picture = picture_of(analyzed(Summed()))
+    first = node(picture, "first")
+    assert first.ops == ("first", "cumsum")
+    assert (first.group, first.pins) == ("first", ("first.weight", "first"))
+    assert first.pinned is not None
+    assert first.pinned.what == "cumsum runs along this axis"
+
+
 def test_groups_inside_of_a_node_are_told_there() -> None:
     picture = picture_of(analyzed(Attention(), WORDS))
     kinds = {picture.groups[name].kind for name in node(picture, "attend").inner}
