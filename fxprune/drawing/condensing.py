@@ -24,13 +24,14 @@ _ENDS = ("placeholder", "output")
 class Part:
     """Operators that become one node: a module's, or some between the calls of modules.
 
-    `heavy` says that it multiplies and adds.
+    `heavy` says that it multiplies and adds, `weighted` that it does so with weights.
     """
 
     path: str
     parent: str
     ops: list[fx.Node]
     heavy: bool
+    weighted: bool = False
     sources: dict[fx.Node, None] = field(default_factory=dict)
 
 
@@ -38,8 +39,9 @@ class Condenser:
     """Decides which operators are drawn, and which of them as one node.
 
     1. Mentions of parameters are no nodes, nor is what carries no tensor (sizes).
-    2. Nor, with level "module", are integers without channels that are computed of such integers
-       or of inputs alone: position numbers and masks. What reads them reads the inputs.
+    2. Nor, with level "module", is what is computed of parameters alone, nor are integers that are
+       computed of such integers or of inputs alone: position numbers and masks. What reads these
+       reads the inputs.
     3. With level "module", what only moves data of one operator belongs to that.
     4. So do operators that run one after another in the same module belong to the first of them.
        Between the calls of a module's children, a product with weights is a node by itself.
@@ -55,6 +57,7 @@ class Condenser:
         self.level = level
         self.nodes: list[fx.Node] = list(deps.graph_module.graph.nodes)
         self.heavy = {work.node for work in deps.trace.work}
+        self.of_state = self._of_state()
         self._origins: dict[fx.Node, tuple[fx.Node, ...]] = {}
         self.drawn = self._drawn()
         self.containers = {""}
@@ -63,6 +66,16 @@ class Condenser:
             while path not in self.containers:
                 self.containers.add(path)
                 path = path.rpartition(".")[0]
+
+    def _of_state(self) -> set[fx.Node]:
+        """Mentions of parameters, and what is computed of these without products."""
+        found: set[fx.Node] = set()
+        for node in self.nodes:
+            sources = node.all_input_nodes
+            is_light = node.op.startswith("call") and node.name not in self.heavy
+            if node.op == "get_attr" or (is_light and sources and found.issuperset(sources)):
+                found.add(node)
+        return found
 
     def _drawn(self) -> set[fx.Node]:
         found: set[fx.Node] = set()
@@ -77,7 +90,11 @@ class Condenser:
 
     def _is_helper(self, node: fx.Node, drawn: set[fx.Node]) -> bool:
         """Case 2. A tensor of integers has no label vectors."""
-        if self.level == "op" or node.op == "call_module" or _is_floating(self.deps, node):
+        if self.level == "op":
+            return False
+        if node in self.of_state:
+            return True
+        if node.op == "call_module" or _is_floating(self.deps, node):
             return False
         return all(n.op == "placeholder" or n not in drawn for n in node.all_input_nodes)
 
@@ -127,7 +144,9 @@ class Condenser:
         if node.op in _ENDS:
             return Part("", "", [node], heavy=True)
         parent = path if self._is_loose(node, path) else path.rpartition(".")[0]
-        return Part(path, parent, [node], node.name in self.heavy)
+        heavy = node.name in self.heavy
+        weighted = heavy and not self.of_state.isdisjoint(node.all_input_nodes)
+        return Part(path, parent, [node], heavy, weighted)
 
     def _is_loose(self, node: fx.Node, path: str) -> bool:
         """Whether an operator stands in the forward of a module that calls others."""
@@ -138,13 +157,7 @@ class Condenser:
         first, node = last.ops[0], part.ops[0]
         if {first.op, node.op} & {*_ENDS, "call_module"} or last.path != part.path:
             return False
-        return part.path not in self.containers or not self._multiplies_weights(last, part)
-
-    def _multiplies_weights(self, *parts: Part) -> bool:
-        return any(
-            part.heavy and any(n.op == "get_attr" for n in part.ops[-1].all_input_nodes)
-            for part in parts
-        )
+        return part.path not in self.containers or not (last.weighted or part.weighted)
 
     def _joined(self, parts: list[Part]) -> Iterator[Part]:
         """Case 5."""

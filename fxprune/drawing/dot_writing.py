@@ -61,6 +61,11 @@ class _Writer:
         ]
         first = {(n.group, n.pinned): n.name for n in reversed(pinned) if n.kind not in _ENDS}
         self.explained = set(first.values())
+        self.bordered = {
+            node.name
+            for node in picture.nodes
+            if node.kind not in _ENDS and any(picture.groups[name].nodes for name in node.pins)
+        }
         leaving: dict[str, list[str]] = {}
         for edge in picture.edges:
             if edge.values:
@@ -78,7 +83,7 @@ class _Writer:
         for name, values in _LOOKS.items():
             yield f"  {name}{attributes(values)};"
         yield f"  label={quoted(heading(self.picture))};"
-        look = legend(self.picture, hatched=bool(self.explained))
+        look = legend(self.picture, hatched=bool(self.explained), bordered=bool(self.bordered))
         yield f"  {quoted('fxprune legend')}{attributes(look)};"
         yield from self.box(self.boxes(), "", "  ")
         yield from map(self.edge, self.picture.edges)
@@ -134,7 +139,7 @@ class _Writer:
             look["shape"] = "oval"
         elif node.pinned is not None:
             look |= {"style": "striped", "fillcolor": _hatched(fill), "color": "#888888"}
-        if not is_end and any(self.picture.groups[name].nodes for name in node.pins):
+        if node.name in self.bordered:
             look |= {"color": "#AA0000", "penwidth": 2}
         if node.goes:
             look["style"] = "dashed"

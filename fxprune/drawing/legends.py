@@ -14,17 +14,20 @@ if TYPE_CHECKING:
     from fxprune.drawing.pictures import Picture
 
 
-def legend(picture: Picture, *, hatched: bool) -> Look:
+def legend(picture: Picture, *, hatched: bool, bordered: bool) -> Look:
     """The attributes of a node with the legend.
 
     Args:
         picture: the picture.
         hatched: whether a node is hatched.
+        bordered: whether a node has a red border.
     """
     rows = [*_groups(picture), (GREY, "a group with one node")]
     rows.append((WHITE, "no channels, or several groups"))
     if hatched:
         rows.append((WHITE, "hatched: must stay"))
+    if bordered:
+        rows.append((WHITE, "red border: met here what must stay"))
     if any(not edge.values for edge in picture.edges):
         rows.append((WHITE, "dashed edge: reads all that the other node reads"))
     cells = "".join(

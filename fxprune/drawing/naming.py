@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fxprune.rules.place import module_path
+from fxprune.rules.place import module_path, target_name
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -39,9 +39,8 @@ def operator_name(node: fx.Node, model: nn.Module) -> str:
     """What a node calls: the class of a module, or the name of a function or method."""
     if node.op == "call_module":
         return class_name(model, str(node.target), node)
-    target = node.target
-    packet = getattr(target, "overloadpacket", target)
-    name = str(getattr(packet, "__name__", target)).rpartition(".")[2]
+    packet = getattr(node.target, "overloadpacket", node.target)
+    name = target_name(packet).rpartition(".")[2]
     if name in _IN_PLACE:
         return name[1:]
     return name if name.startswith("_") else name.removesuffix("_")

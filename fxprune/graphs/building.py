@@ -14,7 +14,7 @@ from fxprune.axis_groups import AxisGroups
 from fxprune.groups import traced_tensors
 from fxprune.pin_places import meeting_place
 from fxprune.rules import Place, locate
-from fxprune.rules.place import source_line
+from fxprune.rules.place import source_line, target_name
 from fxprune.state_readers import readers_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _op(deps: DependencyGraph, node: fx.Node) -> dict[str, str]:
     return {
         "type": "op",
         "op": node.op,
-        "target": str(getattr(node.target, "__name__", node.target)),
+        "target": target_name(node.target),
         "module": place.module,
         "source": place.source,
         "shape": ", ".join(shapes),

@@ -161,6 +161,24 @@ def test_sizes_and_numbers_of_positions_are_left_out() -> None:
     ]
 
 
+class Functional(nn.Module):
+    """Everything in one forward, with weights that are transposed first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = (nn.Parameter(torch.zeros(*s)) for s in ((6, 4), (2, 6)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = (x @ self.first.t()).relu() + 1
+        return hidden @ self.last.t()
+
+
+def test_products_with_weights_are_nodes_that_own_them_even_in_one_forward() -> None:
+    picture = picture_of(analyzed(Functional(), torch.zeros(3, 4)))
+    shown = [(node.operators, node.parameters) for node in picture.nodes[1:-1]]
+    assert shown == [(("matmul", "relu", "add"), 24), (("matmul",), 12)]
+
+
 def test_a_branch_that_goes_is_marked() -> None:
     deps = residual(6)
     plan = fxprune.plan(deps, IMAGE, channels={"blocks.0.conv1": list(range(6))})
