@@ -51,13 +51,15 @@ def _module(model: nn.Module, node: fx.Node) -> nn.Module:
 
 
 def class_name(model: nn.Module, path: str, node: fx.Node) -> str:
-    """The class of a module by its path, as the model or a node of it knows; else empty."""
+    """The class of a module by its path, as a node of it or the model knows; else empty."""
+    stack = node.meta.get("nn_module_stack") or {}
+    kind = next((kind for name, kind in stack.values() if name == path), "")
+    if kind:  # the modules of an exported program are no more than containers
+        return str(getattr(kind, "__name__", kind)).rpartition(".")[2]
     try:
         return type(model.get_submodule(path)).__name__
     except AttributeError:
-        stack = node.meta.get("nn_module_stack") or {}
-        kind = next((kind for name, kind in stack.values() if name == path), "")
-        return str(getattr(kind, "__name__", kind)).rpartition(".")[2]
+        return ""
 
 
 def operators(

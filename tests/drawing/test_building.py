@@ -179,6 +179,14 @@ def test_products_with_weights_are_nodes_that_own_them_even_in_one_forward() -> 
     assert shown == [(("matmul", "relu", "add"), 24), (("matmul",), 12)]
 
 
+def test_an_exported_program_still_tells_the_classes_of_its_modules() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    program = torch.export.export(model, (torch.zeros(3, 4),))
+    picture = picture_of(fxprune.analyze(program, torch.zeros(3, 4)))
+    shown = [(node.path, node.operators) for node in picture.nodes[1:-1]]
+    assert shown == [("0", ("Linear", "ReLU")), ("2", ("Linear",))]
+
+
 def test_a_branch_that_goes_is_marked() -> None:
     deps = residual(6)
     plan = fxprune.plan(deps, IMAGE, channels={"blocks.0.conv1": list(range(6))})
