@@ -21,8 +21,6 @@ _SILENT = frozenset(
     )
 )
 """What moves data or does nothing in eval mode."""
-_LEFT_OUT = _SILENT | {"slice"}
-"""What is not told where other operators say more."""
 _IN_PLACE = frozenset({"iadd", "isub", "imul", "itruediv", "imatmul"})
 
 
@@ -62,6 +60,11 @@ def class_name(model: nn.Module, path: str, node: fx.Node) -> str:
         return ""
 
 
+def _is_telling(node: fx.Node, model: nn.Module) -> bool:
+    """Whether an operator says more than that data was moved or cut."""
+    return not is_silent(node, model) and operator_name(node, model) != "slice"
+
+
 def operators(
     model: nn.Module, ops: Sequence[fx.Node], containers: Container[str], heavy: Container[str]
 ) -> list[str]:
@@ -70,11 +73,10 @@ def operators(
     Those that multiply and add come first.
     """
     words: dict[str, bool] = {}
-    for node in ops:
+    for node in [op for op in ops if _is_telling(op, model)] or ops:
         path = module_path(node)
         is_module = node.op != "call_module" and path not in containers
         name = class_name(model, path, node) if is_module else ""
         word = name or operator_name(node, model)
         words[word] = words.get(word, False) or node.name in heavy
-    telling = [word for word in words if word not in _LEFT_OUT]
-    return sorted(telling or words, key=lambda word: not words[word])
+    return sorted(words, key=lambda word: not words[word])

@@ -179,6 +179,33 @@ def test_products_with_weights_are_nodes_that_own_them_even_in_one_forward() -> 
     assert shown == [(("matmul", "relu", "add"), 24), (("matmul",), 12)]
 
 
+class Normed(nn.Module):
+    """A norm that casts what it reads; the sum around it reads the cast value when exported."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(torch.float32) * x.pow(2).mean(-1, keepdim=True).rsqrt()
+
+
+class Prenorm(nn.Module):
+    """A linear layer in a residual block with a norm before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(4, 6), Normed(), nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return x + self.second(self.norm(x))
+
+
+def test_a_cast_belongs_to_what_it_casts_and_is_not_named_there() -> None:
+    program = torch.export.export(Prenorm().eval(), (torch.zeros(3, 4),))
+    picture = picture_of(fxprune.analyze(program, torch.zeros(3, 4)))
+    first = node(picture, picture.nodes[1].name)
+    assert (first.path, first.operators) == ("first", ("Linear",))
+    assert [n.operators for n in picture.nodes[2:-1]] == [("Normed",), ("Linear",), ("add",)]
+
+
 def test_an_exported_program_still_tells_the_classes_of_its_modules() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
     program = torch.export.export(model, (torch.zeros(3, 4),))
