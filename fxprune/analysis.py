@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from fxprune.capture import Captured, Rung, capture_with, fixed_flags, recorded
 from fxprune.errors import AnalysisError, Diagnostic, InputError, PlanError, shown
-from fxprune.exporting import program_module
+from fxprune.exporting import program_inputs, program_module
 from fxprune.graphs.building import graph_of
 from fxprune.groups import Group, build_groups, parameter_axes
 from fxprune.inputs import bind, describe
@@ -26,6 +26,7 @@ from fxprune.module_trees import named_state
 from fxprune.reasons import explain
 from fxprune.shares import Share, by_module, prunable_counts
 from fxprune.suggestions import nearest
+from fxprune.surroundings import undisturbed
 from fxprune.traces import Trace
 
 if TYPE_CHECKING:
@@ -223,7 +224,8 @@ class DependencyGraph:
 Model: TypeAlias = nn.Module | ExportedProgram | DependencyGraph
 
 
-def analyze(model: Model, example_inputs: Any) -> DependencyGraph:
+@undisturbed()
+def analyze(model: Model, example_inputs: Any = None) -> DependencyGraph:
     """Find out which channels of a model live and die together.
 
     The model is captured with `torch.fx` and interpreted once on meta tensors: no data is touched,
@@ -234,7 +236,8 @@ def analyze(model: Model, example_inputs: Any) -> DependencyGraph:
         model: the model, a GraphModule, or an `ExportedProgram` of torch.export; a DependencyGraph
             is returned as it is.
         example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments. Only shapes
-            and dtypes matter (and the values of integers), unless the model has to be run.
+            and dtypes matter (and the values of integers), unless the model has to be run. None
+            for those that an `ExportedProgram` was exported with.
 
     Returns:
         The dependency graph with its groups and diagnostics.
@@ -251,6 +254,7 @@ def analyze(model: Model, example_inputs: Any) -> DependencyGraph:
             )
         return model
     if isinstance(model, ExportedProgram):
+        example_inputs = program_inputs(model, example_inputs)
         model = program_module(model)
     with collector_paused():
         captured, trace = _interpreted(model, example_inputs)

@@ -10,6 +10,7 @@ from numbers import Real
 from typing import Any, Literal, TypeAlias, overload
 
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 
 from fxprune.analysis import DependencyGraph, Model
 from fxprune.choosing import plan as make
@@ -32,15 +33,19 @@ from fxprune.emission import (
     refuse_exact,
 )
 from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
+from fxprune.exporting import program_inputs
 from fxprune.inputs import bind, materialize, named_values
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.passes import shrink_pipeline
 from fxprune.planning import Plan
 from fxprune.planning.plan_data import MAKERS
+from fxprune.planning.transferring import transferred
 from fxprune.pretrained import adapt_configs
+from fxprune.programs import as_program, check_program
 from fxprune.recipes import Recipe
 from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError
+from fxprune.surroundings import undisturbed
 from fxprune.verification import verify_claim
 from fxprune.zeros import plan_of_zeros
 
@@ -53,7 +58,20 @@ _OTHER_KIND = re.compile(r'(, or )?pass emit="\w+"(, which keeps [^,]*)?(, or |,
 
 @overload
 def shrink(
-    model: Model,
+    model: ExportedProgram,
+    plan: Plan | str | os.PathLike[str] | Removal,
+    example_inputs: Any = None,
+    *,
+    emit: Emit = "graph",
+    norm: Norm = "kept",
+    constants: Constants = "drop",
+    verify: bool | Literal["quick"] = True,
+) -> ExportedProgram: ...
+
+
+@overload
+def shrink(
+    model: nn.Module | DependencyGraph,
     plan: Plan | str | os.PathLike[str] | Removal,
     example_inputs: Any = None,
     *,
@@ -66,7 +84,7 @@ def shrink(
 
 @overload
 def shrink(
-    model: Model,
+    model: nn.Module | DependencyGraph,
     plan: Plan | str | os.PathLike[str] | Removal,
     example_inputs: Any = None,
     *,
@@ -77,6 +95,7 @@ def shrink(
 ) -> nn.Module: ...
 
 
+@undisturbed()
 def shrink(
     model: Model,
     plan: Plan | str | os.PathLike[str] | Removal,
@@ -86,7 +105,7 @@ def shrink(
     norm: Norm = "kept",
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
-) -> nn.Module:
+) -> nn.Module | ExportedProgram:
     """Remove channels for real, and prove the result.
 
     The result has smaller tensors, the same parameter names, train / eval flags and dtypes. It
@@ -95,7 +114,7 @@ def shrink(
 
     Args:
         model: the model that the plan was made for, or the DependencyGraph that `analyze` made of
-            it (which saves analyzing it again).
+            it (which saves analyzing it again); or an `ExportedProgram` of that model.
         plan: a Plan, the path of one, or a dict {module name or pattern: ratio or list of output
             channels}, which needs `example_inputs`.
         example_inputs: a tensor, a tuple or a dict of keyword arguments. With a Plan they are used
@@ -117,7 +136,9 @@ def shrink(
             its quick ones; False for none.
 
     Returns:
-        The shrunk model; `result.meta["fxprune"]` is its ShrinkReport.
+        The shrunk model; `result.meta["fxprune"]` is its ShrinkReport. Of an `ExportedProgram` it
+        is another one, with the same inputs and outputs, in which the sizes that were dynamic still
+        are; its report is `result.graph_module.meta["fxprune"]`.
 
     Raises:
         PlanError: the plan is malformed or for another model, or names what is not there.
@@ -129,13 +150,34 @@ def shrink(
     """
     check_making(emit, verify)
     meaning = Meaning(norm, constants)
-    plan = _as_plan(model, plan, example_inputs)
+    if isinstance(model, ExportedProgram):
+        options = {"emit": emit, "norm": norm, "constants": constants, "verify": verify}
+        return _shrunk_program(model, plan, example_inputs, options)
+    plan = as_plan(model, plan, example_inputs)
     attempt = _Attempt.of(model, plan, example_inputs, meaning, verify=verify)
     if emit == "auto":
         kinds: list[Literal["graph", "module"]] = ["graph", "module"]
         is_recorded = attempt.claim.deps.captured_by == "record"
         return _first_possible(attempt, kinds[::-1] if is_recorded else kinds)
     return attempt.shrunk(emit)
+
+
+def _shrunk_program(
+    program: ExportedProgram, given: Any, example_inputs: Any, options: Mapping[str, Any]
+) -> ExportedProgram:
+    """A program from a program: its graph is shrunk, and exported as the program was."""
+    plan = as_plan(program, given, example_inputs)
+    inputs = program_inputs(program, example_inputs)
+    if inputs is None:  # neither given nor kept in the program
+        inputs = materialize(plan.inputs, seed=None)
+    deps = plan.analyze(program, inputs)
+    values = None if example_inputs is None else inputs
+    small = shrink(deps, transferred(plan, deps), values, **options)
+    assert isinstance(small, fx.GraphModule)  # there is no module to emit
+    result = as_program(small, program)
+    if options["verify"]:
+        check_program(result, small, materialize(deps.inputs, seed=0) if values is None else values)
+    return result
 
 
 def shrink_again(
@@ -291,10 +333,15 @@ def _neither(graph: FxPruneError, module: FxPruneError) -> FxPruneError:
     )
 
 
-def _as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:
+def as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:
+    """What `shrink` takes for a plan, as a Plan.
+
+    Raises:
+        InputError, PlanError: see `shrink`.
+    """
     if not isinstance(given, Mapping):
         return Plan.of(given)
-    if example_inputs is None and not isinstance(model, DependencyGraph):
+    if example_inputs is None and not isinstance(model, (DependencyGraph, ExportedProgram)):
         raise InputError(
             "example inputs are missing",
             why="a dict of ratios or channels becomes a plan by analyzing the model",

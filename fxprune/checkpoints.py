@@ -25,6 +25,7 @@ from fxprune.module_trees import as_parameter, clone_tree, named_tensors, to_met
 from fxprune.passes.base import fork
 from fxprune.recipes import Outline, all_tensors
 from fxprune.report import ShrinkReport
+from fxprune.surroundings import undisturbed
 from fxprune.values import memory
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _report_of(small: Any) -> ShrinkReport:
     if not isinstance(small, nn.Module):
         raise InputError(
             f"the shrunk model is a {type(small).__name__}, not a torch.nn.Module",
-            hint="pass what fxprune.shrink returned",
+            hint="pass what fxprune.shrink returned; torch.export.save writes programs",
         )
     meta = vars(small).get("meta")
     report = meta.get("fxprune") if isinstance(meta, dict) else None
@@ -119,6 +120,7 @@ def _values(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+@undisturbed()
 def load(
     model: nn.Module | ExportedProgram,
     path: str | os.PathLike[str],

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import click
 import torch
 from click.core import ParameterSource
+from torch.export import ExportedProgram
 
 import fxprune
 from fxprune import cli_output as output
@@ -38,10 +39,12 @@ from fxprune.cli_options import examples as _examples
 from fxprune.cli_output import stage
 from fxprune.errors import FxPruneError, VerificationError
 from fxprune.images import check_image
+from fxprune.inputs import materialize
 from fxprune.loading import ModelName, ModelSource
 from fxprune.meaning import Constants, Norm
-from fxprune.model_files import load_model, save_model
+from fxprune.model_files import PROGRAM, load_model, load_program, save_model, save_program
 from fxprune.planning import Plan
+from fxprune.programs import export_module
 from fxprune.tensor_files import SUFFIX, library
 
 _EXIT_CODES = """\b
@@ -80,6 +83,13 @@ def _is_given(option: str) -> bool:
     return source is not ParameterSource.DEFAULT
 
 
+def _shrunk_model(small: Path, model: Any, inputs: Any) -> Any:
+    """What is in a file that `shrink` wrote."""
+    if small.suffix == SUFFIX:
+        return fxprune.load(model, small, inputs)
+    return load_program(small) if small.suffix == PROGRAM else load_model(small)
+
+
 @contextmanager
 def _processes(count: int) -> Iterator[Executor | None]:
     """An executor with so many processes, which share the processors; none for one."""
@@ -105,8 +115,9 @@ def main() -> None:
 
     MODEL is package.module:callable, where the callable takes no arguments and returns a
     torch.nn.Module (or is one), such as torchvision.models:resnet18. Or it is an ONNX file,
-    net.onnx; or a model of a library, with random weights if there is no --state: torchvision:NAME,
-    timm:NAME, or hf:PATH of a config.json of transformers.
+    net.onnx; or a program of torch.export, net.pt2, which can run any code when it is read, so it
+    needs --trust; or a model of a library, with random weights if there is no --state:
+    torchvision:NAME, timm:NAME, or hf:PATH of a config.json of transformers.
     """
 
 
@@ -241,6 +252,7 @@ def sensitivity(
         "shrink torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o small.pt",
         "shrink torchvision.models:resnet18 --plan plan.json -o small.pt",
         "shrink zoo:language_model --ratio 0.5 --emit module -o small.safetensors",
+        "shrink net.pt2 --trust --ratio 0.5 -o small.pt2",
     ),
 )
 @model_options
@@ -278,10 +290,15 @@ def shrink(
     A file named *.safetensors holds tensors and the plan: fxprune.load(MODEL, file) reads it, and
     runs no code in it.
 
+    A file named *.pt2 holds an exported program, for torch.export.load. If MODEL is one, the sizes
+    that are dynamic in it stay dynamic; else the batch is, where the model allows it.
+
     Any other file holds the model. torch.load(file, weights_only=False) reads it, without fxprune
     (but with the Python module of its class, if that was kept, and with fxprune if blocks of that
-    were dropped), and can run any code in it: load only files you trust.
+    were dropped). These two can run any code in them: load only files you trust.
     """
+    if source.is_program and path.suffix != PROGRAM:
+        raise click.UsageError(f"a program goes to a file {PROGRAM}, not to {path}")
     if path.suffix == SUFFIX:
         library()  # before the work is done
     if no_verify and quick:
@@ -302,9 +319,15 @@ def shrink(
         small: Any = fxprune.shrink(
             model, made, inputs, emit=emit, norm=norm, constants=constants, verify=proof
         )
-    report: fxprune.ShrinkReport = small.meta["fxprune"]
+    report: fxprune.ShrinkReport = getattr(small, "graph_module", small).meta["fxprune"]
     with stage("Writing"):
-        (fxprune.save if path.suffix == SUFFIX else save_model)(small, path)
+        if isinstance(small, ExportedProgram):
+            save_program(small, path)
+        elif path.suffix == PROGRAM:
+            example = materialize(made.inputs, seed=0) if inputs is None else inputs
+            save_program(export_module(small, example), path)
+        else:
+            (fxprune.save if path.suffix == SUFFIX else save_model)(small, path)
     if as_json:
         output.show_json({"output": str(path), **output.report_document(report)})
     else:
@@ -327,7 +350,6 @@ def shrink(
     type=FILE,
     help="The plan that SMALL follows; by default that in SMALL, if it is a .safetensors file.",
 )
-@click.option("--trust", is_flag=True, help="Read SMALL, though it can run any code.")
 @meaning_options
 @click.option("--quick", is_flag=True, help="On the example, in the model's own types only.")
 def verify(
@@ -335,7 +357,6 @@ def verify(
     source: ModelSource,
     small: Path,
     plan_path: Path | None,
-    trust: bool,
     norm: Norm,
     constants: Constants,
     quick: bool,
@@ -347,11 +368,12 @@ def verify(
 
     A SMALL that is named *.safetensors runs no code, and tells its plan and its meaning.
 
-    Any other SMALL is a whole model: it is read with torch.load(SMALL, weights_only=False), which
-    can run any code in the file. So load only files you trust, and say so with --trust.
+    Any other SMALL is a whole model: it is read with torch.export.load if it is named *.pt2, else
+    with torch.load(SMALL, weights_only=False). Both can run any code in the file. So load only
+    files you trust, and say so with --trust.
     """
     is_safe = small.suffix == SUFFIX
-    if not (is_safe or trust):
+    if not (is_safe or source.trust):
         raise click.UsageError(
             f"reading the model {small} can run any code in it: pass --trust if you made it, or"
             " trust whom you have it from"
@@ -362,7 +384,7 @@ def verify(
     with stage("Building the model"):
         model, inputs = source.model(), source.example_inputs()
     with stage("Reading the shrunk model"):
-        shrunk: Any = fxprune.load(model, small, inputs) if is_safe else load_model(small)
+        shrunk: Any = _shrunk_model(small, model, inputs)
     if made is None:
         made = shrunk.meta["fxprune"].recipe.plan
     meaning: dict[str, Any] = {"norm": norm, "constants": constants}

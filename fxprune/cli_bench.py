@@ -107,7 +107,6 @@ def _bytes(text: str | None) -> int | None:
     show_default=True,
     help="How often each is timed.",
 )
-@click.option("--trust", is_flag=True, help="Read .pt files, though they can run any code.")
 @output_option("An image (.svg, .png ...) of the result.", "--chart", "chart", required=False)
 def bench(
     *,
@@ -183,7 +182,7 @@ def _onnx_file(model: Model, inputs: Any, path: Path) -> Path:
         return name
     from fxprune.onnx import export  # noqa: PLC0415  # an extra
 
-    module = model.model() if isinstance(model, ModelSource) else load_model(model)
+    module = model.module() if isinstance(model, ModelSource) else load_model(model)
     return export(module, path, inputs, dynamic={}).path
 
 

@@ -115,9 +115,11 @@ def export(
     from fxprune.onnx import quantize  # noqa: PLC0415
     from fxprune.onnx.stages import read_calls, stages  # noqa: PLC0415
 
+    if source.is_program:
+        raise click.UsageError("a program cannot be exported: pass the model that it was made of")
     plan = Plan.load(plan_path)
     with stage("Building the model"):
-        model, inputs = source.model(), source.example_inputs()
+        model, inputs = source.module(), source.example_inputs()
     proof: Literal["quick", True] = "quick" if quick else True
     with stage("Shrinking and verifying"):
         small: Any = fxprune.shrink(

@@ -176,6 +176,11 @@ _SOURCE_OPTIONS = (
     ),
     click.option("--state", type=FILE, help="State dict to load (.safetensors or torch.save)."),
     click.option("--train", is_flag=True, help="Do not put the model in eval mode."),
+    click.option(
+        "--trust",
+        is_flag=True,
+        help="Read a model's file (.pt, .pt2), though that can run any code in it.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
 )
 
@@ -398,7 +403,7 @@ def sensitivity_options(command: Command) -> Command:
 def source_options(command: Command) -> Command:
     """Add the options that say how models are set up, and `--json`.
 
-    They are handed on as `source`, which makes a `ModelSource` of a name, and `inputs`.
+    They are handed on as `source`, which makes a `ModelSource` of a name, `inputs` and `trust`.
     """
 
     @functools.wraps(command)
@@ -409,12 +414,13 @@ def source_options(command: Command) -> Command:
         state: Path | None,
         train: bool,
         inputs: tuple[InputSpec, ...],
+        trust: bool,
         **rest: Any,
     ) -> None:
         def source(name: AnyName) -> ModelSource:
-            return ModelSource(name, app_dir, seed, state, train, inputs)
+            return ModelSource(name, app_dir, seed, state, train, inputs, trust)
 
-        command(source=source, inputs=inputs, **rest)
+        command(source=source, inputs=inputs, trust=trust, **rest)
 
     return _with(run, _SOURCE_OPTIONS)
 
@@ -428,6 +434,7 @@ def model_options(command: Command) -> Command:
         model: AnyName,
         source: Callable[[AnyName], ModelSource],
         inputs: tuple[InputSpec, ...],
+        trust: bool,
         **rest: Any,
     ) -> None:
         command(source=source(model), **rest)

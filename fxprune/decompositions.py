@@ -26,7 +26,9 @@ def decomposed(call: Call) -> Any:
     own = _DECOMPOSITIONS.get(call.op)
     if own is not None:
         return own(*call.args, **call.kwargs)
-    out = call.op.decompose(*call.args, **call.kwargs)
+    # Under inference mode a mode of torch functions would be asked again and again.
+    with torch._C.DisableTorchFunction():
+        out = call.op.decompose(*call.args, **call.kwargs)
     if out is NotImplemented and call.op in decomposition_table:
         return decomposition_table[call.op](*call.args, **call.kwargs)
     return out

@@ -81,6 +81,28 @@ def program_module(
     return graph_module
 
 
+def program_inputs(program: torch.export.ExportedProgram, given: Any) -> Any:
+    """Example inputs of an exported program: a value for each input of its graph.
+
+    Args:
+        program: the program.
+        given: as for `fxprune.analyze`, in the structure that the exported model took; None for
+            those that the program was exported with.
+
+    Returns:
+        The values in order, if `given` has that structure, else `given` itself; None if there are
+        none.
+    """
+    if given is None:
+        kept = program.example_inputs
+        return None if kept is None else tuple(pytree.tree_leaves(kept))
+    args, kwargs = given if isinstance(given, (tuple, list)) else (given,), {}
+    if isinstance(given, dict):
+        args, kwargs = (), given
+    leaves, spec = pytree.tree_flatten((tuple(args), kwargs))
+    return tuple(leaves) if spec == program.call_spec.in_spec else given
+
+
 def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(model.forward).parameters
 
@@ -93,12 +115,12 @@ def _without_data(value: Any, device: torch.device) -> Any:
 
 def _program(model: nn.Module, values: Mapping[str, Any], shapes: Any) -> Any:
     twin = clone_tree(model, lambda tensor: tensor)  # forward can set attributes
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         return torch.export.export(twin, (), dict(values), dynamic_shapes=shapes, strict=False)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Export warns and logs, and where it fails it prints all that it has so far."""
     threshold = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -220,7 +220,8 @@ class GraphComparison(Comparison):
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
         for node, value in self._reference(values):
             if node.op == "output":
-                self.compare(node, value, self.calls.result(values))
+                expected = self.deps.graph_module.graph.process_outputs(value)
+                self.compare(node, expected, self.calls.result(values))
 
     def couples_otherwise(self) -> bool:
         """Also whether an axis has other channels than the one of this size in the analysis.

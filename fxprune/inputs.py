@@ -101,10 +101,12 @@ def call_arguments(
     args, kwargs = [], {}
     parameters = inspect.signature(model.forward).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    by_place = list(parameters)[: _positional(model)]
     placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     starred = [str(node.target)[0] == "*" != str(node.target)[1] for node in placeholders]
     for k, (node, value) in enumerate(zip(placeholders, values, strict=True)):
-        name, follows = str(node.target), any(starred[k:])  # *args follows: no keywords before it
+        name = str(node.target)
+        follows = any(starred[k:]) or name in by_place  # *args follows: no keywords before it
         parameter = parameters.get(name.lstrip("*"))
         if name.startswith("**"):
             kwargs.update(value)
@@ -117,6 +119,24 @@ def call_arguments(
         elif value is not parameter.default:  # decorators may take a default for a choice
             kwargs[name] = value
     return args, kwargs
+
+
+def is_exported(model: nn.Module) -> bool:
+    """Whether a model is the graph of an exported program, which takes and returns structures."""
+    return isinstance(_codegen(model), torch.fx.graph._PyTreeCodeGen)
+
+
+def _positional(model: nn.Module) -> int:
+    """How many arguments an exported graph takes by their places, and not otherwise."""
+    if not is_exported(model):
+        return 0
+    spec = _codegen(model).pytree_info.in_spec
+    args, _ = pytree.tree_unflatten([None] * spec.num_leaves, spec)
+    return len(args)
+
+
+def _codegen(model: Any) -> Any:
+    return model.graph._codegen if isinstance(model, torch.fx.GraphModule) else None
 
 
 def arguments_of_call(

@@ -17,9 +17,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from fxprune.errors import FxPruneError, InputError, in_one_line, shown
+from fxprune.exporting import program_inputs, program_module
 from fxprune.inputs import InputSpec, materialize
+from fxprune.model_files import PROGRAM, load_program
 from fxprune.model_libraries import LibraryModel
 from fxprune.state_files import read_state
 from fxprune.suggestions import nearest
@@ -73,12 +76,13 @@ class ModelSource:
     """Where a model comes from and how it is set up.
 
     Attributes:
-        name: the model, or the path of an ONNX file.
+        name: the model, or the path of an ONNX file or of an exported program.
         app_dir: the folder that comes first when the model's Python module is looked for.
         seed: seed of torch's random numbers before the model is built.
         state: a file with the model's state dict, or None to keep the weights it is built with.
         train: keep the train / eval flags that the model is built with, instead of eval mode.
         inputs: descriptions of the example inputs, one for each argument; empty if not given.
+        trust: whether files that can run any code may be read.
     """
 
     name: ModelName | LibraryModel | Path
@@ -87,16 +91,22 @@ class ModelSource:
     state: Path | None = None
     train: bool = False
     inputs: tuple[InputSpec, ...] = ()
+    trust: bool = False
 
-    def model(self) -> nn.Module:
-        """Build the model.
+    @property
+    def is_program(self) -> bool:
+        """Whether the model is an exported program in a file."""
+        return isinstance(self.name, Path) and self.name.suffix == PROGRAM
+
+    def model(self) -> nn.Module | ExportedProgram:
+        """Build the model, or read the program.
 
         Raises:
             InputError: it cannot be found, imported or built, is not a module, or the state dict
                 does not fit.
         """
         if isinstance(self.name, Path):
-            return self._read(self.name)
+            return self._program(self.name) if self.is_program else self._read(self.name)
         found = self._find()
         torch.manual_seed(self.seed)
         built = not isinstance(found, nn.Module) and callable(found)
@@ -112,6 +122,15 @@ class ModelSource:
         if self.state is not None:
             _load_state(model, self.state)
         return model if self.train else model.eval()
+
+    def module(self) -> nn.Module:
+        """The model as a module; of a program its graph.
+
+        Raises:
+            InputError: see `model`.
+        """
+        model = self.model()
+        return program_module(model) if isinstance(model, ExportedProgram) else model
 
     def function(self, name: ModelName) -> Callable[..., Any]:
         """A function by name, found as the model is.
@@ -136,6 +155,8 @@ class ModelSource:
         if self.inputs:
             return materialize(self.inputs, seed=0)
         if isinstance(self.name, Path):
+            if self.is_program:
+                return program_inputs(self._program(self.name), None)
             return _onnx().declared_inputs(self.name)
         if isinstance(self.name, LibraryModel):
             with self._user_code(f"asking for the inputs of {self.name}"):
@@ -165,6 +186,20 @@ class ModelSource:
                 hint="pass --input 1x3x224x224, once for each argument of the model",
             )
         return inputs
+
+    def _program(self, path: Path) -> ExportedProgram:
+        """The program in the file."""
+        if not self.trust:
+            raise InputError(
+                f"reading the program {self.name} can run any code in it",
+                hint="pass --trust if you made it, or trust whom you have it from",
+            )
+        if self.state is not None or self.train:
+            raise InputError(
+                "--state and --train are for models that are built",
+                why=f"{self.name} has its weights, and the mode that it was exported in",
+            )
+        return load_program(path)
 
     def _read(self, path: Path) -> nn.Module:
         """The network of an ONNX file; `state` and `train` are as for others."""
@@ -218,12 +253,12 @@ class ModelSource:
 
 
 def parse_model(text: str) -> ModelName | LibraryModel | Path:
-    """The name of a model, or the path of an ONNX file, in a text.
+    """The name of a model, or the path of an ONNX file or of an exported program, in a text.
 
     Raises:
         InputError: the text has none of the forms of one, or there is no such file.
     """
-    if not text.endswith(".onnx"):
+    if not text.endswith((".onnx", PROGRAM)):
         return LibraryModel.parse(text) or ModelName.parse(text)
     if not Path(text).is_file():
         raise InputError(f"there is no file {text}")

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import torch
 from torch import fx, nn
+from torch.export import ExportedProgram
 
 from fxprune.errors import InputError, in_one_line
+from fxprune.exporting import quiet
 from fxprune.files import regular_file, write_atomically
 from fxprune.pretrained import without_refusals
+
+PROGRAM = ".pt2"
+"""How the names of files of exported programs end."""
 
 
 def save_model(small: nn.Module, path: Path) -> None:
@@ -48,3 +53,33 @@ def load_model(path: Path) -> nn.Module:
             hint="pass a file that fxprune shrink wrote",
         )
     return small
+
+
+def save_program(program: ExportedProgram, path: Path) -> None:
+    """Write an exported program, without its report, with `torch.export.save`.
+
+    Raises:
+        FxPruneError: it cannot be written.
+    """
+    write_atomically(path, lambda stream: torch.export.save(program, stream))
+
+
+def load_program(path: Path) -> ExportedProgram:
+    """Read a program that `torch.export.save` wrote. This can run any code in the file.
+
+    torch reads tensors without pickle where it wrote them so, but the file says which it unpickles,
+    and its graph may name any function of torch.
+
+    Raises:
+        InputError: the file cannot be read or holds no program.
+    """
+    try:
+        regular_file(path)
+        with quiet():
+            return torch.export.load(path)
+    except Exception as error:
+        raise InputError(
+            f"the program {path} cannot be read: {in_one_line(error)}",
+            hint="pass a file that torch.export.save or fxprune shrink wrote, with this version of"
+            " torch",
+        ) from error

@@ -83,9 +83,11 @@ class RunMode(DispatchMode):
         traceback: TracebackType | None,
     ) -> None:
         """Leave both modes."""
-        super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]  # no types in torch
-        if self._casts is not None:
-            self._casts.__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]  # no types in torch
+        try:
+            super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]  # no types in torch
+        finally:
+            if self._casts is not None:
+                self._casts.__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]  # no types in torch
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None

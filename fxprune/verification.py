@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import fx, nn
+from torch.export import ExportedProgram
 
 from fxprune.accumulation import reason
 from fxprune.analysis import DependencyGraph, Model
@@ -23,16 +24,19 @@ from fxprune.comparison import (
 from fxprune.drop_verification import check_drop
 from fxprune.emission import is_on_meta
 from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
+from fxprune.exporting import program_inputs, program_module
 from fxprune.gradient_verification import check_gradients
 from fxprune.graph_verification import GraphComparison, has_same_nodes
 from fxprune.input_sets import Inputs, magnitudes, negative, sizes
-from fxprune.inputs import bind, materialize
+from fxprune.inputs import bind, is_exported, materialize
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.module_verification import ModuleComparison
 from fxprune.planning import Plan
+from fxprune.planning.transferring import transferred
 from fxprune.precision import LARGEST_DOUBLE, Precision, size_in_double
 from fxprune.shape_verification import check_shapes
 from fxprune.stepping import OriginalFailsError, ResultFailsError
+from fxprune.surroundings import undisturbed
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
@@ -41,9 +45,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
+@undisturbed()
 def verify(
     model: Model,
-    small: nn.Module,
+    small: nn.Module | ExportedProgram,
     plan: Plan | str | os.PathLike[str],
     example_inputs: Any = None,
     *,
@@ -74,7 +79,7 @@ def verify(
 
     Args:
         model: the original, or the DependencyGraph that `analyze` made of it.
-        small: the shrunk model.
+        small: the shrunk model, or the shrunk `ExportedProgram`, of which outputs are compared.
         plan: what was removed: a Plan, or the path of one.
         example_inputs: a tensor, a tuple or a dict; by default random ones of the plan's shapes.
             A model that is run on data to be analyzed needs them, unless its DependencyGraph is
@@ -92,25 +97,34 @@ def verify(
         PlanError: the plan is not for this model.
         InputError: there is no such meaning, or the inputs do not fit.
     """
+    noted = small.graph_module if isinstance(small, ExportedProgram) else small
+    if isinstance(small, ExportedProgram):
+        small = program_module(small)
     if not isinstance(small, nn.Module):
         raise InputError(
             f"the shrunk model is a {type(small).__name__}, not a torch.nn.Module",
             hint="pass what fxprune.shrink returned",
         )
-    report = (vars(small).get("meta") or {}).get("fxprune")
+    report = (vars(noted).get("meta") or {}).get("fxprune")
     said = getattr(report, "meaning", Meaning())
     meaning = Meaning(norm or said.norm, constants or said.constants)
     plan = Plan.of(plan)
+    if isinstance(model, ExportedProgram):
+        example_inputs = program_inputs(model, example_inputs)
     deps = _analyzed(plan, model, example_inputs)
+    if isinstance(model, ExportedProgram):
+        plan = transferred(plan, deps)
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
     claim = Claim(deps, plan.layout(deps), meaning)
-    known_parts = report is not None
+    known_parts = report is not None and noted is small  # export numbers nodes anew
     return verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)
 
 
 def _analyzed(plan: Plan, model: Model, example_inputs: Any) -> DependencyGraph:
     """The analysis for the plan's shapes; on the inputs themselves if the model has to be run."""
+    if isinstance(model, ExportedProgram) and example_inputs is not None:
+        return plan.analyze(model, example_inputs)
     try:
         return plan.analyze(model, materialize(plan.inputs, seed=None))
     except (AnalysisError, CaptureError):
@@ -214,6 +228,8 @@ class _Check:
             why = "the model is too large, or does not run in float64"
         elif deps.decisions:
             why = "forward decides by values"
+        elif is_exported(self.small) and not is_exported(deps.graph_module):
+            why = "an exported program has one mode, and the original two"
         elif self.claim.meaning.constants == "fold":
             why = "what is folded into a bias has no gradient"
         if not why:

@@ -113,7 +113,9 @@ def test_an_exported_program_is_a_model() -> None:
     program = torch.export.export(model, (IMAGES,), strict=False)
     plan = fxprune.plan(program, IMAGES, ratio=0.5)
     small = fxprune.shrink(program, plan, IMAGES)
-    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
+    assert sum(p.numel() for p in small.module().parameters()) < sum(
+        p.numel() for p in model.parameters()
+    )
     assert fxprune.verify(program, small, plan, IMAGES).relative < 1e-9
 
 
@@ -144,7 +146,8 @@ def test_sizes_at_which_other_code_would_run_are_refused(given: str) -> None:
         shapes = ({0: torch.export.Dim.AUTO},)
         model = torch.export.export(model, (images,), dynamic_shapes=shapes)
     plan = fxprune.plan(model, images, channels={"first": [0, 3]})
-    small = pickle.loads(pickle.dumps(fxprune.shrink(model, plan)))
+    deps = fxprune.analyze(model, images)
+    small = pickle.loads(pickle.dumps(fxprune.shrink(deps, plan)))
     assert small(torch.randn(4, 3, 8, 8)).shape[0] == 4
     for shape, message in (
         ((6, 3, 8, 8), r"\(x\.shape\[0\] <= 4\)"),
@@ -212,7 +215,7 @@ def test_ranges_of_dynamic_sizes_are_asserted() -> None:
     height = {2: torch.export.Dim("height", max=16)}, {2: torch.export.Dim.AUTO}
     inputs = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 9, 8)
     program: Any = torch.export.export(randomize(UpTo()).eval(), inputs, dynamic_shapes=height)
-    small = fxprune.shrink(program, {"first": 0.5}, inputs)
+    small = fxprune.shrink(fxprune.analyze(program, inputs), {"first": 0.5})
     assert small(torch.randn(2, 3, 5, 8), torch.randn(2, 3, 5, 8)).shape == (2, 4, 5, 8)
     with pytest.raises(AssertionError, match=r"x\.shape\[2\] <= 16"):
         small(torch.randn(2, 3, 20, 8), torch.randn(2, 3, 20, 8))

@@ -12,7 +12,7 @@ import pytest
 LAYERS = (
     {
         *("documents", "errors", "files", "images", "meaning", "state_files", "suggestions"),
-        *("dot_text", "tensor_files", "values"),
+        *("dot_text", "surroundings", "tensor_files", "values"),
     },
     {"labels"},
     {"rules"},
@@ -78,12 +78,16 @@ LAYERS = (
             "graph_verification",
             "module_runs",
         ),
-        *("module_verification", "pretrained", "real_calls", "recipes", "report"),
+        *("module_verification", "pretrained", "programs", "real_calls", "recipes"),
+        "report",
         *("testing", "verification"),
     },
     {"choosing"},
     {"api"},
-    {"checkpoint_files", "checkpoints", "progress", "sensitivities"},
+    {
+        *("checkpoint_files", "checkpoints", "dynamo", "dynamo_graphs", "fx_passes", "progress"),
+        "sensitivities",
+    },
     {"__init__"},
     {"lightning", "onnx"},
     {

@@ -97,6 +97,13 @@ def test_everything_that_is_imported_is_declared() -> None:
     assert set().union(*(modules[p] for p in of_extra)) - known - declared == extra
 
 
+def test_torch_finds_the_backend_of_the_installed_package(installed: Path, tmp_path: Path) -> None:
+    code = "import torch._dynamo as d; print(d.lookup_backend('fxprune').__module__)"
+    assert run(sys.executable, "-W", "error", "-c", code, cwd=tmp_path, path=installed) == (
+        "fxprune.dynamo"
+    )
+
+
 def test_the_installed_package_imports_from_where_it_is_installed(
     installed: Path, tmp_path: Path
 ) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 
 from fxprune.errors import InputError
+from fxprune.labels import LabelAlgebra
 from fxprune.precision import Precision, Widening
-from fxprune.reference import QuietMode
+from fxprune.reference import MaskedMode, QuietMode
+from fxprune.rules import put_axes
+from fxprune.rules.place import Place
 
 aten = torch.ops.aten
 X = torch.linspace(-1, 1, 7, dtype=torch.float64)
@@ -165,3 +169,19 @@ def test_the_type_that_rounds_most_is_found() -> None:
 def test_complex_numbers_are_of_the_type_of_their_parts() -> None:
     assert Precision.of([torch.ones(1)], [torch.ones(1).cfloat()]).home is torch.float32
     assert Precision.of([torch.ones(1)], [torch.ones(1).cdouble()]).home is None
+
+
+def test_a_run_under_inference_mode_ends_and_leaves_no_mode_on() -> None:
+    """There operators arrive whole, and what they consist of is asked for in the run."""
+    labels = LabelAlgebra()
+    labels.place = Place(fx.Graph().placeholder("node"))
+    weight = torch.ones(2, 1, 3, dtype=torch.float64)
+    run = MaskedMode(labels, lambda axis: np.zeros(axis.size, bool), Widening(torch.float32))
+    with torch.inference_mode():
+        image = X.view(1, 1, 7)
+        for tensor in (image, weight):
+            put_axes(tensor, [labels.pinned_axis(size) for size in tensor.shape])
+        with run:
+            out = F.conv1d(image, weight)
+        assert torch.equal(out, F.conv1d(image, weight))
+    assert torch._C._len_torch_function_stack() == torch._C._len_torch_dispatch_stack() == 0

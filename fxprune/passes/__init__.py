@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fxprune.passes.align_attributes import AlignAttributes
 from fxprune.passes.base import Pass, PassResult, Pipeline
 from fxprune.passes.drop_branches import DropBranches
+from fxprune.passes.note_values import NoteValues
 from fxprune.passes.repair_shapes import RepairShapes
 from fxprune.passes.slice_state import SliceState
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlignAttributes",
     "DropBranches",
+    "NoteValues",
     "Pass",
     "PassResult",
     "Pipeline",
@@ -32,11 +34,13 @@ __all__ = [
 def shrink_pipeline(
     norm: Norm = "kept", known: Mapping[str, torch.Tensor] | None = None
 ) -> Pipeline:
-    """The passes that shrink a model, in order: tensors, branches, module attributes, shapes.
+    """The passes that shrink a model, in order.
+
+    These are for tensors, branches, module attributes, shapes and metadata.
 
     Args:
         norm: see `shrink`.
         known: the tensors of the result, if it was made before of the original's weights.
     """
     branches = DropBranches(norm, known)
-    return Pipeline((SliceState(), branches, AlignAttributes(), RepairShapes(norm)))
+    return Pipeline((SliceState(), branches, AlignAttributes(), RepairShapes(norm), NoteValues()))

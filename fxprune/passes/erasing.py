@@ -34,14 +34,14 @@ def is_pure(node: fx.Node, graph_module: fx.GraphModule) -> bool:
     if node.op in ("placeholder", "output") or node.is_impure():
         return False
     written = [source for source in node.all_input_nodes if writes(node, source, graph_module)]
-    shared = {each for source in written for each in _family(source, graph_module)}
+    shared = {each for source in written for each in family(source, graph_module)}
     return all(each.op not in _GIVEN and shared.issuperset(each.users) for each in shared)
 
 
 def is_written_later(node: fx.Node, other: fx.Node, graph_module: fx.GraphModule) -> bool:
     """Whether it would show that a node's value and an operand of it have become one tensor."""
     order = {each: number for number, each in enumerate(node.graph.nodes)}
-    shared = _family(other, graph_module, node) | _family(node, graph_module, other)
+    shared = family(other, graph_module, node) | family(node, graph_module, other)
     return any(
         each.op in _GIVEN
         or any(order[u] > order[node] and writes(u, each, graph_module) for u in each.users)
@@ -49,7 +49,7 @@ def is_written_later(node: fx.Node, other: fx.Node, graph_module: fx.GraphModule
     )
 
 
-def _family(
+def family(
     node: fx.Node, graph_module: fx.GraphModule, without: fx.Node | None = None
 ) -> set[fx.Node]:
     """The nodes whose values may share memory with a node's, but for what another one adds."""

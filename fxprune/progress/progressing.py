@@ -297,7 +297,9 @@ class Progressive:
         self._plan, self._emitted = plan, state["emit"]
         self._history = tuple(map(Step.read, state["history"]))
 
-    def _made(self, making: _Making, model: Model, plan: Plan, inputs: Any) -> nn.Module:
+    def _made(
+        self, making: _Making, model: nn.Module | DependencyGraph, plan: Plan, inputs: Any
+    ) -> nn.Module:
         """A smaller model, which lists its parameters in the order of the original."""
         small = shrink(
             model, plan, inputs, emit=making.emit, norm=making.norm, verify=making.verify

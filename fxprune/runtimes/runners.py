@@ -62,7 +62,7 @@ def open_runner(candidate: Candidate, threads: int) -> tuple[Callable[[], object
     """
     torch.set_num_threads(threads)
     source = candidate.model
-    model = source.model() if isinstance(source, ModelSource) else load_model(source).eval()
+    model = source.module() if isinstance(source, ModelSource) else load_model(source).eval()
     called: Any = torch.compile(model) if candidate.runtime == "compile" else model
     args, kwargs = _arguments(candidate.inputs)
 

@@ -14,6 +14,7 @@ from fxprune import RewriteError
 from fxprune.passes import (
     AlignAttributes,
     DropBranches,
+    NoteValues,
     Pass,
     Pipeline,
     RepairShapes,
@@ -32,7 +33,7 @@ MODELS = [
     "shape_arithmetic_literal",
     "group_norm_layer",
 ]
-STEPS = (SliceState(), DropBranches(), AlignAttributes(), RepairShapes())
+STEPS = (SliceState(), DropBranches(), AlignAttributes(), RepairShapes(), NoteValues())
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def test_a_pass_that_finds_nothing_says_that_nothing_changed() -> None:
 
 
 def test_a_pass_is_called_by_its_class_name() -> None:
-    names = ["SliceState", "DropBranches", "AlignAttributes", "RepairShapes"]
+    names = ["SliceState", "DropBranches", "AlignAttributes", "RepairShapes", "NoteValues"]
     assert [step.name for step in STEPS] == names
 
 

@@ -145,7 +145,7 @@ def weights(name: str, *make: Callable[[Path], object], foreign: tuple[str, ...]
 
 MODELS = (
     analyze("a class without its module", "Net"),
-    analyze("the file of an exported program as MODEL", "model.pt2"),
+    analyze("an exported program that is not there", "model.pt2"),
     analyze("a Python file as MODEL", "users.py:chain"),
     analyze("a module that is not there", "user:chain", foreign=(r"(?<=names are: ).*",)),
     analyze("a misspelt function", "users:chian"),
