@@ -13,6 +13,7 @@ from fxprune.api import shrink
 from fxprune.checkpoints import load, save
 from fxprune.choosing import plan
 from fxprune.comparison import Verification
+from fxprune.drawing import draw
 from fxprune.errors import (
     AnalysisError,
     CaptureError,
@@ -61,6 +62,7 @@ __all__ = [
     "analyze",
     "carry_over",
     "distillation_loss",
+    "draw",
     "fixer",
     "load",
     "make_permanent",

@@ -11,7 +11,6 @@ from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import networkx as nx
 import numpy as np
 from torch import nn
 from torch.export import ExportedProgram
@@ -19,7 +18,8 @@ from torch.export import ExportedProgram
 from fxprune.capture import Captured, Rung, capture_with, fixed_flags, recorded
 from fxprune.errors import AnalysisError, Diagnostic, InputError, PlanError, shown
 from fxprune.exporting import program_inputs, program_module
-from fxprune.groups import Group, build_groups, parameter_axes, traced_tensors
+from fxprune.graphs.building import graph_of
+from fxprune.groups import Group, build_groups, parameter_axes
 from fxprune.inputs import bind, describe
 from fxprune.interpretation import interpret
 from fxprune.module_trees import named_state
@@ -32,6 +32,7 @@ from fxprune.traces import Trace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import networkx as nx
     import torch
     from torch import fx
 
@@ -191,34 +192,22 @@ class DependencyGraph:
         )
 
     def to_networkx(self) -> nx.DiGraph:
-        """The graph as a networkx DiGraph.
+        """The graph as a networkx DiGraph, whose attributes are texts, numbers and flags.
 
-        Nodes are ("op", fx node name), ("parameter", name) and ("group", name), each with a `type`
-        attribute; edges follow the data from op to op and parameter to op, and lead from a group
-        to its members (with `dim`).
+        Nodes are ("op", name), ("parameter", name) and ("group", name), with `type` and
+
+        - op: `op`, `target`, `module`, `source` (line), `shape` ("1x64x56x56") and `macs`;
+        - parameter: `kind` ("parameter" or "buffer"), `shape` and `entries`;
+        - group: `kind`, `size`, `prunable`, and of a pin `pinned` (the reason), `pinned_by` (the
+          node that what must stay comes from), `pinned_at` (the node where the channels met it),
+          `pinned_source` (its line) and `hint`.
+
+        Edges have a `type` too: "data" from op to op, "read" from a parameter to an op, "member"
+        from a group to a parameter (`dims`, and the `entries` that lie there), and "carried" from a
+        group to an op whose value has its channels (`dims`). `fxprune.graphs` writes the graph as
+        GraphML, JSON or DOT, and answers questions about it.
         """
-        result = nx.DiGraph()
-        for node in self.graph_module.graph.nodes:
-            shapes = [t.shape for t in traced_tensors(self.trace.values.get(node.name))]
-            result.add_node(
-                ("op", node.name), type="op", op=node.op, target=str(node.target), shapes=shapes
-            )
-            for source in node.all_input_nodes:
-                result.add_edge(("op", source.name), ("op", node.name))
-        for name, tensor in self.state.items():
-            result.add_node(("parameter", name), type="parameter", shape=tuple(tensor.shape))
-        for node in self.graph_module.graph.nodes:
-            if node.op in ("call_module", "get_attr"):
-                for name in self.state:
-                    if name == node.target or name.startswith(f"{node.target}."):
-                        result.add_edge(("parameter", name), ("op", node.name))
-        for group in self.groups:
-            key = ("group", group.name)
-            pinned = str(group.pinned or "")
-            result.add_node(key, type="group", kind=group.kind, size=group.size, pinned=pinned)
-            for member in group.members:
-                result.add_edge(key, ("parameter", member.parameter), dim=member.dim)
-        return result
+        return graph_of(self)
 
     def __str__(self) -> str:
         free = [group for group in self.groups if group.pinned is None]

@@ -1,4 +1,7 @@
-"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify | export | bench`."""
+"""The command line: `fxprune analyze | plan | sensitivity | shrink | verify | export | bench`.
+
+`fxprune draw` too.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ import fxprune
 from fxprune import cli_output as output
 from fxprune.api import Emit
 from fxprune.cli_bench import bench
+from fxprune.cli_draw import draw
 from fxprune.cli_export import export
 from fxprune.cli_options import (
     FILE,
@@ -119,6 +123,7 @@ def main() -> None:
 
 main.add_command(export)
 main.add_command(bench)
+main.add_command(draw)
 
 
 @main.command(

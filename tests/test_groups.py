@@ -226,27 +226,3 @@ def test_the_text_of_a_group_tells_size_kind_and_members() -> None:
 def test_the_text_of_a_pinned_group_tells_the_reason_and_the_node() -> None:
     text = str(analyzed("classic_cnn").group("fc2"))
     assert text.startswith("fc2: 10 channels pinned: output of the model at output")
-
-
-def test_the_networkx_graph_has_operators_parameters_and_groups() -> None:
-    deps = analyzed("residual")
-    graph = deps.to_networkx()
-    by_type: dict[str, int] = {}
-    for key, data in graph.nodes(data=True):
-        assert key[0] == data["type"]
-        by_type[data["type"]] = by_type.get(data["type"], 0) + 1
-    assert by_type == {
-        "op": len(deps.graph_module.graph.nodes),
-        "parameter": len(deps.state),
-        "group": len(deps.groups),
-    }
-
-
-def test_networkx_edges_lead_from_groups_to_members_and_along_the_data() -> None:
-    deps = analyzed("classic_cnn")
-    graph = deps.to_networkx()
-    group, weight = ("group", "conv1"), ("parameter", "conv1.weight")
-    assert graph.edges[group, weight]["dim"] == 0
-    assert graph.has_edge(weight, ("op", "conv1"))
-    assert graph.has_edge(("op", "conv1"), ("op", "relu"))
-    assert graph.nodes["group", "fc2"]["pinned"].startswith("output of the model")

@@ -15,6 +15,7 @@ PUBLIC_NAMES = {
     "analyze",
     "carry_over",
     "distillation_loss",
+    "draw",
     "fixer",
     "load",
     "make_permanent",

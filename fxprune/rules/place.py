@@ -34,6 +34,11 @@ def module_path(node: torch.fx.Node) -> str:
     return str(path)
 
 
+def target_name(target: Any) -> str:
+    """The name of what a node calls; of an object without one that of its class."""
+    return target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__)
+
+
 def locate(node: torch.fx.Node, op: OpOverload | None = None) -> Location:
     """A node as a place that can be shown to a person."""
     return Location(node.name, module_path(node), source_line(node), str(op) if op else "")

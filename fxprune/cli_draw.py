@@ -1,0 +1,83 @@
+"""The command `fxprune draw`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+import fxprune
+from fxprune import cli_output as output
+from fxprune.cli_options import FILE, examples, model_options, output_option
+from fxprune.cli_output import stage
+from fxprune.drawing import Level, check_picture
+from fxprune.loading import ModelSource
+from fxprune.planning import Plan
+
+
+@click.command(
+    epilog=examples(
+        "draw torchvision.models:resnet18 --input 1x3x224x224 -o resnet18.svg",
+        "draw torchvision.models:resnet18 --plan plan.json --around layer3.0 --hops 2 -o part.png",
+        "draw zoo:net --group 'blocks.0.attn[heads]' --level op -o heads.svg",
+    ),
+)
+@model_options
+@click.option("--plan", "plan_path", type=FILE, help="Show what this plan removes.")
+@click.option(
+    "--level",
+    type=click.Choice(("module", "op")),
+    default="module",
+    show_default=True,
+    help="What a node is: a module with what belongs to it, or each operator.",
+)
+@click.option("--group", metavar="NAME", help="Only the nodes that carry this group of channels.")
+@click.option("--around", metavar="NAME", help="Only what is near this module or node.")
+@click.option(
+    "--hops",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="How many edges away --around goes.",
+)
+@click.option("--no-fold", is_flag=True, help="Draw blocks that are all the same one by one.")
+@output_option("The picture (.svg, .png, .pdf or .dot).", "-o", "--out", "path")
+def draw(
+    *,
+    source: ModelSource,
+    plan_path: Path | None,
+    level: Level,
+    group: str | None,
+    around: str | None,
+    hops: int,
+    no_fold: bool,
+    path: Path,
+    as_json: bool,
+) -> None:
+    """Draw MODEL: what is coupled to what, what must stay and why, what a plan removes.
+
+    Nodes of one colour put out the same group of channels; hatched channels must stay; edges tell
+    the widths before and after the plan. All but .dot is laid out by Graphviz, or by graphviz-pure
+    of fxprune[viz].
+    """
+    check_picture(path)
+    plan = None if plan_path is None else Plan.load(plan_path)
+    with stage("Building the model"):
+        model = source.model()
+        inputs = source.required_inputs() if plan is None else source.example_inputs()
+    with stage("Drawing"):
+        picture = fxprune.draw(
+            *(model, path, plan, inputs),
+            level=level,
+            group=group,
+            around=around,
+            hops=hops,
+            fold=not no_fold,
+        )
+    if as_json:
+        output.show_json(
+            {"output": str(path), **asdict(picture), "outside": sorted(picture.outside)}
+        )
+    else:
+        click.echo(f"wrote {path}")
