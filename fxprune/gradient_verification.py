@@ -50,6 +50,11 @@ if TYPE_CHECKING:
 
 Gradients = dict[str, torch.Tensor]
 """The gradient of each parameter, by name."""
+_DIFFERS = "train the original, and shrink it afterwards; and please report this"
+_LOST = (
+    "it gets no gradient at all: if you froze it after shrinking (requires_grad_(False)), freeze it"
+    " in the original, too, or verify before; else please report this"
+)
 _DROPOUTS = frozenset(
     {
         *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
@@ -180,7 +185,7 @@ class _GradientCheck:
                     f" largest gradient, more than {self.tolerance:.0e}",
                     where=f"parameter {name}",
                     why=self.claim.told_groups(self.claim.deps.trace.axes.get(name, ())),
-                    hint="train the original, and shrink it afterwards; and please report this",
+                    hint=_DIFFERS if name in got else _LOST,
                 )
             worst = max(worst, off)
         return count, worst

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+import fxprune
 from fxprune.comparison import UnprovableError
 from fxprune.gradient_verification import _GradientCheck
+from models_zoo import randomize
 
 
 def check(noise: float) -> _GradientCheck:
@@ -32,3 +35,13 @@ def test_a_difference_is_rounding_up_to_some_times_the_noise(
 def test_gradients_that_last_bits_change_by_much_are_no_reference() -> None:
     with pytest.raises(UnprovableError, match="that of weight changes by 1e-05 with the last bits"):
         check(1e-5).explains((), True, "weight", 1e-5, 1.0)
+
+
+def test_of_a_result_that_was_frozen_since_it_is_told_what_to_do() -> None:
+    model = randomize(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))).eval()
+    x = torch.randn(3, 4)
+    plan = fxprune.plan(model, x, 0.5)
+    small = fxprune.shrink(model, plan).requires_grad_(False)
+    with pytest.raises(fxprune.VerificationError, match="if you froze it after shrinking"):
+        fxprune.verify(model, small, plan, x)
+    assert fxprune.verify(model.requires_grad_(False), small, plan, x).gradients == 0
