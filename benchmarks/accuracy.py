@@ -218,7 +218,8 @@ def page(runs: dict[str, list[Run]], whole: list[float]) -> str:
 
 A ResNet-18 is trained on Fashion-MNIST ({_told(whole)} % on the test images), pruned to at most
 {SHARE:.0%} of its MACs, and fine-tuned for {EPOCHS} epoch(s) of {IMAGES:,} images: by every method
-from the same {len(whole)} networks, with the same images in the same order.
+from the same {len(whole)} networks, with the same images in the same order. What looks at data
+(Taylor, Hessian, Fisher, sensitivity) sees the same {CALIBRATION} of the training images.
 `python -m benchmarks.accuracy` wrote this page on {platform.machine()} with torch
 {torch.__version__.split("+")[0]} and Torch-Pruning {torch_pruning.__version__}. Figures are means
 over seeds, with the spread (largest less smallest) in parentheses.
