@@ -5,7 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import fxprune
 from fxprune.cost import cost_of
@@ -158,6 +158,29 @@ def test_sizes_and_numbers_of_positions_are_left_out() -> None:
         ("first", ("Linear", "tanh", "where")),
         ("last", ("Linear",)),
         ("output", ()),
+    ]
+
+
+class Decayed(nn.Module):
+    """A long way from a weight to the product that it is for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        for _ in range(1200):
+            weight = -weight
+        return x @ weight
+
+
+def test_what_is_left_out_can_be_long() -> None:
+    picture = picture_of(analyzed(Decayed(), torch.zeros(2, 8)))
+    assert [(node.name, node.parameters) for node in picture.nodes] == [
+        ("x", 0),
+        ("matmul", 24),
+        ("output", 0),
     ]
 
 
