@@ -254,6 +254,17 @@ def test_a_block_that_is_dropped_is_named() -> None:
     assert not any(node.path.startswith("blocks.1") for node in picture.nodes)
 
 
+def test_the_cost_before_is_that_with_the_blocks_that_are_dropped() -> None:
+    model = residual(6, 6).model
+    whole = picture_of(residual(6, 6))
+    plan = fxprune.plan(model, IMAGE, drop=["blocks.1"])
+    picture = picture_of(plan.analyze(model, IMAGE), plan)
+    report = fxprune.shrink(model, plan).meta["fxprune"]
+    assert picture.parameters == (whole.parameters[0], report.after.parameters)
+    assert picture.macs == (whole.macs[0], report.after.macs)
+    assert node(picture, "stem").share == node(whole, "stem").share
+
+
 def test_a_plan_of_another_model_is_refused() -> None:
     deps = residual(6)
     with pytest.raises(fxprune.PlanError, match="another model"):
