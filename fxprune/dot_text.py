@@ -36,12 +36,12 @@ def quoted(text: str) -> str:
 def markup(text: str) -> Markup:
     r"""A text as it is written in an HTML-like label, on one line.
 
-    Graphviz reads `\N` and the like after entities.
+    Graphviz reads `\N` and the like after entities, and refuses tags without text.
 
-    >>> markup('x < "y" & \\N')
-    'x &lt; &quot;y&quot; &amp; &#92;&#92;N'
+    >>> markup('x < "y" & \\N'), markup("")
+    ('x &lt; &quot;y&quot; &amp; &#92;&#92;N', ' ')
     """
-    return Markup(escape(printable(" ".join(text.split()))).replace("\\", "&#92;&#92;"))
+    return Markup(escape(printable(" ".join(text.split()) or " ")).replace("\\", "&#92;&#92;"))
 
 
 def tooltip(text: str) -> str:

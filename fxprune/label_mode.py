@@ -184,7 +184,7 @@ class LabelMode(DispatchMode):
         if not (is_moved & ~is_read).any():
             return
         for name, place in self.moved.items():
-            reason = place.because("not read with example inputs of this size")
+            reason = labels.place = place.because("not read with example inputs of this size")
             for vector in labels.expand([v for a in self.trace.axes[name] for v in a.vectors]):
                 labels.pin(vector[~is_read[vector]], reason)
 

@@ -84,6 +84,7 @@ class _Builder:
     def picture(self) -> Picture:
         """The picture."""
         nodes = tuple(self.node(number, part) for number, part in enumerate(self.parts))
+        whole = self.weights.whole
         return Picture(
             level=self.level,
             nodes=nodes,
@@ -92,8 +93,8 @@ class _Builder:
             modules=self.modules(),
             pruned=self.plan is not None,
             dropped=self.deps.dropped,
-            parameters=_sum((n.parameters, n.parameters_after) for n in nodes),
-            macs=_sum((n.macs, n.macs_after) for n in nodes),
+            parameters=(whole.parameters, sum(node.parameters_after for node in nodes)),
+            macs=(whole.macs, sum(node.macs_after for node in nodes)),
         )
 
     def node(self, number: int, part: Part) -> PictureNode:
@@ -121,7 +122,7 @@ class _Builder:
             parameters_after=0 if goes else parameters_after,
             macs=macs,
             macs_after=0 if goes else macs_after,
-            share=parameters / self.weights.total if self.weights.total else 0.0,
+            share=parameters / total if (total := self.weights.whole.parameters) else 0.0,
             groups=tuple({**own, **carried}),
             group=_common_group(outcome),
             inner=tuple(n for n, g in own.items() if n not in shown and g.pinned is None),
@@ -203,11 +204,6 @@ class _Builder:
                 found[path] = class_name(self.deps.model, path, part.ops[0])
                 path = path.rpartition(".")[0]
         return found
-
-
-def _sum(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    before, after = zip((0, 0), *pairs, strict=True)
-    return sum(before), sum(after)
 
 
 def _common_group(values: Iterable[Value]) -> str:

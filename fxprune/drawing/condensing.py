@@ -58,8 +58,8 @@ class Condenser:
         self.nodes: list[fx.Node] = list(deps.graph_module.graph.nodes)
         self.heavy = {work.node for work in deps.trace.work}
         self.of_state = self._of_state()
-        self._origins: dict[fx.Node, tuple[fx.Node, ...]] = {}
         self.drawn = self._drawn()
+        self.origins = self._found_origins()
         self.containers = {""}
         for node in self.drawn:
             path = module_path(node).rpartition(".")[0]
@@ -98,16 +98,17 @@ class Condenser:
             return False
         return all(n.op == "placeholder" or n not in drawn for n in node.all_input_nodes)
 
-    def origins(self, node: fx.Node) -> tuple[fx.Node, ...]:
-        """The drawn nodes that a value comes from: itself, or those that it is computed of."""
-        if node in self.drawn:
-            return (node,)
-        if node not in self._origins:
+    def _found_origins(self) -> dict[fx.Node, tuple[fx.Node, ...]]:
+        """The drawn nodes that values come from: themselves, or those that they are computed of."""
+        found: dict[fx.Node, tuple[fx.Node, ...]] = {}
+        for node in self.nodes:
+            if node in self.drawn:
+                found[node] = (node,)
+                continue
             tensors = traced_tensors(self.deps.trace.values.get(node.name))
             sources = node.all_input_nodes if tensors else ()
-            found = dict.fromkeys(o for n in sources for o in self.origins(n))
-            self._origins[node] = tuple(found)
-        return self._origins[node]
+            found[node] = tuple(dict.fromkeys(o for n in sources for o in found[n]))
+        return found
 
     def parts(self) -> list[Part]:
         """The nodes of the picture, in the order of the graph."""
@@ -116,7 +117,7 @@ class Condenser:
         for node in self.nodes:
             if node not in self.drawn:
                 continue
-            sources = dict.fromkeys(o for n in node.all_input_nodes for o in self.origins(n))
+            sources = dict.fromkeys(o for n in node.all_input_nodes for o in self.origins[n])
             part = self._alone(node)
             if self.level == "module" and self._only_moves(node, sources):
                 part = part_of[next(iter(sources))]

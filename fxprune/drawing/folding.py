@@ -23,7 +23,8 @@ def folded(picture: Picture) -> Picture:
        itself alone;
     2. each reads nothing but the one before, in the same way every time, and what that reads from
        outside of the run in the same places;
-    3. nothing but the next one reads any of them, but for the last.
+    3. nothing but the next one reads any of them, but for the last, and the same places of each
+       are read.
     """
     while (found := _Finder(picture).run()) is not None:
         picture = _without_repeats(picture, *found)
@@ -77,6 +78,8 @@ class _Finder:
             return False
         if any(e.target not in last and e.target not in block for e in self.edges(last, "leaving")):
             return False
+        if self.read(path) != self.read(run[-1]) or self.feeds(path, run):
+            return False
         outside = {(e.source, last[e.target]) for e in self.edges(last, "entering")}
         for edge in self.edges(block, "entering"):
             is_known = edge.source in block or edge.source in last
@@ -84,6 +87,17 @@ class _Finder:
                 return False
         step = self.step(run[-1], path)
         return bool(step) and (len(run) < 2 or step == self.step(run[-2], run[-1]))
+
+    def read(self, path: str) -> set[int]:
+        """The places of the nodes in a block that others read."""
+        block = self.blocks[path]
+        edges = self.edges(block, "leaving")
+        return {block[e.source] for e in edges if e.target not in block}
+
+    def feeds(self, path: str, earlier: Iterable[str]) -> bool:
+        """Whether an earlier block reads a block: their modules are called in turn, again."""
+        targets = {edge.target for edge in self.edges(self.blocks[path], "leaving")}
+        return any(not targets.isdisjoint(self.blocks[other]) for other in earlier)
 
     def edges(
         self, block: Iterable[str], side: Literal["entering", "leaving"]

@@ -150,8 +150,8 @@ class Picture:
         modules: path -> class name of every module that holds nodes; "" is the model.
         pruned: whether it shows what a plan does.
         dropped: the blocks that the plan drops.
-        parameters: of the whole model, before and after.
-        macs: of the whole model, before and after.
+        parameters: of the whole model, before (with the blocks that are dropped) and after.
+        macs: the same of its work.
         outside: names of nodes that are only there to show where a part of a picture is cut off.
         folds: path of a block -> paths of all blocks that it stands for, itself first.
     """

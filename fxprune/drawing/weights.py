@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from fxprune.cost import undropped_cost
 from fxprune.planning.branches import kinds_of
 from fxprune.state_readers import readers_of
 
@@ -25,7 +26,7 @@ class Weights:
     """Parameters and multiply-accumulate operations of parts of a graph.
 
     A parameter is read by every part that mentions it under any of its names, and is counted where
-    it is read first.
+    it is read first. `whole` is the cost of the model with the blocks that were dropped from it.
     """
 
     def __init__(self, deps: DependencyGraph, layout: Layout | None, parts: Sequence[Part]) -> None:
@@ -39,7 +40,7 @@ class Weights:
             for name in names:
                 if owners.setdefault(name, number) == number:
                     self._owned[number].append(name)
-        self.total = sum(p.numel() for p in deps.graph_module.parameters())
+        self.whole = undropped_cost(deps)
         self._macs = (Counter[str](), Counter[str]())
         for work in deps.trace.work:
             self._macs[0][work.node] += work.macs(lambda tensor: tensor.shape)

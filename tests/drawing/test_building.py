@@ -5,7 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import fxprune
 from fxprune.cost import cost_of
@@ -161,6 +161,29 @@ def test_sizes_and_numbers_of_positions_are_left_out() -> None:
     ]
 
 
+class Decayed(nn.Module):
+    """A long way from a weight to the product that it is for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        for _ in range(1200):
+            weight = -weight
+        return x @ weight
+
+
+def test_what_is_left_out_can_be_long() -> None:
+    picture = picture_of(analyzed(Decayed(), torch.zeros(2, 8)))
+    assert [(node.name, node.parameters) for node in picture.nodes] == [
+        ("x", 0),
+        ("matmul", 24),
+        ("output", 0),
+    ]
+
+
 class Functional(nn.Module):
     """Everything in one forward, with weights that are transposed first."""
 
@@ -229,6 +252,17 @@ def test_a_block_that_is_dropped_is_named() -> None:
     picture = picture_of(plan.analyze(model, IMAGE), plan)
     assert picture.dropped == ("blocks.1",)
     assert not any(node.path.startswith("blocks.1") for node in picture.nodes)
+
+
+def test_the_cost_before_is_that_with_the_blocks_that_are_dropped() -> None:
+    model = residual(6, 6).model
+    whole = picture_of(residual(6, 6))
+    plan = fxprune.plan(model, IMAGE, drop=["blocks.1"])
+    picture = picture_of(plan.analyze(model, IMAGE), plan)
+    report = fxprune.shrink(model, plan).meta["fxprune"]
+    assert picture.parameters == (whole.parameters[0], report.after.parameters)
+    assert picture.macs == (whole.macs[0], report.after.macs)
+    assert node(picture, "stem").share == node(whole, "stem").share
 
 
 def test_a_plan_of_another_model_is_refused() -> None:

@@ -88,3 +88,54 @@ def test_blocks_may_read_the_same_from_outside_but_nothing_each_of_its_own() -> 
     inputs = (torch.zeros(2, 8), torch.zeros(2, 4))
     assert folds(analyzed(Conditioned(own=False), inputs)) == [("blocks.0", "blocks.1", "blocks.2")]
     assert folds(analyzed(Conditioned(own=True), inputs)) == []
+
+
+class Again(Residual):
+    """All blocks in turn, and then once more; or each twice before the next."""
+
+    def __init__(self, *, in_turn: bool) -> None:
+        super().__init__(6, 6)
+        self.in_turn = in_turn
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = self.blocks
+        order = (one, two, one, two) if self.in_turn else (one, one, two, two)
+        x = self.stem(x)
+        for block in order:
+            x = block(x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_blocks_that_are_called_in_turn_again_stay_apart() -> None:
+    assert folds(analyzed(Again(in_turn=True))) == []
+    assert folds(analyzed(Again(in_turn=False))) == [("blocks.0", "blocks.1")]
+
+
+class Both(nn.Module):
+    """Two layers; both results are returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.one(x)
+        return x, self.two(x)
+
+
+class Inner(nn.Module):
+    """Every block reads what the one before has inside, the head what the last puts out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Both() for _ in range(4))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x, out = block(x)
+        return self.head(out)
+
+
+def test_a_block_that_is_read_at_another_place_stays_apart() -> None:
+    assert folds(analyzed(Inner(), torch.zeros(2, 8))) == [("blocks.1", "blocks.2")]

@@ -80,6 +80,11 @@ def test_an_svg_is_xml_with_the_names_as_they_are() -> None:
 
 
 @needs_layout
+def test_a_name_can_be_blank() -> None:
+    assert ET.fromstring(rendered(dot_of(named(" ")), "svg")).tag == f"{SVG}svg"
+
+
+@needs_layout
 def test_a_png_is_one() -> None:
     assert rendered(dot_of(picture_of(residual(6))), "png").startswith(b"\x89PNG")
 

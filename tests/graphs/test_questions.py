@@ -61,6 +61,26 @@ def test_the_way_leads_from_the_first_carrier_to_the_output() -> None:
     assert (found.at, found.way, found.others) == ("output", ("head", "output"), ())
 
 
+class Positions(nn.Module):
+    """As many rows of a table are added as the input is long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.ones(1, 16, 8))
+        self.embed, self.head = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.embed(x) + self.table[:, : x.shape[1]])
+
+
+def test_what_a_slice_leaves_out_is_blocked_at_the_slice() -> None:
+    graph = analyzed(Positions(), torch.zeros(2, 5, 4)).to_networkx()
+    found = blocked_by(graph, "table")
+    assert found.reason == "not read with example inputs of this size"
+    assert (found.by, found.at) == ("getitem_1", "getitem_1")
+    assert found.way == ("table", "getitem_1")
+
+
 def test_a_single_channel_is_its_own_reason() -> None:
     entry = ZOO["channel_shuffle_builtin"]
     graph = fxprune.analyze(entry.build().eval(), entry.example_inputs()).to_networkx()
