@@ -58,7 +58,7 @@ class Blocked:
         hint: what would change it.
         way: the operators from the first that carries the group to `at`, by way of others that do,
             along and against the data; empty if there is no such way.
-        others: the groups that are stopped by the same, and would be free with this one.
+        others: the groups that the same operator stops for the same reason.
     """
 
     reason: str
