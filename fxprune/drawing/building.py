@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fxprune.drawing.condensing import Condenser, Part
+from fxprune.drawing.condensing import ENDS, Condenser, Part
 from fxprune.drawing.naming import class_name, operator_name, operators
 from fxprune.drawing.pictures import (
     Level,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fxprune.groups import Group
     from fxprune.planning import Plan
 
-_ENDS = ("placeholder", "output")
 _INSIDE = ("module", "op")
 
 
@@ -153,19 +152,19 @@ class _Builder:
 
     def kind(self, part: Part) -> NodeKind:
         """What sort of node it is."""
-        if part.ops[0].op in _ENDS:
+        if part.ops[0].op in ENDS:
             return "input" if part.ops[0].op == "placeholder" else "output"
         return "op" if self.is_loose(part) else "module"
 
     def title(self, part: Part) -> str:
         """The name of a module below that in whose box it lies, or of an input."""
-        if part.ops[0].op in _ENDS:
+        if part.ops[0].op in ENDS:
             return str(part.ops[0].target)
         return part.path.removeprefix(part.parent).lstrip(".")
 
     def operators(self, part: Part) -> tuple[str, ...]:
         """What a part computes."""
-        if part.ops[0].op in _ENDS:
+        if part.ops[0].op in ENDS:
             return ()
         if self.level == "op":
             return (operator_name(part.ops[0], self.deps.model),)

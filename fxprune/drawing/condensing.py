@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
     from fxprune.drawing.pictures import Level
 
-_ENDS = ("placeholder", "output")
+ENDS = ("placeholder", "output")
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Condenser:
         found: set[fx.Node] = set()
         for node in self.nodes:
             tensors = traced_tensors(self.deps.trace.values.get(node.name))
-            if node.op in _ENDS:
+            if node.op in ENDS:
                 if tensors or node.op == "output":
                     found.add(node)
             elif node.op != "get_attr" and tensors and not self._is_helper(node, found):
@@ -137,12 +137,12 @@ class Condenser:
         return (
             is_silent(node, self.deps.model)
             and len(sources) == 1
-            and not any(source.op in _ENDS for source in sources)
+            and not any(source.op in ENDS for source in sources)
         )
 
     def _alone(self, node: fx.Node) -> Part:
         path = module_path(node)
-        if node.op in _ENDS:
+        if node.op in ENDS:
             return Part("", "", [node], heavy=True)
         parent = path if self._is_loose(node, path) else path.rpartition(".")[0]
         heavy = node.name in self.heavy
@@ -156,7 +156,7 @@ class Condenser:
     def _continues(self, last: Part, part: Part) -> bool:
         """Case 4."""
         first, node = last.ops[0], part.ops[0]
-        if {first.op, node.op} & {*_ENDS, "call_module"} or last.path != part.path:
+        if {first.op, node.op} & {*ENDS, "call_module"} or last.path != part.path:
             return False
         return part.path not in self.containers or not (last.weighted or part.weighted)
 
@@ -176,7 +176,7 @@ class Condenser:
                 and not part.heavy
                 and len(readers[id(only)]) == 1
                 and only.parent == part.parent
-                and only.ops[0].op not in _ENDS
+                and only.ops[0].op not in ENDS
             ):
                 into[id(part)] = target = into.get(id(only), only)
                 target.ops += part.ops

@@ -64,7 +64,7 @@ def draw(
     """
     target, kind = Path(path), check_picture(path)
     _check(level, hops)
-    plan = plan if plan is None or isinstance(plan, Plan) else Plan.load(plan)
+    plan = None if plan is None else Plan.of(plan)
     picture = picture_of(_analyzed(model, plan, example_inputs), plan, level)
     if group is not None:
         picture = picture.of_group(group)
