@@ -23,7 +23,7 @@ from fxprune.labels import Axis
 from fxprune.module_trees import clone_tree, to_meta
 from fxprune.recorded_graphs import add_numbers, assert_decisions, make_alike
 from fxprune.rules import axes_of, locate, put_axes, put_value
-from fxprune.sampling import Sample, Samples, samples
+from fxprune.sampling import Sample, Samples
 from fxprune.signatures import signature
 from fxprune.size_decisions import (
     SizeDecisions,
@@ -84,7 +84,7 @@ class Lowering:
     @cached_property
     def samples(self) -> Samples:
         """The model's values at the example sizes and at others."""
-        return samples(self.deps)
+        return Samples(self.deps)
 
     @cached_property
     def nodes(self) -> dict[str, fx.Node]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType, MethodType
@@ -13,6 +14,7 @@ from torch import fx, nn
 
 M = TypeVar("M", bound=nn.Module)
 _PLAIN = frozenset({bool, int, float, str, type(None), type, torch.dtype, torch.device})
+_TABLES = frozenset({dict, OrderedDict, set})
 Convert = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -60,10 +62,13 @@ class _Cloner:
         if id(module) not in self.modules:
             copy: nn.Module = object.__new__(type(module))
             self.modules[id(module)] = copy
-            attributes = {}
-            for name, value in vars(module).items():
+            attributes = dict(vars(module))
+            for name, value in attributes.items():
                 kind = type(value)
-                attributes[name] = value if kind in _PLAIN else self.attribute(value)
+                if kind in _TABLES and not value:  # most of what a module has
+                    attributes[name] = self.containers.setdefault(id(value), kind())
+                elif kind not in _PLAIN:
+                    attributes[name] = self.attribute(value)
             object.__setattr__(copy, "__dict__", attributes)
         return self.modules[id(module)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -32,58 +33,92 @@ _PRIMES = (2, 3, 5, 7, 11, 13, 17)
 
 @dataclass(frozen=True)
 class Samples:
-    """Runs of a model at several sizes of its inputs.
+    """The values of all nodes of a model at several sizes of its inputs, each run when needed.
 
-    Attributes:
-        base: at the sizes of the example inputs.
-        apart: at other sizes that work, one set of dims doubled in each, or tripled.
-        joint: two with all these dims at other sizes, each set by a prime number of its own, so
-            that two of them tell what a size is a product of. None if that does not work.
-    """
-
-    base: Sample
-    apart: tuple[Sample, ...]
-    joint: tuple[Sample, ...]
-
-
-def samples(deps: DependencyGraph) -> Samples:
-    """The values of all nodes for the example inputs, and for all other sizes that work.
-
-    Sizes that could belong together are doubled together: the same dim of all inputs (the batch),
+    Sizes that could belong together are varied together: the same dim of all inputs (the batch),
     and all dims of the same size. Sizes at which the model does not run say nothing.
     """
-    shadow = clone_tree(deps.graph_module, to_meta)
-    base = _run(shadow, deps.inputs)
-    found: dict[Dims, list[Sample]] = {}
-    for dims in _families(deps.inputs):
-        for factor in _PRIMES[:2]:
-            try:
-                sample = _run(shadow, _scaled(deps.inputs, dict.fromkeys(dims, factor)))
-            except Exception:  # noqa: BLE001  # the model's own error: it has no such size
-                break
-            found.setdefault(dims, []).append(sample)
-    try:
-        joint = [_run(shadow, _scaled(deps.inputs, factors)) for factors in _factors([*found])]
-    except Exception:  # noqa: BLE001  # as above
-        joint = []
-    return Samples(base, tuple(itertools.chain(*found.values())), tuple(joint))
+
+    deps: DependencyGraph
+
+    @cached_property
+    def base(self) -> Sample:
+        """At the sizes of the example inputs."""
+        return self._run({})
+
+    @cached_property
+    def joint(self) -> tuple[Sample, ...]:
+        """Two with all dims that vary at other sizes.
+
+        Each set of dims is multiplied by a prime number of its own, so that two samples tell what
+        a size is a product of. Empty if that does not work.
+        """
+        try:
+            return tuple(self._run(factors) for factors in _factors(self._smallest()))
+        except Exception:  # noqa: BLE001  # the model's own error: it has no such sizes
+            return ()
+
+    @cached_property
+    def apart(self) -> tuple[Sample, ...]:
+        """At other sizes that work, one set of dims doubled in each, or tripled."""
+        found: list[Sample] = []
+        for dims in _families(self.deps.inputs):
+            if (doubled := self._doubled(dims)) is not None:
+                found.append(doubled)
+                if (tripled := self._multiplied(dims, _PRIMES[1])) is not None:
+                    found.append(tripled)
+        return tuple(found)
+
+    @cached_property
+    def _shadow(self) -> fx.GraphModule:
+        return clone_tree(self.deps.graph_module, to_meta)
+
+    @cached_property
+    def _known(self) -> dict[Dims, Sample | None]:
+        return {}
+
+    def _doubled(self, dims: Dims) -> Sample | None:
+        """With a set of dims doubled; None if the model does not run so."""
+        if dims not in self._known:
+            self._known[dims] = self._multiplied(dims, _PRIMES[0])
+        return self._known[dims]
+
+    def _multiplied(self, dims: Dims, factor: int) -> Sample | None:
+        try:
+            return self._run(dict.fromkeys(dims, factor))
+        except Exception:  # noqa: BLE001  # as above
+            return None
+
+    def _smallest(self) -> list[Dims]:
+        """The smallest sets of dims that vary, none with a dim of another.
+
+        There are none if these are not all dims that vary.
+        """
+        chosen: list[Dims] = []
+        covered: Dims = frozenset()
+        varying: Dims = frozenset()
+        for dims in sorted(_families(self.deps.inputs), key=len):
+            if dims <= covered or self._doubled(dims) is None:
+                continue
+            varying |= dims
+            if not dims & covered:
+                chosen.append(dims)
+                covered |= dims
+        return chosen if varying == covered else []
+
+    def _run(self, factors: Mapping[tuple[int, int], int]) -> Sample:
+        interpreter = Interpreter(self._shadow, garbage_collect_values=False)
+        interpreter.extra_traceback = False
+        specs = _scaled(self.deps.inputs, factors)
+        with decomposed_attention(), torch.no_grad(), MetaMode():
+            interpreter.run(*materialize(specs, seed=None), enable_io_processing=False)
+        return {node.name: value for node, value in interpreter.env.items()}
 
 
-def _factors(families: Sequence[Dims]) -> list[dict[tuple[int, int], int]]:
-    """Two choices of factors for all dims that vary; what is larger in one is smaller in the other.
-
-    Returns:
-        Nothing if the dims of the smallest families, taken apart, are not all that vary.
-    """
-    chosen: list[Dims] = []
-    for dims in sorted(families, key=len):
-        if not any(dims & other for other in chosen):
-            chosen.append(dims)
+def _factors(chosen: Sequence[Dims]) -> list[dict[tuple[int, int], int]]:
+    """Two choices of factors for sets of dims; what is larger in one is smaller in the other."""
     count = len(chosen)
-    if (
-        frozenset().union(*chosen) != frozenset().union(*families)
-        or not 0 < count < len(_PRIMES) - 1
-    ):
+    if not 0 < count < len(_PRIMES) - 1:
         return []
     start = 1 if count % 2 else 2  # so that no set has the same factor in both
     choices = (_PRIMES[:count], _PRIMES[start : start + count][::-1])
@@ -91,14 +126,6 @@ def _factors(families: Sequence[Dims]) -> list[dict[tuple[int, int], int]]:
         {dim: prime for dims, prime in zip(chosen, primes, strict=True) for dim in dims}
         for primes in choices
     ]
-
-
-def _run(shadow: fx.GraphModule, specs: tuple[Any, ...]) -> Sample:
-    interpreter = Interpreter(shadow, garbage_collect_values=False)
-    interpreter.extra_traceback = False
-    with decomposed_attention(), torch.no_grad(), MetaMode():
-        interpreter.run(*materialize(specs, seed=None), enable_io_processing=False)
-    return {node.name: value for node, value in interpreter.env.items()}
 
 
 def _shapes(specs: tuple[Any, ...]) -> list[tuple[int, ...]]:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import fxprune
-from fxprune.sampling import samples
+from fxprune.sampling import Samples
 
 
 class Pairs(nn.Module):
@@ -23,7 +23,7 @@ class Square(nn.Module):
 
 def test_all_dims_that_vary_are_varied_at_once_by_factors_of_their_own() -> None:
     deps = fxprune.analyze(Pairs(), (torch.randn(2, 5, 8), torch.randn(2, 7, 8)))
-    found = samples(deps)
+    found = Samples(deps)
     base, *joint = (s["matmul"].shape for s in (found.base, *found.joint))
     factors = [tuple(n // m for n, m in zip(shape, base, strict=True)) for shape in joint]
     assert len(factors) == 2
@@ -33,7 +33,7 @@ def test_all_dims_that_vary_are_varied_at_once_by_factors_of_their_own() -> None
 
 
 def test_dims_that_only_vary_together_share_a_factor() -> None:
-    found = samples(fxprune.analyze(Square(), torch.randn(2, 5, 5)))
+    found = Samples(fxprune.analyze(Square(), torch.randn(2, 5, 5)))
     shapes = [sample["add"].shape for sample in found.joint]
     assert len(shapes) == 2
     assert all(shape[1] == shape[2] != 5 for shape in shapes)
@@ -44,5 +44,5 @@ def test_without_dims_that_vary_there_is_nothing_to_vary() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.reshape(2, 5) + x.reshape(2, 5)
 
-    found = samples(fxprune.analyze(Fixed(), torch.randn(2, 5)))
+    found = Samples(fxprune.analyze(Fixed(), torch.randn(2, 5)))
     assert (found.apart, found.joint) == ((), ())
