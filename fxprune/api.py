@@ -32,11 +32,19 @@ from fxprune.emission import (
     refuse_decisions,
     refuse_exact,
 )
-from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
+from fxprune.errors import (
+    Diagnostic,
+    FxPruneError,
+    InputError,
+    RewriteError,
+    VerificationError,
+    shown,
+)
 from fxprune.exporting import program_inputs
 from fxprune.inputs import bind, materialize, named_values
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.passes import shrink_pipeline
+from fxprune.passes.donation import Donation
 from fxprune.planning import Plan
 from fxprune.planning.plan_data import MAKERS
 from fxprune.planning.transferring import transferred
@@ -66,6 +74,7 @@ def shrink(
     norm: Norm = "kept",
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
+    donate: Literal[False] = False,
 ) -> ExportedProgram: ...
 
 
@@ -79,6 +88,7 @@ def shrink(
     norm: Norm = "kept",
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
+    donate: bool = False,
 ) -> fx.GraphModule: ...
 
 
@@ -92,6 +102,7 @@ def shrink(
     norm: Norm = "kept",
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
+    donate: bool = False,
 ) -> nn.Module: ...
 
 
@@ -105,6 +116,7 @@ def shrink(
     norm: Norm = "kept",
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
+    donate: bool = False,
 ) -> nn.Module | ExportedProgram:
     """Remove channels for real, and prove the result.
 
@@ -134,6 +146,9 @@ def shrink(
             channels are constant there; refused for channels where that is not exact.
         verify: prove the result before returning it, by all checks of `fxprune.verify`; "quick" for
             its quick ones; False for none.
+        donate: use the weights of `model` up: each tensor gives its memory to the result, so that
+            no more than the largest of them is there twice. What is left of the model is good for
+            nothing, so nothing can be proved any more: needs `verify=False` and `emit="graph"`.
 
     Returns:
         The shrunk model; `result.meta["fxprune"]` is its ShrinkReport. Of an `ExportedProgram` it
@@ -149,12 +164,15 @@ def shrink(
         CaptureError, AnalysisError: see `analyze`.
     """
     check_making(emit, verify)
+    _check_donation(model, donate, emit, verify)
     meaning = Meaning(norm, constants)
     if isinstance(model, ExportedProgram):
         options = {"emit": emit, "norm": norm, "constants": constants, "verify": verify}
         return _shrunk_program(model, plan, example_inputs, options)
     plan = as_plan(model, plan, example_inputs)
     attempt = _Attempt.of(model, plan, example_inputs, meaning, verify=verify)
+    if donate:
+        attempt = replace(attempt, donation=Donation(attempt.claim.deps.graph_module))
     if emit == "auto":
         kinds: list[Literal["graph", "module"]] = ["graph", "module"]
         is_recorded = attempt.claim.deps.captured_by == "record"
@@ -218,6 +236,31 @@ def check_making(emit: Any, verify: Any) -> None:
         raise InputError(f"verify={verify!r} is not known", hint='pass True, "quick" or False')
 
 
+def _check_donation(model: Model, donate: Any, emit: Emit, verify: Any) -> None:
+    """Refuse to use weights up that are still needed.
+
+    Raises:
+        InputError: `donate` is no switch, or another option needs the original.
+    """
+    if not isinstance(donate, bool):
+        raise InputError(f"donate={shown(donate)} is not known", hint="pass True or False")
+    if not donate:
+        return
+    if isinstance(model, ExportedProgram):
+        raise InputError(
+            "an ExportedProgram cannot be donated",
+            why="it has its tensors for itself",
+            hint="pass the module that was exported",
+        )
+    if verify:
+        raise InputError(
+            f"donate=True leaves no original to verify against, as verify={verify!r} asks for",
+            hint="pass verify=False; to prove the plan, shrink another instance of the model first",
+        )
+    if emit != "graph":
+        raise InputError(f"donate=True needs emit='graph', not {emit!r}")
+
+
 @dataclass(frozen=True)
 class _Attempt:
     """All that a result is made of."""
@@ -227,6 +270,7 @@ class _Attempt:
     values: tuple[Any, ...] | None
     verify: bool | Literal["quick"]
     known: Mapping[str, Tensor] | None = None
+    donation: Donation | None = None
 
     @classmethod
     def of(
@@ -248,12 +292,15 @@ class _Attempt:
         """The result of a kind, with its report."""
         deps, layout, meaning = self.claim.deps, self.claim.layout, self.claim.meaning
         renormalized = _renormalized(self.claim)
+        before = self.cost_before(emit)
         if emit == "graph":
             refuse_decisions(deps)
             additions = self.additions()
             layout = folded_layout(layout, additions)
-            pipeline = shrink_pipeline(meaning.norm, self.known)
+            pipeline = shrink_pipeline(meaning.norm, self.known, self.donation)
             small: nn.Module = pipeline(deps.graph_module, layout).graph_module
+            if self.donation is not None:
+                self.donation.fill(small)
         else:
             if meaning.norm == "exact":
                 refuse_exact(renormalized)
@@ -270,7 +317,7 @@ class _Attempt:
             quick = self.verify == "quick"
             proof = verify_claim(self.claim, small, self.values, known_parts=True, quick=quick)
         report = ShrinkReport(
-            before=self.cost_before(emit),
+            before=before,
             after=cost_of(small, deps.trace, layout.shape),
             groups=self.plan.groups,
             verification=proof,

@@ -20,7 +20,7 @@ from fxprune.module_runs import (
 )
 from fxprune.module_trees import clone_tree
 from fxprune.passes.align_attributes import set_attributes
-from fxprune.passes.slice_state import sliced
+from fxprune.passes.slicing import sliced
 from fxprune.real_calls import with_own_buffers
 from fxprune.reference import QuietMode
 from fxprune.stepping import RESULT, ResultFailsError

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from fxprune.meaning import Norm
+    from fxprune.passes.donation import Donation
 
 __all__ = [
     "AlignAttributes",
@@ -32,7 +33,9 @@ __all__ = [
 
 
 def shrink_pipeline(
-    norm: Norm = "kept", known: Mapping[str, torch.Tensor] | None = None
+    norm: Norm = "kept",
+    known: Mapping[str, torch.Tensor] | None = None,
+    donation: Donation | None = None,
 ) -> Pipeline:
     """The passes that shrink a model, in order.
 
@@ -41,6 +44,9 @@ def shrink_pipeline(
     Args:
         norm: see `shrink`.
         known: the tensors of the result, if it was made before of the original's weights.
+        donation: the weights of the original, if they are used up; the result has its tensors once
+            they are filled in.
     """
     branches = DropBranches(norm, known)
-    return Pipeline((SliceState(), branches, AlignAttributes(), RepairShapes(norm), NoteValues()))
+    slicing = SliceState(donation)
+    return Pipeline((slicing, branches, AlignAttributes(), RepairShapes(norm), NoteValues()))

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fxprune.errors import InputError, shown
-from fxprune.passes.slice_state import sliced
+from fxprune.passes.slicing import sliced
 from fxprune.planning import Plan
 
 if TYPE_CHECKING:

@@ -1,0 +1,61 @@
+"""What is left of a tensor: a copy of the positions that stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fxprune.module_trees import as_parameter
+
+_CHUNK = 1 << 17
+"""How many elements are copied at a time of a tensor that is sliced along several dims."""
+
+
+def sliced(tensor: torch.Tensor, kept: Sequence[NDArray[np.int64] | None]) -> torch.Tensor:
+    """A copy of the positions that stay along each dim; None for all."""
+    positions = {
+        dim: torch.from_numpy(np.ascontiguousarray(index)).to(tensor.device)
+        for dim, index in enumerate(kept)
+        if index is not None
+    }
+    with torch.no_grad():
+        if len(positions) > 1 and tensor.numel() > _CHUNK:
+            result = _by_chunks(tensor.detach(), positions)
+        else:
+            result = _selected(tensor.detach(), positions)
+        if result.data_ptr() == tensor.data_ptr():
+            result = result.clone()
+        return as_parameter(_formatted(result, tensor), tensor)
+
+
+def _selected(tensor: torch.Tensor, positions: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    for dim, index in positions.items():
+        tensor = tensor.index_select(dim, index)
+    return tensor
+
+
+def _by_chunks(tensor: torch.Tensor, positions: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    """The same, in chunks, so that what is left along a first dim alone never exists as a whole."""
+    first, index = next(iter(positions.items()))
+    rest = {dim: others for dim, others in positions.items() if dim != first}
+    shape = [len(positions[d]) if d in positions else size for d, size in enumerate(tensor.shape)]
+    result = tensor.new_empty(shape)
+    step = max(1, _CHUNK * tensor.shape[first] // tensor.numel())
+    for start in range(0, len(index), step):
+        chunk = index[start : start + step]
+        part = _selected(tensor.index_select(first, chunk), rest)
+        result.narrow(first, start, len(chunk)).copy_(part)
+    return result
+
+
+def _formatted(result: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A sliced tensor in the memory format of the original."""
+    for rank, memory_format in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if like.dim() != rank or like.is_contiguous():
+            continue
+        if like.is_contiguous(memory_format=memory_format):
+            return result.contiguous(memory_format=memory_format)
+    return result

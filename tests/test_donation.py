@@ -1,0 +1,219 @@
+"""`shrink(..., donate=True)`: the original's weights are used up."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import fxprune
+from fxprune.module_trees import named_tensors
+
+
+class Net(nn.Module):
+    """A convolution and a tied linear layer, and a part that no plan takes anything from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.first = nn.Linear(8, 8)
+        self.second = nn.Linear(8, 8)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(8, 4)
+        self.register_buffer("scale", torch.rand(4))
+        self.register_buffer("order", torch.arange(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.conv(x)).relu().mean((2, 3))
+        return self.head(self.second(self.first(x)))[:, self.order] * self.scale
+
+
+X = torch.randn(2, 3, 6, 6)
+
+
+def test_the_result_is_the_same_as_without() -> None:
+    model = Net().eval()
+    plan = fxprune.plan(model, X, ratio=0.5)
+    kept = fxprune.shrink(copy.deepcopy(model), plan, verify=False)
+    used = fxprune.shrink(model, plan, verify=False, donate=True)
+    assert torch.equal(kept(X), used(X))
+    assert kept.state_dict().keys() == used.state_dict().keys()
+    assert used.meta["fxprune"].before == kept.meta["fxprune"].before
+    assert used.meta["fxprune"].after == kept.meta["fxprune"].after
+    assert used.code == kept.code
+    for name, parameter in kept.named_parameters():
+        assert used.get_parameter(name).requires_grad == parameter.requires_grad
+
+
+def test_the_original_has_given_up_all_its_weights() -> None:
+    model = Net().eval()
+    fxprune.shrink(model, {"conv": 0.5}, X, verify=False, donate=True)
+    left = {name: t.numel() for name, t in named_tensors(model).items() if t.is_floating_point()}
+    assert set(left.values()) == {0}
+    assert torch.equal(model.order, torch.arange(4))
+
+
+def test_a_tensor_that_loses_nothing_is_not_copied() -> None:
+    model = Net().eval()
+    place = model.head.bias.data_ptr()
+    small = fxprune.shrink(model, {"conv": 0.5}, X, verify=False, donate=True)
+    assert small.get_parameter("head.bias").data_ptr() == place
+
+
+def test_tensors_that_share_memory_are_not_handed_on_together() -> None:
+    model = Net().eval()
+    both = torch.rand(8)
+    model.head.bias.data, model.scale = both[:4], both[4:]
+    small = fxprune.shrink(model, {"conv": 0.5}, X, verify=False, donate=True)
+    bias, scale = small.get_parameter("head.bias"), small.get_buffer("scale")
+    assert bias.untyped_storage().data_ptr() != scale.untyped_storage().data_ptr()
+    assert torch.equal(torch.cat([bias, scale]), both)
+
+
+def test_what_was_tied_stays_tied() -> None:
+    small = fxprune.shrink(Net().eval(), {"conv": 0.5}, X, verify=False, donate=True)
+    assert small.get_parameter("first.weight") is small.get_parameter("second.weight")
+
+
+def test_a_branch_that_goes_whole_leaves_its_constant() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.body = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.stem(x)
+            return x + self.body(x)
+
+    model, x = Branches().eval(), torch.randn(2, 4)
+    plan = fxprune.plan(model, x, channels={"body.0": [0, 1, 2, 3]})
+    kept = fxprune.shrink(copy.deepcopy(model), plan, verify=False)
+    used = fxprune.shrink(model, plan, verify=False, donate=True)
+    assert torch.equal(kept(x), used(x))
+    assert model.stem.weight.numel() == 0
+
+
+@pytest.mark.parametrize(
+    ("ratios", "options"),
+    [
+        ({"embed": 0.5, "layer": 0.5}, {"norm": "kept"}),
+        ({"embed": 0.5, "layer": 0.5}, {"norm": "exact"}),
+        ({"layer.linear1": 0.5}, {"constants": "fold"}),
+    ],
+)
+def test_every_meaning_is_the_same_as_without(
+    ratios: dict[str, float], options: dict[str, Any]
+) -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Linear(6, 8)
+            self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+            self.norm = nn.LayerNorm(8)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.norm(self.layer(self.embed(x))))
+
+    model, x = Encoder().eval(), torch.randn(2, 5, 6)
+    plan = fxprune.plan(model, x, ratios=ratios)
+    kept = fxprune.shrink(copy.deepcopy(model), plan, verify=False, **options)
+    used = fxprune.shrink(model, plan, verify=False, donate=True, **options)
+    assert torch.equal(kept(x), used(x))
+
+
+def test_weights_that_are_needed_for_a_proof_are_not_used_up() -> None:
+    model = Net().eval()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(fxprune.InputError, match="leaves no original to verify against"):
+        fxprune.shrink(model, {"conv": 0.5}, X, donate=True)
+    with pytest.raises(fxprune.InputError, match="needs emit='graph', not 'module'"):
+        fxprune.shrink(model, {"conv": 0.5}, X, donate=True, verify=False, emit="module")
+    with pytest.raises(fxprune.InputError, match="pass True or False"):
+        fxprune.shrink(model, {"conv": 0.5}, X, donate=1, verify=False)  # type: ignore[call-overload]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_program_is_not_donated() -> None:
+    program = torch.export.export(Net().eval(), (X,))
+    with pytest.raises(fxprune.InputError, match="an ExportedProgram cannot be donated"):
+        fxprune.shrink(program, {"conv": 0.5}, verify=False, donate=True)  # type: ignore[call-overload]
+
+
+def test_a_shrink_that_is_refused_leaves_the_weights() -> None:
+    model = Net().eval()
+    with pytest.raises(fxprune.PlanError):
+        fxprune.shrink(model, {"nothing": 0.5}, X, verify=False, donate=True)
+    assert model.conv.weight.numel() == 8 * 3 * 9
+
+
+_MEASURED = textwrap.dedent(
+    """
+    import gc, sys, threading, time
+    import torch
+    from torch import nn
+    import fxprune
+
+    def anonymous():
+        with open("/proc/self/status") as status:
+            line = next(line for line in status if line.startswith("RssAnon"))
+        return int(line.split()[1]) * 1024
+
+    def model(width):
+        layers = (nn.Linear(width, width) for _ in range(6))
+        return nn.Sequential(nn.Linear(8, width), *layers, nn.Linear(width, 8)).eval()
+
+    torch.set_num_threads(1)
+    x = torch.randn(1, 8)
+    fxprune.shrink(model(8), {"0": 0.5}, x, verify=False)  # imports, and what is made once
+    large = model(2048)
+    deps = fxprune.analyze(large, x)
+    plan = fxprune.plan(deps, ratio=0.5)
+    gc.collect()
+    before, peak, done = anonymous(), 0, False
+
+    def watch():
+        global peak
+        while not done:
+            peak = max(peak, anonymous())
+            time.sleep(0.0005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    small = fxprune.shrink(deps, plan, verify=False, donate=sys.argv[1] == "donate")
+    done = True
+    watcher.join()
+    kept = sum(t.numel() * t.element_size() for t in small.state_dict().values())
+    print(max(peak, anonymous()) - before, kept)
+    """
+)
+
+
+def _measured(how: str) -> tuple[int, int]:
+    """Peak of the additional memory, and the bytes that are kept, of six layers of 16 MiB."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, how], capture_output=True, text=True, check=True
+    )
+    peak, kept = map(int, done.stdout.split())
+    return peak, kept
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_shrinking_takes_little_more_memory_than_what_is_kept() -> None:
+    peak, kept = _measured("copy")
+    assert peak <= 1.15 * kept + (4 << 20)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_donated_weights_need_the_largest_tensor_at_most_besides() -> None:
+    peak, _ = _measured("donate")
+    assert peak <= 2048 * 2048 * 4
