@@ -1,14 +1,15 @@
-"""Time to analyze, plan and shrink, in units of one forward of the same model.
+"""Time to analyze, plan and shrink: beside Torch-Pruning, and in units of one forward of the model.
 
-The unit makes the figures comparable between machines. Every run has its own unit: the mean of a
-forward before and one after it, so that a machine that is now fast, now slow measures the same.
+The first tables are made by `benchmarks.peer`. In the others the unit makes the figures comparable between machines. Every run
+has its own unit: the mean of a forward before and one after it, so that a machine that is now fast,
+now slow measures the same.
 Every figure is the median of several runs after a warm-up; the spread is told beside it.
 
 `python -m benchmarks` makes all tables, `python -m benchmarks quick candidates` these two.
 
-A second table tells how near analysis is to its floor, one forward on meta tensors; a third what
-the quick checks of verification take, a fourth what exact statistics cost, and a fifth how many
-candidates a second are priced.
+They tell what each stage takes, how near analysis is to its floor, one forward on meta tensors, what
+the quick checks of verification take, what exact statistics cost, and how many candidates a second
+are priced.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import models
 
 import fxprune
+from benchmarks import peer
 from fxprune import meta_cache
 from fxprune.planning.candidates import CandidateCost
 
@@ -258,6 +260,8 @@ def candidates() -> list[str]:
 
 
 SECTIONS: dict[str, Callable[[], list[str]]] = {
+    "Torch-Pruning": peer.networks,
+    "Growth": peer.scaling,
     "Stages": stages,
     "Analysis": analysis,
     "Quick verification": verification,
