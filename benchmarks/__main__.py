@@ -1,15 +1,15 @@
 """Time to analyze, plan and shrink: beside Torch-Pruning, and in units of one forward of the model.
 
-The first tables are made by `benchmarks.peer`. In the others the unit makes the figures comparable between machines. Every run
-has its own unit: the mean of a forward before and one after it, so that a machine that is now fast,
-now slow measures the same.
-Every figure is the median of several runs after a warm-up; the spread is told beside it.
+The first tables are made by `benchmarks.peer`. In the others the unit makes the figures comparable
+between machines. Every run has its own unit: the mean of a forward before and one after it, so that
+a machine that is now fast, now slow measures the same. Every figure is the median of several runs
+after a warm-up; the spread is told beside it.
+
+They tell what each stage takes; how near analysis is to its floor, one forward on meta tensors;
+what the quick checks of verification take, what exact statistics cost, and how many candidates a
+second are priced.
 
 `python -m benchmarks` makes all tables, `python -m benchmarks quick candidates` these two.
-
-They tell what each stage takes, how near analysis is to its floor, one forward on meta tensors, what
-the quick checks of verification take, what exact statistics cost, and how many candidates a second
-are priced.
 """
 
 from __future__ import annotations

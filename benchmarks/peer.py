@@ -281,8 +281,8 @@ def networks() -> list[str]:
     version, count = torch_pruning.__version__, len(both)
     return [
         f"Half of the channels of each group removed, criterion l2, beside Torch-Pruning {version}",
-        "(`MagnitudePruner` with `GroupMagnitudeImportance(p=2)`, all but the last layer). Batch 1,",
-        f"224 x 224. Medians of {RUNS} runs after a warm-up, in turns; the proof was run once.",
+        "(`MagnitudePruner` with `GroupMagnitudeImportance(p=2)`, all but the last layer). Batch",
+        f"1, 224 x 224. Medians of {RUNS} runs after a warm-up, in turns; one run of the proof.",
         "`MiB more` is the most memory of the process beyond that before, files left out: ours",
         "copies the kept weights, theirs cuts the model in place. `times as long` is theirs by",
         "ours without a proof, which theirs has none of.",
