@@ -62,17 +62,27 @@ def draw(
         FxPruneError: the layout failed, or the file cannot be written.
         CaptureError, AnalysisError: see `analyze`.
     """
-    target, kind = Path(path), check_picture(path)
-    _check(level, hops)
+    check_request(path, level, hops)
     plan = None if plan is None else Plan.of(plan)
     picture = picture_of(_analyzed(model, plan, example_inputs), plan, level)
     if group is not None:
         picture = picture.of_group(group)
     if around is not None:
         picture = picture.around(around, hops)
-    data = rendered(dot_of(shared(folded(picture) if fold else picture)), kind)
-    write_atomically(target, lambda stream: stream.write(data))
+    write_picture(picture, path, fold=fold)
     return picture
+
+
+def write_picture(picture: Picture, path: str | os.PathLike[str], *, fold: bool = True) -> None:
+    """Write a picture to a file, as its path's suffix says; the file appears whole or not at all.
+
+    Raises:
+        InputError: see `check_picture`.
+        FxPruneError: the layout failed, or the file cannot be written.
+    """
+    kind = check_picture(path)
+    data = rendered(dot_of(shared(folded(picture) if fold else picture)), kind)
+    write_atomically(Path(path), lambda stream: stream.write(data))
 
 
 def check_picture(path: str | os.PathLike[str]) -> str:
@@ -91,7 +101,13 @@ def check_picture(path: str | os.PathLike[str]) -> str:
     return kind
 
 
-def _check(level: object, hops: object) -> None:
+def check_request(path: str | os.PathLike[str], level: object, hops: object) -> None:
+    """Refuse what cannot be drawn, before the work.
+
+    Raises:
+        InputError: an argument is wrong, or no program is there to lay out.
+    """
+    check_picture(path)
     if level not in get_args(Level):
         raise InputError(f"level is {shown(level)}", hint='take "module" or "op"')
     if isinstance(hops, bool) or not isinstance(hops, int) or hops < 0:

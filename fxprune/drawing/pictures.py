@@ -154,6 +154,7 @@ class Picture:
         macs: the same of its work.
         outside: names of nodes that are only there to show where a part of a picture is cut off.
         folds: path of a block -> paths of all blocks that it stands for, itself first.
+        marks: name of a node that the picture is about -> what happened there.
     """
 
     level: Level
@@ -167,6 +168,7 @@ class Picture:
     macs: tuple[int, int] = (0, 0)
     outside: frozenset[str] = frozenset()
     folds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def neighbours(self) -> dict[str, set[str]]:
@@ -183,17 +185,25 @@ class Picture:
         Raises:
             InputError: nothing has that name.
         """
-        found = {
-            node.name
-            for node in self.nodes
-            if name in node.ops or any(f"{path}.".startswith(f"{name}.") for path in node.paths)
-        }
+        found = self.called(name)
         if not found:
             known = [x for n in self.nodes for x in (n.parent, *n.paths, *n.ops) if x]
             raise InputError(
                 f"the picture has no module or node {name!r}", hint=nearest(name, known)
             )
-        ring = found
+        return self.near(found, hops)
+
+    def called(self, name: str) -> list[str]:
+        """The nodes that a module, or a node of the captured graph, is drawn as; maybe none."""
+        return [
+            node.name
+            for node in self.nodes
+            if name in node.ops or any(f"{path}.".startswith(f"{name}.") for path in node.paths)
+        ]
+
+    def near(self, names: Iterable[str], hops: int) -> Picture:
+        """The part of the picture that is at most so many edges away from some nodes."""
+        found = ring = set(names)
         for _ in range(hops):
             ring = {other for each in ring for other in self.neighbours[each]} - found
             found = found | ring
