@@ -53,7 +53,7 @@ class Diagnostic:
 class Scene(Protocol):
     """The place in a model that an error is about; the layers that know of pictures make it."""
 
-    def draw(self, path: str | os.PathLike[str], *, level: Any, hops: int) -> Any:
+    def draw(self, path: str | os.PathLike[str] | None, *, level: Any, hops: int) -> Any:
         """Draw the place and what is near it."""
 
 
@@ -83,7 +83,9 @@ class FxPruneError(Exception):
                 lines.append(f"  {title}: {text}")
         super().__init__("\n".join(lines))
 
-    def draw(self, path: str | os.PathLike[str], *, level: str = "module", hops: int = 2) -> Any:
+    def draw(
+        self, path: str | os.PathLike[str] | None = None, *, level: str = "module", hops: int = 2
+    ) -> Any:
         """Draw the place that the error names, which is marked, and what is near it.
 
         The error does not keep the model. So draw it in the `except` block, or as long as you have
@@ -91,7 +93,7 @@ class FxPruneError(Exception):
         of modules.
 
         Args:
-            path: the file to write, as for `fxprune.draw`.
+            path: the file to write, as for `fxprune.draw`; None for none.
             level: "module", or "op" for every operator of the captured graph.
             hops: how many edges away from the place.
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Any
 
+from fxprune.drawers import DRAWERS
 from fxprune.errors import Diagnostic, InputError, Location
+from fxprune.notebook_tables import Shown
 from fxprune.rules.convolution import KERNEL_AXIS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from fxprune.analysis import DependencyGraph
 
-DRAWERS: dict[str, Callable[..., Any]] = {}
-"""What draws an explanation; the layer of pictures enters it, which is above this one."""
 _LONGEST_WAY = 8
 _PLAIN = {
     "output of the model": "these are channels of an output of the model, and outputs keep their"
@@ -63,7 +63,7 @@ class AxisReason:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Shown):
     """What `deps.why(pattern)` found. Printing it gives a paragraph for each group.
 
     Attributes:
@@ -98,7 +98,7 @@ class Explanation:
         The nodes that tell why something must stay are marked.
 
         Args:
-            path: the file to write, as for `fxprune.draw`.
+            path: the file to write, as for `fxprune.draw`; None for none.
             level: "module", or "op" for every operator of the captured graph.
             hops: how many edges away from all that to go.
 

@@ -8,12 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from fxprune.errors import Diagnostic, InputError
+from fxprune.bar_plots import bars
+from fxprune.drawers import DRAWERS
+from fxprune.errors import Diagnostic, InputError, shown
 from fxprune.suggestions import nearest
 
+if TYPE_CHECKING:
+    import os
+
+    from matplotlib.figure import Figure
+
 Level: TypeAlias = Literal["module", "op"]
+Cost: TypeAlias = Literal["macs", "parameters"]
 NodeKind: TypeAlias = Literal["input", "output", "module", "op"]
 
 
@@ -169,6 +177,39 @@ class Picture:
     outside: frozenset[str] = frozenset()
     folds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        name, nodes, edges = self.modules.get("", ""), len(self.nodes), len(self.edges)
+        return f"<Picture of {name}: {nodes} nodes, {edges} edges>"
+
+    def _repr_svg_(self) -> str | None:
+        found: str | None = DRAWERS["picture"](self)
+        return found
+
+    def plot(self, path: str | os.PathLike[str] | None = None, *, what: Cost = "macs") -> Figure:
+        """The cost of each node before and after the plan, as bars in the order of the graph.
+
+        Args:
+            path: where to write it, as an image of the kind that the name ends with. No window is
+                opened.
+            what: "macs" or "parameters". Nodes that have none are left out.
+
+        Returns:
+            The `matplotlib.figure.Figure`.
+
+        Raises:
+            InputError: matplotlib is not installed, or writes no such images; or `what` is neither.
+            FxPruneError: the file cannot be written.
+        """
+        if what not in get_args(Cost):
+            raise InputError(f"what is {shown(what)}", hint='take "macs" or "parameters"')
+        rows = [
+            (node.path or node.name, getattr(node, what), getattr(node, f"{what}_after"))
+            for node in self.nodes
+            if getattr(node, what) and node.name not in self.outside
+        ]
+        name = what.replace("macs", "MACs")
+        return bars(rows, name, f"{name} of {self.modules.get('', '')}", path)
 
     @cached_property
     def neighbours(self) -> dict[str, set[str]]:

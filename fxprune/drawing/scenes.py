@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fxprune.drawers import DRAWERS
 from fxprune.drawing.building import picture_of
 from fxprune.drawing.drawings import check_request, write_picture
 from fxprune.errors import FxPruneError, InputError, Location, first_of
-from fxprune.explanations import DRAWERS, in_plain_words
+from fxprune.explanations import in_plain_words
 
 if TYPE_CHECKING:
     import os
@@ -50,7 +51,7 @@ class ErrorScene:
         self._names = _names_of(error.where)
         self._what = error.what
 
-    def draw(self, path: str | os.PathLike[str], *, level: Level, hops: int) -> Picture:
+    def draw(self, path: str | os.PathLike[str] | None, *, level: Level, hops: int) -> Picture:
         """Draw the place and what is near it; see `FxPruneError.draw`."""
         check_request(path, level, hops)
         if not self._names:
@@ -117,7 +118,7 @@ def _names_of(where: Location | str) -> list[str]:
 def draw_explanation(
     explanation: Explanation,
     deps: DependencyGraph,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None,
     *,
     level: Level,
     hops: int,
