@@ -10,9 +10,8 @@ from fxprune.errors import InputError, printable
 from fxprune.images import check_image, figure_class, write_image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _TALLEST = 80.0
@@ -27,6 +26,8 @@ def bars(
     what: str,
     title: str,
     path: str | os.PathLike[str] | None = None,
+    *,
+    told: Callable[[int], str] = str,
 ) -> Figure:
     """A figure of numbers before (grey) and after (blue), one bar for each row.
 
@@ -37,6 +38,7 @@ def bars(
         what: what is counted.
         title: of the figure.
         path: of the image, of the kind that its name ends with, or None.
+        told: a number as it is written.
 
     Raises:
         InputError: matplotlib is not installed, or writes no such images; or there is no row.
@@ -58,18 +60,15 @@ def bars(
     axes.set_yticks(places, [printable(name) for name in names], parse_math=False)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(what)
-    axes.set_title(printable(title), fontsize=10, parse_math=False)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.set_title(printable(title), loc="left", fontsize=10, parse_math=False)
+    axes.xaxis.set_major_formatter(lambda number, _: told(round(number)))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.margins(x=0.2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8, frameon=False)
     if len(rows) <= _MOST_NUMBERS:
-        _write_numbers(axes, before, after)
+        for place, (_, first, second) in enumerate(rows):
+            text = f" {told(first)} → {told(second)}" if first != second else f" {told(first)}"
+            axes.text(max(first, second), place, text, va="center", fontsize=7)
     if target is not None:
         write_image(figure, target)
     return figure
-
-
-def _write_numbers(axes: Axes, before: Sequence[int], after: Sequence[int]) -> None:
-    """Both numbers at the end of every bar."""
-    for place, (first, second) in enumerate(zip(before, after, strict=True)):
-        text = f" {first:,} → {second:,}" if first != second else f" {first:,}"
-        axes.text(max(first, second), place, text, va="center", fontsize=7)
-    axes.margins(x=0.2)

@@ -92,7 +92,9 @@ class Explanation(Shown):
         """What stops the axes that must stay, each reason once."""
         return tuple(dict.fromkeys(a.reason for a in self.axes if a.reason is not None))
 
-    def draw(self, path: str | os.PathLike[str], *, level: str = "module", hops: int = 1) -> Any:
+    def draw(
+        self, path: str | os.PathLike[str] | None = None, *, level: str = "module", hops: int = 1
+    ) -> Any:
         """Draw what was asked for, what stops it, and the way between them.
 
         The nodes that tell why something must stay are marked.

@@ -36,7 +36,7 @@ def group_html(group: Group) -> str:
         state = "can be pruned" if group.prunable else "a single channel, which always stays"
     head = paragraph(bold(group.name), f": {_size(group)}, {state}")
     rows = [_member(member) for member in group.members]
-    headings = ["parameter", "dim", "size", "positions of the group", "for each channel"]
+    headings = ["parameter", "dim", "size", "positions", "per channel"]
     return whole(head, long_table(headings, rows, "members"))
 
 

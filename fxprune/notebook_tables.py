@@ -94,7 +94,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Html:
     """A table of all rows, without a line if there are none.
 
     >>> table(["name", "size"], [["a", 1200]])
-    '<table><thead>...<td style="text-align: left">a</td><td style="text-align: right">1,200</td>...
+    '<table><thead>...<td style="text-align: right; padding: 0.1em 0.6em">1,200</td>...
     """
     if not rows:
         return Html("")
@@ -137,7 +137,7 @@ def _row(kind: str, cells: Sequence[Cell], sides: Sequence[str]) -> str:
 
 def _cell(kind: str, cell: Cell, side: str) -> str:
     text = f"{cell:,}" if isinstance(cell, int) else _html(cell)
-    return f'<{kind} style="text-align: {side}">{text}</{kind}>'
+    return f'<{kind} style="text-align: {side}; padding: 0.1em 0.6em">{text}</{kind}>'
 
 
 def _html(value: object) -> Html:

@@ -29,7 +29,7 @@ def legend(picture: Picture, *, hatched: bool, bordered: bool) -> Look:
     if bordered:
         rows.append((WHITE, "red border: met here what must stay"))
     if any(node.name in picture.marks for node in picture.nodes):
-        rows.append((WHITE, "thick red border: it happened here"))
+        rows.append((WHITE, "thick red border: the place in question"))
     if any(not edge.values for edge in picture.edges):
         rows.append((WHITE, "dashed edge: reads all that the other node reads"))
     cells = "".join(

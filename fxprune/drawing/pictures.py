@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from fxprune.bar_plots import bars
 from fxprune.drawers import DRAWERS
+from fxprune.drawing.wording import count
 from fxprune.errors import Diagnostic, InputError, shown
 from fxprune.suggestions import nearest
 
@@ -209,7 +210,7 @@ class Picture:
             if getattr(node, what) and node.name not in self.outside
         ]
         name = what.replace("macs", "MACs")
-        return bars(rows, name, f"{name} of {self.modules.get('', '')}", path)
+        return bars(rows, name, f"{name} of {self.modules.get('', '')}", path, told=count)
 
     @cached_property
     def neighbours(self) -> dict[str, set[str]]:

@@ -57,7 +57,7 @@ def test_a_refuted_model_is_drawn_around_the_node_that_differs(tmp_path: Path) -
     assert marked(text) == [error.where.node] == ["stem"]
     assert re.search(r"differs from the original by \d\.\d+e[+-]\d+", picture.marks["stem"])
     assert "node stem differs from the original" in text
-    assert "thick red border: it happened here" in text
+    assert "thick red border: the place in question" in text
     assert '"head"' not in text
     assert {n.name for n in picture.nodes} >= {"x", "stem", "blocks_0_conv1"}
     assert picture.pruned, "the widths that the plan leaves are shown"
