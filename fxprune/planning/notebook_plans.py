@@ -32,7 +32,8 @@ def widths_html(groups: Mapping[str, GroupPlan]) -> Html:
     changed = {name: group for name, group in groups.items() if group.removed}
     rest = [name for name in groups if name not in changed]
     rows: list[list[Cell]] = [
-        [name, g.kind, g.size, g.width, bar(g.width / g.size)] for name, g in changed.items()
+        [name, g.kind, g.size, g.width, bar(g.width / max(g.size, 1))]
+        for name, g in changed.items()
     ]
     same: list[list[Cell]] = [[name, groups[name].kind, groups[name].size] for name in rest]
     return Html(
