@@ -62,7 +62,7 @@ def bars(
     axes.set_xlabel(what)
     axes.set_title(printable(title), loc="left", fontsize=10, parse_math=False)
     axes.xaxis.set_major_formatter(lambda number, _: told(round(number)))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.margins(x=0.2)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8, frameon=False)
     if len(rows) <= _MOST_NUMBERS:

@@ -54,7 +54,7 @@ Exit codes:
   1  the model, its inputs, its plan or a file is at fault
   2  the command line is at fault
   3  the shrunk model does not compute what the original computes
-A command that fails writes no file and leaves an existing one as it is."""
+A command that fails writes no file, but for --draw-error, and leaves an existing one as it is."""
 
 
 class _Failure(click.ClickException):

@@ -93,8 +93,8 @@ class ErrorScene:
     def __getstate__(self) -> dict[str, Any]:
         try:
             made = self._picture("module")
-        except FxPruneError:
-            made = None  # the error itself is worth more than its picture
+        except Exception:  # noqa: BLE001  # the error itself is worth more than its picture
+            made = None
         return {**vars(self), "_deps": None, "_plan": None, "_made": made}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
