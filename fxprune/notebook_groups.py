@@ -67,7 +67,10 @@ def graph_html(deps: DependencyGraph) -> str:
     return whole(
         head,
         long_table(headings, rows, "groups"),
-        details(f"groups that must stay ({len(pinned)})", table([*headings, "reason"], stay)),
+        details(
+            f"groups that must stay ({len(pinned)})",
+            long_table([*headings, "reason"], stay, "groups"),
+        ),
         details("parameters by module", table(["module", "parameters", "can be pruned"], shares)),
         diagnostics("remarks", deps.diagnostics),
         details("picture", _picture(deps)),

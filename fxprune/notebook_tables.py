@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from fxprune.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from fxprune.errors import Diagnostic
 
 MOST_ROWS = 20
 """Of a table that are seen at once; the rest opens with a click."""
-MOST_FOLDED = 1000
-"""Of the rest."""
+MOST_FOLDED = 500
+"""Of the rest, and of remarks."""
 Cell: TypeAlias = "str | int"
 """A text, or a number, which is aligned to the right."""
 
@@ -77,9 +77,14 @@ def bar(share: float) -> Html:
     )
 
 
-def listed(texts: Iterable[object]) -> Html:
-    """A list."""
-    return Html(f"<ul>{''.join(f'<li>{_html(text)}</li>' for text in texts)}</ul>")
+def listed(texts: Sequence[object]) -> Html:
+    """A list of the first texts, and how many more there are; nothing if there are none."""
+    if not texts:
+        return Html("")
+    items = [f"<li>{_html(text)}</li>" for text in texts[:MOST_FOLDED]]
+    if left_out := len(texts) - len(items):
+        items.append(f"<li>and {left_out:,} more</li>")
+    return Html(f"<ul>{''.join(items)}</ul>")
 
 
 def details(summary: object, *parts: Html) -> Html:
@@ -123,7 +128,7 @@ def long_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]], what: st
 
 def diagnostics(summary: str, found: Sequence[Diagnostic]) -> Html:
     """Remarks, which open with a click."""
-    return details(f"{summary} ({len(found)})", listed(found)) if found else Html("")
+    return details(f"{summary} ({len(found)})", listed(found))
 
 
 def whole(*parts: Html) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 
 import fxprune
 from fxprune.comparison import Verification
-from fxprune.notebook_tables import MOST_ROWS, long_table
+from fxprune.notebook_tables import MOST_FOLDED, MOST_ROWS, listed, long_table
 from fxprune.planning import GroupPlan, Plan
 from tests.drawing.models import IMAGE, Residual, analyzed, residual
 
@@ -99,8 +99,14 @@ def test_an_analysis_has_a_picture_that_opens_with_a_click(
     assert re.search(
         r"<details><summary>picture</summary><img [^>]*data:image/svg\+xml", deps._repr_html_()
     )
-    monkeypatch.setattr("fxprune.notebook_groups._LARGEST_PICTURE", 100)
-    assert "picture" not in page(deps).text
+    for bound, most in (
+        ("fxprune.notebook_groups._LARGEST_PICTURE", 100),
+        ("fxprune.drawing.drawings._MOST_NODES", 3),
+    ):
+        with monkeypatch.context() as smaller:
+            smaller.setattr(bound, most)
+            assert "picture" not in page(deps).text
+    assert "picture" in page(deps).text
 
 
 def test_an_analysis_is_shown_where_nothing_lays_out_pictures(
@@ -205,6 +211,13 @@ def test_a_long_table_shows_a_screen_of_rows_and_the_rest_with_a_click() -> None
     assert len(Page(first).rows) == MOST_ROWS + 1
     assert len(Page(f"<details>{rest}").rows) == 2 * MOST_ROWS + 1
     assert f"{2 * MOST_ROWS} more rows" in Page(html).text
+
+
+def test_a_long_list_tells_how_much_is_left_out() -> None:
+    html = listed([f"<{number}>" for number in range(MOST_FOLDED + 7)])
+    assert html.count("<li>") == MOST_FOLDED + 1
+    assert "<li>and 7 more</li>" in html
+    assert not listed([])
 
 
 def test_a_notebook_inherits_colours_and_gets_no_style_sheet(

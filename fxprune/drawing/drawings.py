@@ -22,6 +22,9 @@ from fxprune.planning import Plan
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph, Model
 
+_MOST_NODES = 300
+"""Of a picture that a notebook shows without being asked for it."""
+
 
 def draw(
     model: Model,
@@ -139,5 +142,11 @@ def svg_of(picture: Picture) -> str | None:
         return None
 
 
-DRAWERS["svg"] = lambda deps: svg_of(picture_of(deps))
+def small_svg_of(deps: DependencyGraph) -> str | None:
+    """An analysis as SVG; None too if it has more nodes than are laid out in no time."""
+    picture = folded(picture_of(deps))
+    return svg_of(picture) if len(picture.nodes) <= _MOST_NODES else None
+
+
+DRAWERS["svg"] = small_svg_of
 DRAWERS["picture"] = svg_of

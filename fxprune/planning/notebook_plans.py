@@ -15,7 +15,6 @@ from fxprune.notebook_tables import (
     listed,
     long_table,
     paragraph,
-    table,
     whole,
 )
 
@@ -38,7 +37,7 @@ def widths_html(groups: Mapping[str, GroupPlan]) -> Html:
     same: list[list[Cell]] = [[name, groups[name].kind, groups[name].size] for name in rest]
     return Html(
         long_table(["group", "kind", "before", "after", "left"], rows, "groups")
-        + details(f"groups that stay as they are ({len(rest)})", table(_KEPT, same))
+        + details(f"groups that stay as they are ({len(rest)})", long_table(_KEPT, same, "groups"))
     )
 
 
@@ -56,7 +55,7 @@ def plan_html(plan: Plan) -> str:
         paragraph(f"Plan: {total:,} → {left:,} channels in {len(plan.groups)} groups"),
         paragraph(f"dropped whole: {', '.join(plan.dropped)}") if plan.dropped else Html(""),
         widths_html(plan.groups),
-        details("how it was made", listed(made) if made else Html("")),
+        details("how it was made", listed(made)),
         *(paragraph(f"{name} keeps a channel: {why}") for name, why in told),
     )
 
