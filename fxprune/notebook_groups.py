@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 _LARGEST_PICTURE = 200_000
 """Bytes of SVG: what is displayed is also kept in the notebook's file."""
 
+_SINGLE = "a single channel, which always stays"
+
 
 def group_html(group: Group) -> str:
     """A group: its size and kind, why it must stay if it must, and its members."""
     if group.pinned is not None:
-        state = f"must stay: {group.pinned}"
+        state = f"{_size(group)}, must stay: {group.pinned}"
     else:
-        state = "can be pruned" if group.prunable else "a single channel, which always stays"
-    head = paragraph(bold(group.name), f": {_size(group)}, {state}")
+        state = f"{_size(group)}, can be pruned" if group.prunable else _SINGLE
+    head = paragraph(bold(group.name), f": {state}")
     rows = [_member(member) for member in group.members]
     headings = ["parameter", "dim", "size", "positions", "per channel"]
     return whole(head, long_table(headings, rows, "members"))
@@ -53,22 +55,22 @@ def _size(group: Group) -> str:
 
 def graph_html(deps: DependencyGraph) -> str:
     """An analysis: what can be pruned; with a click what must stay, where it is, and a picture."""
-    free = [group for group in deps.groups if group.pinned is None]
-    pinned = [group for group in deps.groups if group.pinned is not None]
+    free = [group for group in deps.groups if group.prunable]
+    others = [group for group in deps.groups if not group.prunable]
     head = paragraph(
         bold(type(deps.model).__name__),
-        f": {len(free)} groups of channels can be pruned, {len(pinned)} must stay; that reaches"
+        f": {len(free)} groups of channels can be pruned, {len(others)} must stay; that reaches"
         f" {deps.total_share} of the parameters",
     )
     headings = ["group", "size", "kind", "axes"]
-    rows: list[list[Cell]] = [[g.name, g.size, g.kind, len(g.members)] for g in free]
-    stay: list[list[Cell]] = [[*_row(g), g.pinned.what] for g in pinned if g.pinned is not None]
+    rows = [_row(group) for group in free]
+    stay = [[*_row(group), group.pinned.what if group.pinned else _SINGLE] for group in others]
     shares: list[list[Cell]] = [[s.module, s.parameters, f"{s.share:.1%}"] for s in deps.shares]
     return whole(
         head,
         long_table(headings, rows, "groups"),
         details(
-            f"groups that must stay ({len(pinned)})",
+            f"groups that must stay ({len(others)})",
             long_table([*headings, "reason"], stay, "groups"),
         ),
         details("parameters by module", table(["module", "parameters", "can be pruned"], shares)),

@@ -129,6 +129,17 @@ def test_a_group_shows_its_members_and_why_it_must_stay(deps: fxprune.Dependency
     assert "must stay: output of the model [node output]" in pinned.text
 
 
+def test_a_single_channel_is_none_of_those_that_can_be_pruned(
+    deps: fxprune.DependencyGraph,
+) -> None:
+    group = deps.group("stem")
+    single = replace(group, ids=group.ids[:1])
+    assert "stem: a single channel, which always stays" in page(single).text
+    shown = page(replace(deps, groups=(single,)))
+    assert "0 groups of channels can be pruned, 1 must stay" in shown.text
+    assert ["stem", "1", "channels", "12", "a single channel, which always stays"] in shown.rows
+
+
 def test_a_group_that_lies_side_by_side_with_others_tells_its_positions() -> None:
     class Concat(nn.Module):
         def __init__(self) -> None:
