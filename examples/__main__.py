@@ -1,6 +1,7 @@
 """`python -m examples --write` runs the examples and writes docs/examples/NAME.txt.
 
-Each file holds a command and what it printed, and nothing else.
+Each file holds a command and what it printed, and nothing else. The outputs of a notebook go into
+the notebook.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import click
+
+from examples.notebooks import NOTEBOOKS, executed, path_of, write_notebook
 
 NAMES = ("perceptron", "weight_table", "mnist", "pretrained", "centerface", "resnet18")
 CHECKOUT = Path(__file__).parents[1]
@@ -24,12 +27,25 @@ def printed(name: str, *options: str) -> str:
     ).stdout
 
 
+def run_notebook(name: str, *, write: bool) -> None:
+    """Run a notebook, print the texts of its outputs, and write it if that is asked for."""
+    notebook = executed(name)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            click.echo(output.get("text", ""), nl=False)
+    if write:
+        write_notebook(notebook, path_of(name))
+
+
 @click.command()
-@click.option("--write", is_flag=True, help="Write docs/examples/NAME.txt.")
-@click.argument("names", nargs=-1, type=click.Choice(NAMES))
+@click.option("--write", is_flag=True, help="Write docs/examples/NAME.txt, or the notebook.")
+@click.argument("names", nargs=-1, type=click.Choice((*NAMES, *NOTEBOOKS)))
 def main(write: bool, names: tuple[str, ...]) -> None:
     """Run the examples NAMES, or all of them, and print or write what they print."""
-    for name in names or NAMES:
+    for name in names or (*NAMES, *NOTEBOOKS):
+        if name in NOTEBOOKS:
+            run_notebook(name, write=write)
+            continue
         text = f"$ python -m examples.{name}\n{printed(name)}"
         click.echo(text)
         if write:

@@ -23,6 +23,8 @@ from fxprune.groups import Group, build_groups, parameter_axes
 from fxprune.inputs import bind, describe
 from fxprune.interpretation import interpret
 from fxprune.module_trees import named_state
+from fxprune.notebook_groups import graph_html
+from fxprune.notebook_tables import Shown
 from fxprune.reasons import explain
 from fxprune.shares import Share, by_module, prunable_counts
 from fxprune.suggestions import nearest
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class DependencyGraph:
+class DependencyGraph(Shown):
     """What `analyze` found out about a model.
 
     Attributes:
@@ -208,6 +210,9 @@ class DependencyGraph:
         GraphML, JSON or DOT, and answers questions about it.
         """
         return graph_of(self)
+
+    def _repr_html_(self) -> str:
+        return graph_html(self)
 
     def __str__(self) -> str:
         free = [group for group in self.groups if group.pinned is None]

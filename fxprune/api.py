@@ -23,6 +23,7 @@ from fxprune.constants import (
     known_additions,
 )
 from fxprune.cost import Cost, cost_of, undropped_cost
+from fxprune.drawing import drawable
 from fxprune.dropping import refuse_cache_keepers
 from fxprune.emission import (
     emit_module,
@@ -290,6 +291,10 @@ class _Attempt:
 
     def shrunk(self, emit: Literal["graph", "module"]) -> nn.Module:
         """The result of a kind, with its report."""
+        with drawable(self.claim.deps, self.plan):
+            return self._made(emit)
+
+    def _made(self, emit: Literal["graph", "module"]) -> nn.Module:
         deps, layout, meaning = self.claim.deps, self.claim.layout, self.claim.meaning
         renormalized = _renormalized(self.claim)
         before = self.cost_before(emit)
@@ -372,12 +377,14 @@ def _neither(graph: FxPruneError, module: FxPruneError) -> FxPruneError:
         texts = {"graph": told(graph), "module": told(module)}
         return "; ".join(f"{kind}: {text}" for kind, text in texts.items() if text)
 
-    return type(graph)(
+    neither = type(graph)(
         both(lambda error: error.what),
         where=both(lambda error: str(error.where)),
         why=both(lambda error: error.why),
         hint=both(lambda error: _OTHER_KIND.sub("", error.hint)),
     )
+    neither.scene = graph.scene
+    return neither
 
 
 def as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:

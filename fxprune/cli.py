@@ -23,7 +23,7 @@ import fxprune
 from fxprune import cli_output as output
 from fxprune.api import Emit
 from fxprune.cli_bench import bench
-from fxprune.cli_draw import draw
+from fxprune.cli_draw import draw, error_picture
 from fxprune.cli_export import export
 from fxprune.cli_options import (
     FILE,
@@ -37,6 +37,7 @@ from fxprune.cli_options import (
 )
 from fxprune.cli_options import examples as _examples
 from fxprune.cli_output import stage
+from fxprune.drawing import check_picture
 from fxprune.errors import FxPruneError, VerificationError
 from fxprune.images import check_image
 from fxprune.inputs import materialize
@@ -53,7 +54,7 @@ Exit codes:
   1  the model, its inputs, its plan or a file is at fault
   2  the command line is at fault
   3  the shrunk model does not compute what the original computes
-A command that fails writes no file and leaves an existing one as it is."""
+A command that fails writes no file, but for --draw-error, and leaves an existing one as it is."""
 
 
 class _Failure(click.ClickException):
@@ -130,6 +131,7 @@ main.add_command(draw)
     epilog=_examples(
         "analyze torchvision.models:resnet18 --input 1x3x224x224",
         "analyze torchvision.models:resnet18 --input 1x3x224x224 --why 'layer4.*' --why fc",
+        "analyze torchvision.models:resnet18 --input 1x3x224x224 --why fc --draw fc.svg",
     ),
 )
 @model_options
@@ -142,18 +144,34 @@ main.add_command(draw)
     help="Tell instead for each axis of a module, parameter or group, or of those that a pattern"
     " such as 'layer3.*' means, whether it can be pruned, and what stops it; can be repeated.",
 )
-def analyze(source: ModelSource, full: bool, patterns: tuple[str, ...], as_json: bool) -> None:
+@output_option("A picture of the answer to a single --why.", "--draw", "picture", required=False)
+def analyze(
+    *,
+    source: ModelSource,
+    full: bool,
+    patterns: tuple[str, ...],
+    picture: Path | None,
+    as_json: bool,
+) -> None:
     """Show which channels of MODEL live and die together, and which must stay."""
+    if picture is not None:
+        if len(patterns) != 1:
+            raise click.UsageError("--draw shows the answer to one --why")
+        check_picture(picture)
     with stage("Building the model"):
         model, inputs = source.model(), source.required_inputs()
     with stage("Analyzing"):
         deps = fxprune.analyze(model, inputs)
     if patterns:
         found = [deps.why(pattern) for pattern in patterns]
+        if picture is not None:
+            found[0].draw(picture)
         if as_json:
             output.show_json({"why": [output.explanation_document(each) for each in found]})
         else:
             click.echo("\n\n".join(map(str, found)))
+            if picture is not None:
+                click.echo(f"wrote {picture}")
     elif as_json:
         output.show_json(output.analysis_document(deps))
     else:
@@ -270,6 +288,7 @@ def sensitivity(
 @click.option("--no-verify", is_flag=True, help="Do not prove the result.")
 @click.option("--quick", is_flag=True, help="Prove it on the example in the model's types only.")
 @output_option("The shrunk model's file.")
+@error_picture
 def shrink(
     *,
     source: ModelSource,
@@ -352,6 +371,7 @@ def shrink(
 )
 @meaning_options
 @click.option("--quick", is_flag=True, help="On the example, in the model's own types only.")
+@error_picture
 def verify(
     *,
     source: ModelSource,

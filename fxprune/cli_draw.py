@@ -1,17 +1,20 @@
-"""The command `fxprune draw`."""
+"""The command `fxprune draw`, and pictures of errors for the other commands."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 import fxprune
 from fxprune import cli_output as output
-from fxprune.cli_options import FILE, examples, model_options, output_option
+from fxprune.cli_options import FILE, Command, examples, model_options, output_option
 from fxprune.cli_output import stage
 from fxprune.drawing import Level, check_picture
+from fxprune.errors import FxPruneError
 from fxprune.loading import ModelSource
 from fxprune.planning import Plan
 
@@ -81,3 +84,36 @@ def draw(
         )
     else:
         click.echo(f"wrote {path}")
+
+
+def error_picture(command: Command) -> Command:
+    """Add the option that draws the place of an error."""
+
+    @functools.wraps(command)
+    def run(*, failure: Path | None, **options: Any) -> None:
+        if failure is not None:
+            check_picture(failure)  # before the work is done
+        try:
+            command(**options)
+        except FxPruneError as error:
+            if failure is not None:
+                _draw(error, failure)
+            raise
+
+    option = output_option(
+        "If the result is refused or refuted: a picture (.svg, .png, .pdf or .dot) of the place.",
+        *("--draw-error", "failure"),
+        required=False,
+        when="Nothing is written if all goes well.",
+    )
+    return option(run)
+
+
+def _draw(error: FxPruneError, path: Path) -> None:
+    """Draw an error and say so. That it cannot be drawn must not hide the error itself."""
+    try:
+        error.draw(path)
+    except FxPruneError as refusal:
+        click.echo(f"no picture of the error: {refusal}", err=True)
+    else:
+        click.echo(f"wrote {path}", err=True)

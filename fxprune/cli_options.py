@@ -372,14 +372,19 @@ _RENAMED = {"strategy": "strategies", "plan_seed": "seed"}
 _BY_NAME = frozenset({"ratios", "target", "channels", "keep", "strategy"})
 
 
-def output_option(what: str, *names: str, required: bool = True) -> Callable[[Command], Command]:
+def output_option(
+    what: str,
+    *names: str,
+    required: bool = True,
+    when: str = "An existing file is replaced once all went well.",
+) -> Callable[[Command], Command]:
     """An option that names a file, which is known to be writable: by default `-o`, as `path`."""
     return click.option(
         *(names or ("-o", "--output", "path")),
         type=click.Path(dir_okay=False, path_type=Path),
         callback=_writable,
         required=required,
-        help=f"{what} An existing file is replaced once all went well.",
+        help=f"{what} {when}",
     )
 
 

@@ -14,6 +14,8 @@ from fxprune.analysis import collector_paused
 from fxprune.differences import difference, first_difference
 from fxprune.errors import FxPruneError, Location, VerificationError
 from fxprune.meaning import Meaning
+from fxprune.notebook_reports import verification_html
+from fxprune.notebook_tables import Shown
 from fxprune.rounding import CAP, CHAOS, Key, Rounding
 from fxprune.stepping import OriginalFailsError, RefusedInputsError, ResultFailsError
 from fxprune.unknowns import constant_rows
@@ -45,7 +47,7 @@ _AMPLIFIED = (
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(Shown):
     """How a shrunk model was checked, and how far off it was at worst.
 
     Three things are shown, each on its own: shapes follow from the labels (`shapes`); kept
@@ -107,6 +109,9 @@ class Verification:
     def every_node(self) -> bool:
         """Whether every value of the graph was compared."""
         return self.compared == "every node"
+
+    def _repr_html_(self) -> str:
+        return verification_html(self)
 
     def __str__(self) -> str:
         scope = "outputs" if self.compared == "outputs" else f"values, {self.compared}"

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from reprlib import Repr
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import os
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,13 @@ class Diagnostic:
         return text
 
 
+class Scene(Protocol):
+    """The place in a model that an error is about; the layers that know of pictures make it."""
+
+    def draw(self, path: str | os.PathLike[str] | None, *, level: Any, hops: int) -> Any:
+        """Draw the place and what is near it."""
+
+
 class FxPruneError(Exception):
     """Root of all errors of fxprune: what, where, why and what to do about it.
 
@@ -56,6 +66,8 @@ class FxPruneError(Exception):
         why: the cause, if it is not plain from `what`.
         hint: what the user can do.
     """
+
+    scene: Scene | None = None
 
     def __init__(
         self, what: str, *, where: Location | str = "", why: str = "", hint: str = ""
@@ -70,6 +82,35 @@ class FxPruneError(Exception):
             if text:
                 lines.append(f"  {title}: {text}")
         super().__init__("\n".join(lines))
+
+    def draw(
+        self, path: str | os.PathLike[str] | None = None, *, level: str = "module", hops: int = 2
+    ) -> Any:
+        """Draw the place that the error names, which is marked, and what is near it.
+
+        The error does not keep the model. So draw it in the `except` block, or as long as you have
+        the error with its traceback. One that came from another process has its picture with it,
+        of modules.
+
+        Args:
+            path: the file to write, as for `fxprune.draw`; None for none.
+            level: "module", or "op" for every operator of the captured graph.
+            hops: how many edges away from the place.
+
+        Returns:
+            What was drawn, as data: a `fxprune.drawing.Picture`.
+
+        Raises:
+            InputError: there is nothing to draw, or an argument is wrong.
+            FxPruneError: the layout failed, or the file cannot be written.
+        """
+        if self.scene is None:
+            raise InputError(
+                "there is no picture of this error",
+                why="no analyzed model was at hand where it was raised",
+                hint="draw the model itself: fxprune.draw(model, path, example_inputs=...)",
+            )
+        return self.scene.draw(path, level=level, hops=hops)
 
 
 class InputError(FxPruneError):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING, Any
 
-from fxprune.errors import Diagnostic, Location
+from fxprune.drawers import DRAWERS
+from fxprune.errors import Diagnostic, InputError, Location
+from fxprune.notebook_tables import Shown
 from fxprune.rules.convolution import KERNEL_AXIS
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
+
+    from fxprune.analysis import DependencyGraph
 
 _LONGEST_WAY = 8
 _PLAIN = {
@@ -58,7 +63,7 @@ class AxisReason:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Shown):
     """What `deps.why(pattern)` found. Printing it gives a paragraph for each group.
 
     Attributes:
@@ -68,6 +73,14 @@ class Explanation:
 
     pattern: str
     axes: tuple[AxisReason, ...]
+    deps: InitVar[DependencyGraph | None] = None
+
+    def __post_init__(self, deps: DependencyGraph | None) -> None:
+        # no field: `asdict`, `repr`, `==` and pickle are about what was found, not about a model
+        object.__setattr__(self, "_deps", deps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"pattern": self.pattern, "axes": self.axes, "_deps": None}
 
     @property
     def prunable(self) -> bool:
@@ -78,6 +91,35 @@ class Explanation:
     def reasons(self) -> tuple[Diagnostic, ...]:
         """What stops the axes that must stay, each reason once."""
         return tuple(dict.fromkeys(a.reason for a in self.axes if a.reason is not None))
+
+    def draw(
+        self, path: str | os.PathLike[str] | None = None, *, level: str = "module", hops: int = 1
+    ) -> Any:
+        """Draw what was asked for, what stops it, and the way between them.
+
+        The nodes that tell why something must stay are marked.
+
+        Args:
+            path: the file to write, as for `fxprune.draw`; None for none.
+            level: "module", or "op" for every operator of the captured graph.
+            hops: how many edges away from all that to go.
+
+        Returns:
+            What was drawn, as data: a `fxprune.drawing.Picture`.
+
+        Raises:
+            InputError: an argument is wrong, nothing of it is in the graph, or the explanation was
+                pickled since, which leaves the model behind.
+            FxPruneError: the layout failed, or the file cannot be written.
+        """
+        deps: DependencyGraph | None = vars(self)["_deps"]
+        if deps is None:
+            raise InputError(
+                "this explanation has no model to draw",
+                why="it was read from a pickle, or not made by DependencyGraph.why",
+                hint="ask again: deps.why(...)",
+            )
+        return DRAWERS["explanation"](self, deps, path, level=level, hops=hops)
 
     def __str__(self) -> str:
         paragraphs: dict[tuple[str, Diagnostic | None], list[AxisReason]] = {}

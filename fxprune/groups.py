@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
 from fxprune.labels import Axis, Ids, LabelAlgebra
+from fxprune.notebook_groups import group_html
+from fxprune.notebook_tables import Shown
 from fxprune.rules import as_diagnostic
 from fxprune.rules.convolution import KERNEL_AXIS
 from fxprune.rules.place import Place, module_path
@@ -77,7 +79,7 @@ class Producer:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class Group(Shown):
     """Channels that occur on the same parameter axes, and so are chosen among one another.
 
     Attributes:
@@ -123,6 +125,9 @@ class Group:
             others = tuple(row for row in rows if ((row >= 0) & (row != channels)).any())
             found.append(Member(name, dim, channels, others))
         return tuple(found)
+
+    def _repr_html_(self) -> str:
+        return group_html(self)
 
     def __str__(self) -> str:
         state = f" pinned: {self.pinned.what}" if self.pinned else ""

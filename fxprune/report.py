@@ -11,8 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from fxprune.meaning import Meaning
+from fxprune.notebook_reports import report_html
+from fxprune.notebook_tables import Shown
+from fxprune.planning.notebook_plans import plot_of_widths
 
 if TYPE_CHECKING:
+    import os
+
+    from matplotlib.figure import Figure
+
     from fxprune.comparison import Verification
     from fxprune.cost import Cost
     from fxprune.errors import Diagnostic
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ShrinkReport:
+class ShrinkReport(Shown):
     """The outcome of `shrink`, kept in `small.meta["fxprune"]`. Printing it gives a table.
 
     Attributes:
@@ -98,6 +105,13 @@ class ShrinkReport:
         notes += [f"pinned: {diagnostic}" for diagnostic in self.diagnostics]
         notes.append(str(self.verification) if self.verification else "NOT verified")
         return notes
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """The width of every group before and after, as bars; see `Plan.plot`."""
+        return plot_of_widths(self.groups, path)
+
+    def _repr_html_(self) -> str:
+        return report_html(self)
 
     def __str__(self) -> str:
         buffer = io.StringIO()

@@ -21,6 +21,7 @@ from fxprune.comparison import (
     UnprovableError,
     Verification,
 )
+from fxprune.drawing import drawable
 from fxprune.drop_verification import check_drop
 from fxprune.emission import is_on_meta
 from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
@@ -118,7 +119,8 @@ def verify(
         example_inputs = bind(deps.graph_module, example_inputs)
     claim = Claim(deps, plan.layout(deps), meaning)
     known_parts = report is not None and noted is small  # export numbers nodes anew
-    return verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)
+    with drawable(deps, plan):
+        return verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)
 
 
 def _analyzed(plan: Plan, model: Model, example_inputs: Any) -> DependencyGraph:

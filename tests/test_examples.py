@@ -80,8 +80,11 @@ def test_the_code_of_the_readme_runs(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["blocks", "budgets", "criteria", "plans"])
-def test_the_code_of_a_page_runs(name: str) -> None:
+@pytest.mark.parametrize("name", ["blocks", "budgets", "criteria", "notebooks", "plans"])
+def test_the_code_of_a_page_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # what it writes
     page = (CHECKOUT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     if "import torchvision" in page:
         pytest.importorskip("torchvision")

@@ -12,7 +12,15 @@ import pytest
 LAYERS = (
     {
         *("documents", "errors", "files", "images", "meaning", "state_files", "suggestions"),
-        *("dot_text", "surroundings", "tensor_files", "values"),
+        *(
+            "bar_plots",
+            "dot_text",
+            "drawers",
+            "notebook_tables",
+            "surroundings",
+            "tensor_files",
+            "values",
+        ),
     },
     {"labels"},
     {"rules"},
@@ -41,6 +49,7 @@ LAYERS = (
         "module_trees",
         "op_calls",
         "module_uses",
+        "notebook_groups",
         "reasons",
         "recorded_graphs",
         "recording",
@@ -77,6 +86,7 @@ LAYERS = (
             "size_check",
             "graph_verification",
             "module_runs",
+            "notebook_reports",
         ),
         *("module_verification", "pretrained", "programs", "real_calls", "recipes"),
         "report",

@@ -11,6 +11,7 @@ from fxprune.drawing.pictures import (
     PictureNode,
     Value,
 )
+from fxprune.drawing.scenes import drawable
 
 __all__ = [
     "Level",
@@ -22,5 +23,6 @@ __all__ = [
     "check_picture",
     "dot_of",
     "draw",
+    "drawable",
     "picture_of",
 ]

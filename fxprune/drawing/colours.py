@@ -13,6 +13,8 @@ PALETTE = (
 """Paul Tol's "light" scheme for labelled areas, without its grey. They start over at the end."""
 GREY = "#DDDDDD"
 """For groups with one node, where there is nothing to tell apart."""
+MARK = "#D40000"
+"""For the border of what the picture is about."""
 WHITE = "#FFFFFF"
 """For what carries no channels, or channels of several groups."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from fxprune.dot_text import Look, Markup, attributes, bold, quoted, small, tooltip
-from fxprune.drawing.colours import WHITE, colour, paler
+from fxprune.drawing.colours import MARK, WHITE, colour, paler
 from fxprune.drawing.legends import legend
 from fxprune.drawing.pictures import Picture, PictureEdge, PictureNode
 from fxprune.drawing.wording import (
@@ -28,6 +28,8 @@ _LOOKS: dict[str, Look] = {
 }
 _LONGEST = 40
 """Characters of a line in a node."""
+_MOST_LINES = 8
+"""Of what happened at a node; its tooltip has all."""
 _ENDS = ("input", "output")
 _FAN = 4
 """From so many edges on that carry the same, a node tells the width instead of its edges."""
@@ -145,6 +147,8 @@ class _Writer:
             look["style"] = "dashed"
         if node.name in self.picture.outside:
             look |= {"style": "dotted", "color": "#999999", "fontcolor": "#777777"}
+        if node.name in self.picture.marks:
+            look |= {"color": MARK, "penwidth": 5}
         return look
 
     def texts(self, node: PictureNode, shown: str) -> Iterator[Markup]:
@@ -167,6 +171,8 @@ class _Writer:
         if node.pinned is not None and node.name in self.explained:
             for line in textwrap.wrap(f"must stay: {node.pinned.what}", _LONGEST):
                 yield Markup(f"<I>{small(line)}</I>")
+        for line in textwrap.wrap(self.picture.marks.get(node.name, ""), _LONGEST)[:_MOST_LINES]:
+            yield bold(line)
 
     def fill(self, node: PictureNode) -> str:
         """The colour of a node."""

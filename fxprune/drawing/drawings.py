@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from fxprune.analysis import analyze
+from fxprune.drawers import DRAWERS
 from fxprune.drawing.building import picture_of
 from fxprune.drawing.dot_writing import dot_of
 from fxprune.drawing.folding import folded
 from fxprune.drawing.layouts import FORMATS, rendered, renderer
 from fxprune.drawing.pictures import Level, Picture
 from fxprune.drawing.sharing import shared
-from fxprune.errors import InputError, shown
+from fxprune.errors import FxPruneError, InputError, shown
 from fxprune.files import write_atomically
 from fxprune.inputs import materialize
 from fxprune.planning import Plan
@@ -21,10 +22,13 @@ from fxprune.planning import Plan
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph, Model
 
+_MOST_NODES = 300
+"""Of a picture that a notebook shows without being asked for it."""
+
 
 def draw(
     model: Model,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     plan: Plan | str | os.PathLike[str] | None = None,
     example_inputs: Any = None,
     *,
@@ -44,7 +48,8 @@ def draw(
     Args:
         model: the model, or the DependencyGraph that `analyze` made of it.
         path: the file to write: .dot, .svg, .png or .pdf. All but .dot are laid out by the
-            system's `dot`, or by the package graphviz-pure (which writes no PDF).
+            system's `dot`, or by the package graphviz-pure (which writes no PDF). None for none: a
+            notebook shows what is returned, with repeated blocks folded.
         plan: what is removed: a Plan or the path of one.
         example_inputs: as for `analyze`; a DependencyGraph has them, and so does a plan.
         level: "module", or "op" for every operator of the captured graph.
@@ -62,17 +67,33 @@ def draw(
         FxPruneError: the layout failed, or the file cannot be written.
         CaptureError, AnalysisError: see `analyze`.
     """
-    target, kind = Path(path), check_picture(path)
-    _check(level, hops)
+    check_request(path, level, hops)
     plan = None if plan is None else Plan.of(plan)
     picture = picture_of(_analyzed(model, plan, example_inputs), plan, level)
     if group is not None:
         picture = picture.of_group(group)
     if around is not None:
         picture = picture.around(around, hops)
-    data = rendered(dot_of(shared(folded(picture) if fold else picture)), kind)
-    write_atomically(target, lambda stream: stream.write(data))
+    write_picture(picture, path, fold=fold)
     return picture
+
+
+def write_picture(
+    picture: Picture, path: str | os.PathLike[str] | None, *, fold: bool = True
+) -> None:
+    """Write a picture to a file, as its path's suffix says; the file appears whole or not at all.
+
+    Without a path nothing is written.
+
+    Raises:
+        InputError: see `check_picture`.
+        FxPruneError: the layout failed, or the file cannot be written.
+    """
+    if path is None:
+        return
+    kind = check_picture(path)
+    data = rendered(dot_of(shared(folded(picture) if fold else picture)), kind)
+    write_atomically(Path(path), lambda stream: stream.write(data))
 
 
 def check_picture(path: str | os.PathLike[str]) -> str:
@@ -91,7 +112,14 @@ def check_picture(path: str | os.PathLike[str]) -> str:
     return kind
 
 
-def _check(level: object, hops: object) -> None:
+def check_request(path: str | os.PathLike[str] | None, level: object, hops: object) -> None:
+    """Refuse what cannot be drawn, before the work.
+
+    Raises:
+        InputError: an argument is wrong, or no program is there to lay out.
+    """
+    if path is not None:
+        check_picture(path)
     if level not in get_args(Level):
         raise InputError(f"level is {shown(level)}", hint='take "module" or "op"')
     if isinstance(hops, bool) or not isinstance(hops, int) or hops < 0:
@@ -104,3 +132,21 @@ def _analyzed(model: Model, plan: Plan | None, example_inputs: Any) -> Dependenc
     if example_inputs is None:
         example_inputs = materialize(plan.inputs, seed=None)
     return plan.analyze(model, example_inputs)
+
+
+def svg_of(picture: Picture) -> str | None:
+    """A picture as SVG, with repeated blocks folded; None if nothing is there to lay out."""
+    try:
+        return rendered(dot_of(shared(folded(picture))), "svg").decode()
+    except FxPruneError:  # a notebook then shows the rest
+        return None
+
+
+def small_svg_of(deps: DependencyGraph) -> str | None:
+    """An analysis as SVG; None too if it has more nodes than are laid out in no time."""
+    picture = folded(picture_of(deps))
+    return svg_of(picture) if len(picture.nodes) <= _MOST_NODES else None
+
+
+DRAWERS["svg"] = small_svg_of
+DRAWERS["picture"] = svg_of

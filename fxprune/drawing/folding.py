@@ -133,6 +133,7 @@ class _Finder:
         inner = [self.picture.groups[name] for name in node.inner]
         return (
             node.name in self.picture.outside,
+            self.picture.marks.get(node.name),
             *(node.kind, node.path.removeprefix(path), node.parent.removeprefix(path), node.title),
             *(node.operators, node.parameters, node.parameters_after, node.macs, node.macs_after),
             *(kind, [(g.kind, g.size, g.width) for g in inner], node.goes),

@@ -28,6 +28,8 @@ def legend(picture: Picture, *, hatched: bool, bordered: bool) -> Look:
         rows.append((WHITE, "hatched: must stay"))
     if bordered:
         rows.append((WHITE, "red border: met here what must stay"))
+    if any(node.name in picture.marks for node in picture.nodes):
+        rows.append((WHITE, "thick red border: the place in question"))
     if any(not edge.values for edge in picture.edges):
         rows.append((WHITE, "dashed edge: reads all that the other node reads"))
     cells = "".join(

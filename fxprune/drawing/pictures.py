@@ -8,12 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from fxprune.errors import Diagnostic, InputError
+from fxprune.bar_plots import bars
+from fxprune.drawers import DRAWERS
+from fxprune.drawing.wording import count
+from fxprune.errors import Diagnostic, InputError, shown
 from fxprune.suggestions import nearest
 
+if TYPE_CHECKING:
+    import os
+
+    from matplotlib.figure import Figure
+
 Level: TypeAlias = Literal["module", "op"]
+Cost: TypeAlias = Literal["macs", "parameters"]
 NodeKind: TypeAlias = Literal["input", "output", "module", "op"]
 
 
@@ -154,6 +163,7 @@ class Picture:
         macs: the same of its work.
         outside: names of nodes that are only there to show where a part of a picture is cut off.
         folds: path of a block -> paths of all blocks that it stands for, itself first.
+        marks: name of a node that the picture is about -> what happened there.
     """
 
     level: Level
@@ -167,6 +177,40 @@ class Picture:
     macs: tuple[int, int] = (0, 0)
     outside: frozenset[str] = frozenset()
     folds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        name, nodes, edges = self.modules.get("", ""), len(self.nodes), len(self.edges)
+        return f"<Picture of {name}: {nodes} nodes, {edges} edges>"
+
+    def _repr_svg_(self) -> str | None:
+        found: str | None = DRAWERS["picture"](self)
+        return found
+
+    def plot(self, path: str | os.PathLike[str] | None = None, *, what: Cost = "macs") -> Figure:
+        """The cost of each node before and after the plan, as bars in the order of the graph.
+
+        Args:
+            path: where to write it, as an image of the kind that the name ends with. No window is
+                opened.
+            what: "macs" or "parameters". Nodes that have none are left out.
+
+        Returns:
+            The `matplotlib.figure.Figure`.
+
+        Raises:
+            InputError: matplotlib is not installed, or writes no such images; or `what` is neither.
+            FxPruneError: the file cannot be written.
+        """
+        if what not in get_args(Cost):
+            raise InputError(f"what is {shown(what)}", hint='take "macs" or "parameters"')
+        rows = [
+            (node.path or node.name, getattr(node, what), getattr(node, f"{what}_after"))
+            for node in self.nodes
+            if getattr(node, what) and node.name not in self.outside
+        ]
+        name = what.replace("macs", "MACs")
+        return bars(rows, name, f"{name} of {self.modules.get('', '')}", path, told=count)
 
     @cached_property
     def neighbours(self) -> dict[str, set[str]]:
@@ -183,17 +227,25 @@ class Picture:
         Raises:
             InputError: nothing has that name.
         """
-        found = {
-            node.name
-            for node in self.nodes
-            if name in node.ops or any(f"{path}.".startswith(f"{name}.") for path in node.paths)
-        }
+        found = self.called(name)
         if not found:
             known = [x for n in self.nodes for x in (n.parent, *n.paths, *n.ops) if x]
             raise InputError(
                 f"the picture has no module or node {name!r}", hint=nearest(name, known)
             )
-        ring = found
+        return self.near(found, hops)
+
+    def called(self, name: str) -> list[str]:
+        """The nodes that a module, or a node of the captured graph, is drawn as; maybe none."""
+        return [
+            node.name
+            for node in self.nodes
+            if name in node.ops or any(f"{path}.".startswith(f"{name}.") for path in node.paths)
+        ]
+
+    def near(self, names: Iterable[str], hops: int) -> Picture:
+        """The part of the picture that is at most so many edges away from some nodes."""
+        found = ring = set(names)
         for _ in range(hops):
             ring = {other for each in ring for other in self.neighbours[each]} - found
             found = found | ring

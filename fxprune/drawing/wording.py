@@ -80,6 +80,7 @@ def heading(picture: Picture) -> str:
 def details(node: PictureNode, picture: Picture) -> Iterator[str]:
     """Everything that is known of a node, a line each."""
     yield node.path or node.name
+    yield from filter(None, [picture.marks.get(node.name)])
     if node.operators:
         yield ", ".join(node.operators)
     yield f"nodes: {first_of(node.ops, _MOST)}"

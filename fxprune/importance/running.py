@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sized
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import TypeVar
 
 import torch
@@ -24,7 +25,7 @@ def tracked(
     Args:
         batches: a data loader, or anything else that takes its time.
         what: is being done.
-        shown: whether there is a bar.
+        shown: whether there is a bar; never in a notebook without ipywidgets.
         total: how many batches there are, if their length does not tell.
 
     Raises:
@@ -34,8 +35,11 @@ def tracked(
         raise InputError(f"the batches are a {type(batches).__name__}", hint="pass a data loader")
     with suppress(TypeError):  # a data loader of an iterable data set
         total = len(batches) if isinstance(batches, Sized) else total
+    console = Console(stderr=True)
+    if console.is_jupyter and find_spec("ipywidgets") is None:
+        shown = False  # rich would warn that it cannot draw a bar
     if shown and is_first():
-        yield from track(batches, what, total, console=Console(stderr=True), transient=True)
+        yield from track(batches, what, total, console=console, transient=True)
     else:
         yield from batches
 

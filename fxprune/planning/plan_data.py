@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -20,7 +20,9 @@ from fxprune.files import write_atomically
 from fxprune.groups import Group
 from fxprune.model_checks import check_model
 from fxprune.module_trees import named_tensors
+from fxprune.notebook_tables import Shown
 from fxprune.planning.layout import Layout
+from fxprune.planning.notebook_plans import plan_html, plot_of_widths
 from fxprune.planning.plan_text import (
     FORMAT,
     VERSION,
@@ -37,6 +39,9 @@ from fxprune.planning.plan_text import (
     with_keys,
 )
 from fxprune.planning.state_dicts import sliced_state
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAKERS: dict[str, Callable[..., Plan]] = {}
 """Ways to make a plan that take more than this layer knows; later ones enter them."""
@@ -57,7 +62,7 @@ class GroupPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Shown):
     """Which channels of which groups to remove from which model.
 
     Attributes:
@@ -284,6 +289,25 @@ class Plan:
             hint += ", or pass the DependencyGraph that it was made of: on other inputs forward may"
             hint += " go another way"
         raise PlanError("the plan belongs to another model", why=why, hint=hint)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """The width of every group before and after, as bars.
+
+        Args:
+            path: where to write it, as an image of the kind that the name ends with. No window is
+                opened.
+
+        Returns:
+            The `matplotlib.figure.Figure`.
+
+        Raises:
+            InputError: matplotlib is not installed, or writes no such images; or no group is there.
+            FxPruneError: the file cannot be written.
+        """
+        return plot_of_widths(self.groups, path)
+
+    def _repr_html_(self) -> str:
+        return plan_html(self)
 
     def __str__(self) -> str:
         rows = [f"  {name}: {g.size} -> {g.width} {g.kind}" for name, g in self.groups.items()]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from fxprune.documents import DocumentKind, compact_lists
 from fxprune.errors import InputError, printable
 from fxprune.files import write_atomically
+from fxprune.notebook_tables import Shown
 from fxprune.planning.sensitivity_plots import MOST_RATIOS, heat_map
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(Shown):
     """What a model is worth without a share of the channels of each of its groups.
 
     Attributes:

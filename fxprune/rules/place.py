@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch._ops import OpOverload
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
+_CELL = re.compile(r"^ipykernel_\d+/\d+\.py$")
 _LIBRARY = re.compile(r"[/\\](torch[/\\](fx|nn|_|utils|overrides))|^<")
 
 
@@ -21,8 +22,9 @@ def source_line(node: torch.fx.Node) -> str:
     frames = [m for m in _FRAME.finditer(node.stack_trace or "") if not _LIBRARY.search(m["file"])]
     if not frames:
         return ""
-    file = frames[-1]["file"].replace("\\", "/").split("/")
-    return f"{'/'.join(file[-2:])}:{frames[-1]['line']} in {frames[-1]['function']}"
+    file = "/".join(frames[-1]["file"].replace("\\", "/").split("/")[-2:])
+    file = _CELL.sub("notebook cell", file)  # its name is another in every run
+    return f"{file}:{frames[-1]['line']} in {frames[-1]['function']}"
 
 
 def module_path(node: torch.fx.Node) -> str:

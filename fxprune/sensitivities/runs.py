@@ -77,7 +77,9 @@ class Evaluation:
             other = "or leave the group out (only=)" if step.plan.slices else ""
             hint = "; ".join(filter(None, [error.hint, other]))
             what = f"{step.name}: {error.what}"
-            raise type(error)(what, where=error.where, why=error.why, hint=hint) from error
+            told = type(error)(what, where=error.where, why=error.why, hint=hint)
+            told.scene = error.scene
+            raise told from error
 
     def _value(self, step: Step, small: nn.Module) -> float | None:
         try:

@@ -60,6 +60,26 @@ def test_a_part_can_be_drawn_of_what_would_be_folded(tmp_path: Path) -> None:
     assert {n.name for n in picture.nodes} - picture.outside == {"blocks_1_conv1", "blocks_1_conv2"}
 
 
+def test_without_a_path_no_file_is_written_and_a_notebook_shows_what_is_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture = fxprune.draw(residual(6, 6, 6))
+    assert repr(picture) == "<Picture of Residual: 14 nodes, 16 edges>"
+    assert list(tmp_path.iterdir()) == []
+    svg = picture._repr_svg_()
+    assert svg is not None
+    assert "3 of the same" in svg
+
+
+def test_a_picture_that_cannot_be_laid_out_has_no_svg(monkeypatch: pytest.MonkeyPatch) -> None:
+    def renderer(kind: str) -> str:
+        raise fxprune.InputError(f"nothing lays out a {kind}")
+
+    monkeypatch.setattr("fxprune.drawing.layouts.renderer", renderer)
+    assert fxprune.draw(residual(6))._repr_svg_() is None
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

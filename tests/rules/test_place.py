@@ -27,6 +27,7 @@ def node() -> fx.Node:
         (USER, "project/net.py:12 in forward"),
         (USER + TORCH, "project/net.py:12 in forward"),
         (USER.replace("/", "\\"), "project/net.py:12 in forward"),
+        (USER.replace("project/net.py", "ipykernel_4711/815.py"), "notebook cell:12 in forward"),
         (TORCH, ""),
         (STRING, ""),
         (None, ""),
