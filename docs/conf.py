@@ -37,12 +37,37 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 # Types that signatures name and these pages do not have: those of others, and of the inside.
 types_elsewhere = frozenset(
-    """
-    ExportedProgram Figure LightningModule M NDArray OpOverload OpOverloadPacket Optimizer Path
-    Tensor Trainer fxprune.sparsifying.M int64
-    Captured Compiled Convert Drop Kind Loss Numbers Occurrence Positions Producer Recipe Scope
-    Trace TracedTensor fxprune.inputs.InputSpec fxprune.loading.ModelSource
-    """.split()
+    [
+        "ExportedProgram",
+        "Figure",
+        "LightningModule",
+        "M",
+        "NDArray",
+        "OpOverload",
+        "OpOverloadPacket",
+        "Optimizer",
+        "Path",
+        "Tensor",
+        "Trainer",
+        "fxprune.sparsifying.M",
+        "int64",
+        "Captured",
+        "Compiled",
+        "Convert",
+        "Drop",
+        "Kind",
+        "Loss",
+        "Numbers",
+        "Occurrence",
+        "Positions",
+        "Producer",
+        "Recipe",
+        "Scope",
+        "Trace",
+        "TracedTensor",
+        "fxprune.inputs.InputSpec",
+        "fxprune.loading.ModelSource",
+    ]
 )
 
 html_theme = "furo"

@@ -66,9 +66,7 @@ class CodeOrName(XRefRole):
         return title, target
 
 
-def mend(
-    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
-) -> None:
+def mend(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Make of a docstring what napoleon and reStructuredText take for the same."""
     if what == "data" and "\n".join(lines).strip() == inspect.getdoc(obj):
         lines.clear()  # it is that of the type
