@@ -19,6 +19,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 CHECKOUT = Path(__file__).parents[1]
 DOCS = CHECKOUT / "docs"
@@ -69,14 +70,14 @@ def shown(text: str) -> list[Shown]:
 def _run(text: str) -> list[tuple[int, int, str, str]]:
     """Run all blocks of a page in their order: where an output is shown, as what, what it is."""
     sys.path.insert(0, os.getcwd())
-    namespace: dict[str, object] = {"__name__": "page"}
+    module = sys.modules["page"] = ModuleType("page")  # dataclasses look their module up
     printed, found = "", []
     for block in _FENCE.finditer(text):
         language, code = block[1], block[2]
         if language == "python" and (file := _FILE.match(code)):
             Path(file[1]).write_text(code, encoding="utf-8")
         elif language == "python":
-            printed = _executed(code, namespace)
+            printed = _executed(code, vars(module))
         elif language == "console":
             found += [(block.start(2) + a, block.start(2) + b, c, d) for a, b, c, d in _called(code)]
         elif language == "text":
