@@ -1,8 +1,9 @@
 """Pages of docs/ whose code runs, block by block, and shows what it prints.
 
-A block `python` is run, or written to a file if its first line is `# NAME.py`. A block `console` has
-commands of fxprune, which are run, and others (`pip`), which are not. A block `text` after one shows what
-that printed; `...` stands for anything. `python -m tests.pages --write` writes what it prints now.
+A block `python` is run, or written to a file if its first line is `# NAME.py`. A block `console`
+has commands of fxprune, which are run, and others (`pip`), which are not. A block `text` after one
+shows what that printed; `...` stands for anything. `python -m tests.pages --write` writes what is
+printed now.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def shown(text: str) -> list[Shown]:
 
 def _run(text: str) -> list[tuple[int, int, str, str]]:
     """Run all blocks of a page in their order: where an output is shown, as what, what it is."""
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, str(Path.cwd()))
     module = sys.modules["page"] = ModuleType("page")  # dataclasses look their module up
     printed, found = "", []
     for block in _FENCE.finditer(text):
@@ -79,7 +80,9 @@ def _run(text: str) -> list[tuple[int, int, str, str]]:
         elif language == "python":
             printed = _executed(code, vars(module))
         elif language == "console":
-            found += [(block.start(2) + a, block.start(2) + b, c, d) for a, b, c, d in _called(code)]
+            found += [
+                (block.start(2) + a, block.start(2) + b, c, d) for a, b, c, d in _called(code)
+            ]
         elif language == "text":
             found.append((block.start(2), block.end(2), code, printed))
     return found
@@ -91,7 +94,7 @@ def _executed(code: str, namespace: dict[str, object]) -> str:
     return out.getvalue()
 
 
-def _called(code: str) -> list[tuple[int, int, str, str]]:
+def _called(code: str, start: int) -> list[tuple[int, int, str, str]]:
     """Run the commands of fxprune in a block: what is shown below each, and what it printed."""
     from click.testing import CliRunner  # noqa: PLC0415 - in the process of the page alone
 
@@ -104,7 +107,7 @@ def _called(code: str) -> list[tuple[int, int, str, str]]:
             done = CliRunner().invoke(main, arguments, catch_exceptions=False, prog_name="fxprune")
             if done.exit_code:
                 raise AssertionError(f"{part[1]}: {done.output}")
-            found.append((part.start(2), part.end(2), part[2], done.stdout))
+            found.append((start + part.start(2), start + part.end(2), part[2], done.stdout))
     return found
 
 

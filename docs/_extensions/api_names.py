@@ -66,8 +66,9 @@ class CodeOrName(XRefRole):
         return title, target
 
 
-def mend(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+def mend(app: Sphinx, what: str, name: str, obj: object, *options_and_lines: Any) -> None:
     """Make of a docstring what napoleon and reStructuredText take for the same."""
+    lines: list[str] = options_and_lines[1]
     if what == "data" and "\n".join(lines).strip() == inspect.getdoc(obj):
         lines.clear()  # it is that of the type
     if what in {"property", "attribute", "data"} and lines:
@@ -79,10 +80,9 @@ def mend(app: Sphinx, what: str, name: str, obj: object, options: object, lines:
     lines[:] = [_BARS.sub(r"\|\1\|", line) for line in lines]
 
 
-def restore_colons(
-    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
-) -> None:
+def restore_colons(app: Sphinx, what: str, name: str, obj: object, *options_and_lines: Any) -> None:
     """Take back what `mend` hid from napoleon."""
+    lines: list[str] = options_and_lines[1]
     lines[:] = [line.replace(_COLON, ":") for line in lines]
 
 

@@ -53,16 +53,16 @@ def svg_of(rows: Sequence[Row], legend: Mapping[str, str | None], title: str) ->
         parts += [*_box(Cell(fill=fill), MARGIN, y, 18, 18), _text(name, MARGIN + 28, y + 9)]
         y += 24
     width, height = round(right + MARGIN), round(y + MARGIN)
-    return "\n".join(
-        [
-            f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' "
-            f"viewBox='0 0 {width} {height}' role='img' {_FONT}>",
-            f"<title>{escape(title)}</title><defs>{_HATCH}</defs>",
-            f"<rect width='{width}' height='{height}' rx='6' fill='#FFFFFF'/>",
-            *parts,
-            "</svg>\n",
-        ]
-    )
+    size = f"width='{width}' height='{height}'"
+    head = f"xmlns='http://www.w3.org/2000/svg' {size} viewBox='0 0 {width} {height}' role='img'"
+    lines = [
+        f"<svg {head} {_FONT}>",
+        f"<title>{escape(title)}</title><defs>{_HATCH}</defs>",
+        f"<rect {size} rx='6' fill='#FFFFFF'/>",
+        *parts,
+        "</svg>",
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _row(row: Row, left: float, y: float) -> Iterator[str]:
