@@ -35,41 +35,20 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-# Types that signatures name and these pages do not have: those of others, and of the inside.
+
+# Types that signatures name and these pages do not have: first those of others, then of the inside.
 types_elsewhere = frozenset(
-    [
-        "ExportedProgram",
-        "Figure",
-        "LightningModule",
-        "M",
-        "NDArray",
-        "OpOverload",
-        "OpOverloadPacket",
-        "Optimizer",
-        "Path",
-        "Tensor",
-        "Trainer",
-        "fxprune.sparsifying.M",
-        "int64",
-        "Captured",
-        "Compiled",
-        "Convert",
-        "Drop",
-        "Kind",
-        "Loss",
-        "Numbers",
-        "Occurrence",
-        "Positions",
-        "Producer",
-        "Recipe",
-        "Scope",
-        "Trace",
-        "TracedTensor",
-        "fxprune.inputs.InputSpec",
-        "fxprune.loading.ModelSource",
-    ]
+    (
+        *("ExportedProgram", "Figure", "LightningModule", "NDArray", "OpOverload", "Optimizer"),
+        *("OpOverloadPacket", "Path", "Tensor", "Trainer", "int64"),
+        *("Captured", "Compiled", "Convert", "Drop", "Kind", "Loss", "M", "Numbers", "Occurrence"),
+        *("Positions", "Producer", "Recipe", "Scope", "Trace", "TracedTensor"),
+        *("fxprune.inputs.InputSpec", "fxprune.loading.ModelSource", "fxprune.sparsifying.M"),
+    )
 )
 
+smartquotes_action = "D"  # dashes, but no quotes: many are of code
+maximum_signature_line_length = 88
 html_theme = "furo"
 html_title = f"fxprune {release}"
 html_static_path = ["_static"]

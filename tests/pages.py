@@ -24,7 +24,10 @@ from types import ModuleType
 
 CHECKOUT = Path(__file__).parents[1]
 DOCS = CHECKOUT / "docs"
-RUN = ("quick_start", "concepts", "custom_passes", "from_torch_pruning", "from_nni", "command_line")
+RUN = (
+    *("index", "quick_start", "concepts", "custom_passes"),
+    *("from_torch_pruning", "from_nni", "command_line"),
+)
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"# (\w+\.py)\n")
 
@@ -80,9 +83,7 @@ def _run(text: str) -> list[tuple[int, int, str, str]]:
         elif language == "python":
             printed = _executed(code, vars(module))
         elif language == "console":
-            found += [
-                (block.start(2) + a, block.start(2) + b, c, d) for a, b, c, d in _called(code)
-            ]
+            found += _called(code, block.start(2))
         elif language == "text":
             found.append((block.start(2), block.end(2), code, printed))
     return found

@@ -24,6 +24,7 @@ PUBLIC = (
     *("fxprune.lightning", "fxprune.testing"),
 )
 NEEDS = {
+    "index": ("torchvision",),
     "quick_start": ("onnxscript", "onnxruntime", "onnx2torch", "safetensors"),
     "custom_passes": ("torchvision",),
     "from_torch_pruning": ("torch_pruning", "torchvision"),

@@ -28,6 +28,8 @@ _FOREIGN = {*sys.stdlib_module_names, *dir(builtins), "torch", "fx", "nn", "nump
 _FOREIGN |= {"networkx", "nx", "rich", "lightning"}
 
 _COLON = "\N{RATIO}"
+_FUNCTION = re.compile(r"<function (\w+)[^>]*>")
+_OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)")
 _BARS = re.compile(r"\|([^|`]+)\|")  # |w| is no substitution
 
 
@@ -38,9 +40,10 @@ def setup(app: Sphinx) -> Mapping[str, Any]:
     # Napoleon reads docstrings at priority 500.
     app.connect("autodoc-process-docstring", mend, priority=400)
     app.connect("autodoc-process-docstring", restore_colons, priority=600)
+    app.connect("autodoc-process-signature", name_functions)
     app.connect("missing-reference", resolve)
     for part in ("description", "epilog", "options", "arguments"):
-        app.connect(f"sphinx-click-process-{part}", escape_stars)
+        app.connect(f"sphinx-click-process-{part}", as_code)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -86,9 +89,20 @@ def restore_colons(app: Sphinx, what: str, name: str, obj: object, *options_and_
     lines[:] = [line.replace(_COLON, ":") for line in lines]
 
 
-def escape_stars(app: Sphinx, context: object, lines: list[str]) -> None:
-    """Help texts name patterns such as `layer4.*`, which begin no emphasis."""
-    lines[:] = [line.replace("*", "\\*") for line in lines]
+def name_functions(
+    app: Sphinx, what: str, name: str, obj: object, *options_and_texts: Any
+) -> tuple[str | None, str | None] | None:
+    """Tell a default that is a function by its name: else a signature is no Python to Sphinx."""
+    signature, returned = options_and_texts[1:]
+    return (_FUNCTION.sub(r"\1", signature), returned) if signature else None
+
+
+def as_code(app: Sphinx, context: object, lines: list[str]) -> None:
+    """Make code of the options in help texts, and stars of the stars in patterns."""
+    lines[:] = [
+        line if line.startswith("..") or "`" in line else _OPTION.sub(r"``\1``", line)
+        for line in (line.replace("*", "\\*") for line in lines)
+    ]
 
 
 def resolve(
