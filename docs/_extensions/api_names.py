@@ -29,7 +29,8 @@ _FOREIGN |= {"networkx", "nx", "rich", "lightning"}
 
 _COLON = "\N{RATIO}"
 _FUNCTION = re.compile(r"<function (\w+)[^>]*>")
-_OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)")
+_EXAMPLE = re.compile(r"(\|\s+)(fxprune .*)")
+_OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]*)")
 _BARS = re.compile(r"\|([^|`]+)\|")  # |w| is no substitution
 
 
@@ -39,7 +40,7 @@ def setup(app: Sphinx) -> Mapping[str, Any]:
     app.add_role("code_or_name", CodeOrName(innernodeclass=nodes.literal))
     # Napoleon reads docstrings at priority 500.
     app.connect("autodoc-process-docstring", mend, priority=400)
-    app.connect("autodoc-process-docstring", restore_colons, priority=600)
+    app.connect("autodoc-process-docstring", finish, priority=600)
     app.connect("autodoc-process-signature", name_functions)
     app.connect("missing-reference", resolve)
     for part in ("description", "epilog", "options", "arguments"):
@@ -83,10 +84,19 @@ def mend(app: Sphinx, what: str, name: str, obj: object, *options_and_lines: Any
     lines[:] = [_BARS.sub(r"\|\1\|", line) for line in lines]
 
 
-def restore_colons(app: Sphinx, what: str, name: str, obj: object, *options_and_lines: Any) -> None:
-    """Take back what `mend` hid from napoleon."""
+def finish(app: Sphinx, what: str, name: str, obj: object, *options_and_lines: Any) -> None:
+    """Take back what `mend` hid from napoleon, and tell types of attributes beside their names."""
     lines: list[str] = options_and_lines[1]
-    lines[:] = [line.replace(_COLON, ":") for line in lines]
+    done: list[str] = []
+    start = 0
+    for line in (line.replace(_COLON, ":") for line in lines):
+        if line.startswith(".. attribute::"):
+            start = len(done) + 1
+        if start and line.startswith("   :type: "):
+            done.insert(start, line)
+        else:
+            done.append(line)
+    lines[:] = done
 
 
 def name_functions(
@@ -98,11 +108,15 @@ def name_functions(
 
 
 def as_code(app: Sphinx, context: object, lines: list[str]) -> None:
-    """Make code of the options in help texts, and stars of the stars in patterns."""
-    lines[:] = [
-        line if line.startswith("..") or "`" in line else _OPTION.sub(r"``\1``", line)
-        for line in (line.replace("*", "\\*") for line in lines)
-    ]
+    """Make code of the examples and options in help texts; stars of patterns are stars."""
+    lines[:] = [_with_code(line) for line in lines]
+
+
+def _with_code(line: str) -> str:
+    if example := _EXAMPLE.fullmatch(line):
+        return f"{example[1]}``{example[2]}``"
+    line = line.replace("*", "\\*")
+    return line if line.startswith("..") or "`" in line else _OPTION.sub(r"``\1``", line)
 
 
 def resolve(
