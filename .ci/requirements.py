@@ -24,17 +24,8 @@ def main(arguments: list[str]) -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     runtime = project["dependencies"]
     extras = project["optional-dependencies"]
-    chosen = (
-        "dev",
-        "sweep",
-        "training",
-        "onnx",
-        "mutation",
-        "examples",
-        "lightning",
-        "pt2e",
-        "docs",
-    )
+    chosen = ("dev", "sweep", "training", "onnx", "mutation", "examples", "lightning", "pt2e")
+    chosen += ("docs", "scores")
     development = [line for extra in chosen for line in extras[extra]]
     if "--lowest" in arguments:
         runtime = [lowest(requirement) for requirement in runtime]

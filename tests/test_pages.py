@@ -35,6 +35,7 @@ _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
 def test_a_page_runs_and_shows_what_it_prints(name: str) -> None:
     for package in NEEDS.get(name, ()):
@@ -148,25 +149,51 @@ def test_a_picture_of_the_concepts_is_what_the_analysis_says(name: str) -> None:
     assert path.read_text(encoding="utf-8") == PICTURES[name](), "python -m examples.concepts"
 
 
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
-    tmp_path: Path,
-) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; a warning is an error."""
     for package in ("sphinx", "furo", "myst_parser", "sphinx_click", "lightning", "onnx2torch"):
         pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("site")
     options = ("--fail-on-warning", "--keep-going", "--nitpicky", "--quiet")
     done = subprocess.run(
-        [sys.executable, "-m", "sphinx", *options, str(DOCS), str(tmp_path)],
+        [sys.executable, "-m", "sphinx", *options, str(DOCS), str(folder)],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    built = list(tmp_path.rglob("*.html"))
-    assert len(built) > len(EVERY)
-    texts = [path.read_text(encoding="utf-8") for path in [*built, *tmp_path.rglob("*.css")]]
-    loaded = re.compile(
-        r"""<(?:script|img|link|iframe)[^>]*(?:src|href)=["'](?:https?:)?//|@import"""
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("site")
+def test_the_site_has_every_page_and_loads_nothing_from_elsewhere(site: Path) -> None:
+    missing = [page for page in EVERY if not (site / page).with_suffix(".html").exists()]
+    assert missing == []
+    texts = [path.read_text(encoding="utf-8") for path in site.rglob("*.html")]
+    texts += [path.read_text(encoding="utf-8") for path in site.rglob("*.css")]
+    loads = re.compile(
+        r"""<(?:script|img|link|iframe)[^>]*(?:src|href)=["'](?:https?:)?//"""
+        r"""|@import|url\(["']?http"""
     )
-    assert [match[0] for text in texts if (match := loaded.search(text))] == []
+    assert [found[0] for text in texts if (found := loads.search(text))] == []
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("site")
+@pytest.mark.parametrize(
+    ("page", "what"),
+    [
+        ("api/shrinking", 'href="plans.html#fxprune.Plan"'),  # of a signature that says `Plan`
+        ("api/shrinking", 'href="../correctness.html"'),  # of `docs/correctness.md`
+        ("api/analysis", "How the graph was made: "),  # which napoleon takes for a type
+        ("api/importance", "|w|"),  # which reStructuredText takes for a substitution
+        ("command_line", ">--int8</span>"),  # which would be one dash
+        ("changelog", 'href="checkpoints.html"'),  # of `docs/checkpoints.md`
+        ("custom_rules", "custom_operator.py"),  # a file of the repository, to download
+    ],
+)
+def test_the_site_shows_what_the_sources_mean(site: Path, page: str, what: str) -> None:
+    assert what in (site / f"{page}.html").read_text(encoding="utf-8")

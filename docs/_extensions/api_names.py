@@ -28,7 +28,8 @@ _FOREIGN = {*sys.stdlib_module_names, *dir(builtins), "torch", "fx", "nn", "nump
 _FOREIGN |= {"networkx", "nx", "rich", "lightning"}
 
 _COLON = "\N{RATIO}"
-_FUNCTION = re.compile(r"<function (\w+)[^>]*>")
+_DEFAULT = re.compile(r"<(?:function (\w+)[^>]*|factory)>")
+_PAGE = re.compile(r"docs/(\w+)\.md")
 _EXAMPLE = re.compile(r"(\|\s+)(fxprune .*)")
 _OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]*)")
 _BARS = re.compile(r"\|([^|`]+)\|")  # |w| is no substitution
@@ -49,10 +50,16 @@ def setup(app: Sphinx) -> Mapping[str, Any]:
 
 
 class CodeOrName(XRefRole):
-    """`Plan` and `deps.why` may be links, `ratio` may not: arguments have names of functions."""
+    """`Plan` and `deps.why` may be links, `ratio` may not: arguments have names of functions.
+
+    `docs/plans.md` is a link to the page.
+    """
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        """A reference that may dangle, or a literal."""
+        """A link to a page, a reference that may dangle, or a literal."""
+        if page := _PAGE.fullmatch(self.text):
+            self.refdomain, self.reftype, self.target = "std", "doc", f"/{page[1]}"
+            return self.create_xref_node()
         is_name = self.text.replace(".", "").replace("_", "").isalnum()
         if not is_name or not ("." in self.text or self.text[0].isupper()):
             return [nodes.literal(self.rawtext, self.text)], []
@@ -66,7 +73,7 @@ class CodeOrName(XRefRole):
         """Note the module and class that the name stands in."""
         refnode["py:module"] = env.ref_context.get("py:module")
         refnode["py:class"] = env.ref_context.get("py:class")
-        refnode["may_dangle"] = True
+        refnode["may_dangle"] = self.refdomain == "py"
         return title, target
 
 
@@ -102,9 +109,11 @@ def finish(app: Sphinx, what: str, name: str, obj: object, *options_and_lines: A
 def name_functions(
     app: Sphinx, what: str, name: str, obj: object, *options_and_texts: Any
 ) -> tuple[str | None, str | None] | None:
-    """Tell a default that is a function by its name: else a signature is no Python to Sphinx."""
+    """Tell a default that is a function by its name: else the signature is no Python to Sphinx."""
     signature, returned = options_and_texts[1:]
-    return (_FUNCTION.sub(r"\1", signature), returned) if signature else None
+    if signature is None:
+        return None
+    return _DEFAULT.sub(lambda default: default[1] or "...", signature), returned
 
 
 def as_code(app: Sphinx, context: object, lines: list[str]) -> None:

@@ -42,7 +42,8 @@ def svg_of(rows: Sequence[Row], legend: Mapping[str, str | None], title: str) ->
     """The picture of the rows, with a legend of names and fills below."""
     left = MARGIN + GLYPH * max(len(row.label) for row in rows) + 12
     right = max(left + CELL * len(r.cells) + GLYPH * (len(r.note) + 2) for r in rows)
-    parts, y = [], float(MARGIN)
+    parts: list[str] = []
+    y = float(MARGIN)
     for row in rows:
         y += row.gap
         parts += _row(row, left, y)

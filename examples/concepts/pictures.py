@@ -91,7 +91,7 @@ def proof() -> str:
         Row("original: layer 0", _numbers(hidden, fill, kept)),
         Row("its sigmoid", _numbers(active, fill, kept)),
         Row("what layer 2 reads", _numbers(masked, fill, kept), "zeroed here, at the reader"),
-        Row("what it returns", _numbers(model[2](masked), last)),
+        Row("what it returns", _numbers(model.get_submodule("2")(masked), last)),
         Row("shrunk: layer 0", _numbers(small_hidden, fill), "equal to the kept positions", 26),
         Row("its sigmoid", _numbers(small_active, fill), "equal to the kept positions"),
         Row("what it returns", _numbers(small(x), last), "equal"),
