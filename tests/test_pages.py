@@ -17,11 +17,10 @@ from tests import pages
 from tests.pages import CHECKOUT, DOCS, RUN, Shown
 
 EVERY = sorted(path.relative_to(DOCS) for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-PUBLIC = (
-    *("fxprune", "fxprune.drawing", "fxprune.fixers", "fxprune.graphs", "fxprune.importance"),
-    *("fxprune.labels", "fxprune.onnx", "fxprune.passes", "fxprune.planning", "fxprune.pretrained"),
-    *("fxprune.progress", "fxprune.rules", "fxprune.runtimes", "fxprune.sensitivities"),
-    *("fxprune.lightning", "fxprune.testing"),
+PUBLIC = sorted(
+    ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (CHECKOUT / "fxprune").rglob("*.py")
+    if re.search(r"^__all__ = ", path.read_text(encoding="utf-8"), re.MULTILINE)
 )
 NEEDS = {
     "index": ("torchvision",),
