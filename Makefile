@@ -3,7 +3,7 @@ PYTHON ?= python
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test lint format types bench sweep fuzz faults mutation demo golden clean
+.PHONY: help install check test lint format types bench sweep fuzz faults mutation demo golden docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ golden: ## Regenerate the golden listings of the zoo, and the table of wrong use
 	$(PYTHON) -m tests.golden --write
 	$(PYTHON) -m tests.wrong_uses --write
 
+docs: ## Build the docs site into docs/_build/html
+	$(PYTHON) -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
+
 clean: ## Remove build products and caches
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

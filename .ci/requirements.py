@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
     runtime = project["dependencies"]
     extras = project["optional-dependencies"]
     libraries = ("sweep", "training", "onnx", "lightning", "pt2e")
-    chosen = ("dev", *libraries, "mutation", "examples", "notebook")
+    chosen = ("dev", *libraries, "mutation", "examples", "notebook", "docs", "scores")
     development = [line for extra in chosen for line in extras[extra]]
     if "--lowest" in arguments:
         runtime = [lowest(requirement) for requirement in runtime]

@@ -1,0 +1,1 @@
+"""The pictures of docs/concepts.md, made from analyses: `python -m examples.concepts`."""
