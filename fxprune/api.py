@@ -23,7 +23,7 @@ from fxprune.constants import (
     known_additions,
 )
 from fxprune.cost import Cost, cost_of, undropped_cost
-from fxprune.drawing import drawable
+from fxprune.drawing.scenes import drawable
 from fxprune.dropping import refuse_cache_keepers
 from fxprune.emission import (
     emit_module,

@@ -21,7 +21,7 @@ from fxprune.comparison import (
     UnprovableError,
     Verification,
 )
-from fxprune.drawing import drawable
+from fxprune.drawing.scenes import drawable
 from fxprune.drop_verification import check_drop
 from fxprune.emission import is_on_meta
 from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError

@@ -11,7 +11,6 @@ from fxprune.drawing.pictures import (
     PictureNode,
     Value,
 )
-from fxprune.drawing.scenes import drawable
 
 __all__ = [
     "Level",
@@ -23,6 +22,5 @@ __all__ = [
     "check_picture",
     "dot_of",
     "draw",
-    "drawable",
     "picture_of",
 ]
