@@ -74,6 +74,7 @@ LAYERS = (
             "drawing",
             "emission",
             "latency_check",
+            "layers",
             "size_check",
             "graph_verification",
             "module_runs",
