@@ -12,7 +12,7 @@ import pytest
 LAYERS = (
     {
         *("documents", "errors", "files", "images", "meaning", "state_files", "suggestions"),
-        *("dot_text", "surroundings", "tensor_files", "values"),
+        *("dot_text", "measurements", "surroundings", "tensor_files", "values", "version"),
     },
     {"labels"},
     {"rules"},
@@ -80,14 +80,14 @@ LAYERS = (
             "module_runs",
         ),
         *("module_verification", "pretrained", "programs", "real_calls", "recipes"),
-        "report",
+        *("report", "reports"),
         *("testing", "verification"),
     },
     {"choosing"},
     {"api"},
     {
         *("checkpoint_files", "checkpoints", "dynamo", "dynamo_graphs", "fx_passes", "progress"),
-        "sensitivities",
+        *("sensitivities", "tradeoffs"),
     },
     {"__init__"},
     {"lightning", "onnx"},
@@ -99,6 +99,7 @@ LAYERS = (
         "cli_export",
         "cli_options",
         "cli_output",
+        "cli_report",
         "loading",
         "model_files",
         "model_libraries",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from fxprune.runtimes.comparing import Comparison
+    from fxprune.measurements import Comparison
 
 _MIB = 2**20
 
@@ -36,7 +36,8 @@ def draw_chart(comparison: Comparison, path: Path | None = None) -> Figure:
     medians = [spread.median for spread in spreads]
     below = [spread.median - spread.low for spread in spreads]
     above = [spread.high - spread.median for spread in spreads]
-    latency.barh(range(len(shown)), medians, xerr=[below, above], capsize=3)
+    ink = latency.xaxis.label.get_color()
+    latency.barh(range(len(shown)), medians, xerr=[below, above], capsize=3, ecolor=ink)
     memory.barh(range(len(shown)), [each.peak_memory / _MIB for each in shown])
     size.barh(range(len(shown)), [each.size / _MIB for each in shown])
     for axes, title in (

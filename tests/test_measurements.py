@@ -2,7 +2,7 @@
 
 import pytest
 
-from fxprune.runtimes.comparing import Relation, Spread
+from fxprune.measurements import Relation, Spread
 
 
 def test_a_spread_is_the_median_and_the_outer_tenths() -> None:
