@@ -49,7 +49,7 @@ def tradeoff(
 
     What a candidate is worth is what `evaluate` says of the model that its plan makes, or what is
     known already (`values`). With neither it is the share of the sum of squares of all parameters
-    that the plan leaves, which needs no data and says little; `metric` and `mode` do not count then.
+    that the plan leaves, which needs no data and says little; `metric` and `mode` go unused.
 
     Args:
         model: that the plans were made for; it is not changed.
@@ -113,7 +113,7 @@ def _check(
             hint="pass either evaluate= or values=",
         )
     for name, value in ({} if values is None else values).items():
-        if name not in plans and name != ORIGINAL:
+        if name not in (*plans, ORIGINAL):
             raise InputError(f"values= names {name!r}, which is no candidate")
         _number(value, name)
 
@@ -121,7 +121,7 @@ def _check(
 def _number(value: Any, name: str) -> float:
     """What somebody says that a candidate is worth."""
     found = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
-    if not isinstance(found, Real) or isinstance(found, bool) or not math.isfinite(found):
+    if isinstance(found, bool) or not isinstance(found, Real) or not math.isfinite(float(found)):
         raise InputError(
             f"the candidate {name} is worth {shown(value)}", why="a finite number was expected"
         )

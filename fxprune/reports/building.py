@@ -23,6 +23,7 @@ from fxprune.reports.checks import (
     group_section,
     meaning_section,
     origin_section,
+    plan_digest,
     verification_section,
 )
 from fxprune.reports.extras import candidate_section, latency_section, sensitivity_section
@@ -81,7 +82,7 @@ def page_of(
         sections.append(latency_section(latency, plots=plots))
     sections.append(origin_section(report, command))
     shown = tuple(section for section in sections if section is not None)
-    return Page(title, tuple(_tiles(report, latency)), shown)
+    return Page(title, tuple(_tiles(report, candidates, latency)), shown)
 
 
 def _cost_section(report: ShrinkReport) -> Section:
@@ -100,20 +101,45 @@ def _cost(report: ShrinkReport, name: str) -> Change:
     return Change(getattr(report.before, name), getattr(report.after, name))
 
 
-def _tiles(report: ShrinkReport, latency: Comparison | None) -> Iterator[Tile]:
+def _tiles(
+    report: ShrinkReport, candidates: Tradeoff | None, latency: Comparison | None
+) -> Iterator[Tile]:
     for name, title in _COSTS:
         change = _cost(report, name)
         note = f"{magnitude(change.before)} → {magnitude(change.after)}"
         left = share(change)
         figure = f"{left} left" if left else "none"
         yield Tile(title, figure, note, (change.before, change.after))
-    relation = (
-        next((m.relation for m in latency.measurements if m.relation), None) if latency else None
-    )
-    if relation is not None:
-        note = f"latency of {relation.to}: {relation.verdict}"
-        yield Tile("Latency", f"{relation.ratio.median:.2f}x", note, (relation.ratio.median,))
+    if candidates is not None:
+        yield from _value_tile(report, candidates)
+    if latency is not None:
+        yield from _latency_tile(latency)
     yield _proof_tile(report.verification)
+
+
+def _value_tile(report: ShrinkReport, candidates: Tradeoff) -> Iterator[Tile]:
+    """What the plan of the report is worth, if it is one of the candidates."""
+    plan = "" if report.recipe is None else plan_digest(report.recipe.plan)
+    for each in candidates.candidates:
+        if plan and each.plan == plan and each.value is not None:
+            original = next((c.value for c in candidates.candidates if not c.plan), None)
+            better = "higher" if candidates.mode == "max" else "lower"
+            note = f"{better} is better" + (
+                f", the original has {original:.4g}" if original is not None else ""
+            )
+            title = candidates.metric[:1].upper() + candidates.metric[1:]
+            yield Tile(title, f"{each.value:.4g}", note, (each.value,))
+            return
+
+
+def _latency_tile(latency: Comparison) -> Iterator[Tile]:
+    """How the first model that was compared with another stands to it."""
+    for each in latency.measurements:
+        if each.relation is not None:
+            ratio = each.relation.ratio.median
+            note = f"{each.name} to {each.relation.to}, {each.runtime}: {each.relation.verdict}"
+            yield Tile("Latency", f"{ratio:.2f}x", note, (ratio,))
+            return
 
 
 def _proof_tile(proof: Verification | None) -> Tile:

@@ -45,6 +45,12 @@ _STYLE: dict[str, Any] = {
     **dict.fromkeys(_INKED, _INK),
 }
 _LONGEST_NAME = 40
+_AXES_WIDTH, _AXES_HEIGHT = 250.0, 200.0
+"""About the size of half a plot, in points."""
+_LETTER, _LINE = 4.4, 9.5
+"""About the size of a letter of the names in it."""
+_MOVES = (-9.0, 5.0, -19.0, 15.0, -29.0, 25.0, -39.0, 35.0)
+"""Where a name may stand, in points above its point."""
 
 
 def inline_svg(draw: Callable[[], Figure], name: str) -> str:
@@ -58,7 +64,7 @@ def inline_svg(draw: Callable[[], Figure], name: str) -> str:
     figure_class()
     from matplotlib import rc_context  # noqa: PLC0415  # an extra
 
-    style: Any = {**_STYLE, "svg.hashsalt": name}
+    style: Any = {**_STYLE, "svg.hashsalt": name, "axes.prop_cycle": _cycle()}
     with rc_context(style):
         drawn = StringIO()
         empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -69,6 +75,13 @@ def inline_svg(draw: Callable[[], Figure], name: str) -> str:
     found = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{name}-", found)
     found = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', found, count=1)
     return found.replace(_INK.lower(), "currentColor").replace(_INK, "currentColor")
+
+
+def _cycle() -> Any:
+    """The colours of what has none of its own."""
+    from matplotlib.rcsetup import cycler  # noqa: PLC0415  # an extra
+
+    return cycler(color=COLOURS)
 
 
 def curves_figure(sensitivity: Sensitivity) -> Figure:
@@ -107,7 +120,9 @@ def curves_figure(sensitivity: Sensitivity) -> Figure:
     )
     axes.set_xlim(0, 1)
     if colours:
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+        lines = {str(line.get_label()): line for line in axes.get_lines()}
+        known = [lines[_short(name)] for name in named]
+        axes.legend(handles=known, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     return figure
 
 
@@ -131,7 +146,7 @@ def front_figure(tradeoff: Tradeoff, chosen: str = "") -> Figure:
         _draw_front(axes, tradeoff, cost, chosen)
         axes.set_xlabel(f"{title} that are left")
         axes.xaxis.set_major_formatter(lambda value, _: magnitude(value))
-        axes.xaxis.get_major_locator().set_params(nbins=5)
+        axes.locator_params(axis="x", nbins=5)
     better = "higher" if tradeoff.mode == "max" else "lower"
     left.set_ylabel(f"{_short(tradeoff.metric)} ({better} is better)")
     return figure
@@ -141,20 +156,46 @@ def _draw_front(axes: Axes, tradeoff: Tradeoff, cost: Cost, chosen: str) -> None
     front = tradeoff.front(cost)
     points = [(getattr(each, cost), each.value or 0.0) for each in front]
     axes.plot([x for x, _ in points], [y for _, y in points], color=COLOURS[0])
-    for each in tradeoff.candidates:
-        if each.value is None:
-            continue
-        place = (getattr(each, cost), each.value)
+    drawn = [each for each in tradeoff.candidates if each.value is not None]
+    for each in drawn:
+        place = (getattr(each, cost), each.value or 0.0)
         fill = COLOURS[0] if each in front else "none"
         axes.plot(*place, marker="o", color=fill, markeredgecolor=COLOURS[0], markersize=6)
         if chosen and each.plan == chosen:
             axes.plot(
                 *place, marker="o", color="none", markeredgecolor=COLOURS[1], markersize=12, mew=1.8
             )
-        axes.annotate(
-            _short(each.name), place, xytext=(6, -9), textcoords="offset points", fontsize=8
+    axes.margins(x=0.2, y=0.15)
+    _label(axes, {_short(c.name): (getattr(c, cost), c.value or 0.0) for c in drawn})
+
+
+def _label(axes: Axes, names: dict[str, tuple[float, float]]) -> None:
+    """A name beside each point, above or below the names that are there already."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    taken: list[tuple[float, float, float]] = []
+    for name, (x, y) in names.items():
+        at = (x - left) / (right - left) * _AXES_WIDTH
+        height = (y - bottom) / (top - bottom) * _AXES_HEIGHT
+        width = len(name) * _LETTER
+        is_left = at + width > _AXES_WIDTH
+        start = at - 6 - width if is_left else at + 6
+        shift = next(
+            move
+            for move in _MOVES
+            if all(
+                abs(height + move - other) >= _LINE or start > until or start + width < since
+                for other, since, until in taken
+            )
+            or move == _MOVES[-1]
         )
-    axes.margins(x=0.15, y=0.15)
+        taken.append((height + shift, start, start + width))
+        axes.annotate(
+            *(name, (x, y)),
+            xytext=(-6 if is_left else 6, shift),
+            textcoords="offset points",
+            ha="right" if is_left else "left",
+            fontsize=8,
+        )
 
 
 def _short(name: str) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fxprune.planning import GroupPlan, Plan
     from fxprune.report import ShrinkReport
 
-_SHORT = 12
+_SHORT = 8
 _RUNS = 24
 """Of more runs of removed channels than this, the first are told."""
 _NORMS = {

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from fxprune.reports.tradeoff_data import Candidate, Tradeoff
 
 _MIB = 2**20
+_WIDTH = 8.2
+"""Of plots, in inches."""
 _MOST_RATIOS = 20
 _SHORT = 12
 
@@ -130,6 +132,7 @@ def candidate_section(tradeoff: Tradeoff, report: ShrinkReport, *, plots: bool) 
     first = Paragraph(
         "A plan is on the Pareto front if no other one is better in both, cost and"
         f" {tradeoff.metric}; {better} values are better."
+        + (" In the plot these are filled, and this plan has a ring." if plots else "")
     )
     parts: list[Part] = [first]
     if plots and any(each.value is not None for each in tradeoff.candidates):
@@ -169,7 +172,7 @@ def latency_section(latency: Comparison, *, plots: bool) -> Section:
     parts: list[Part] = [Paragraph(first)]
     if plots and any(each.milliseconds is not None for each in latency.measurements):
         label = "Bars of latency, peak memory and size of each model"
-        parts.append(_plotted(lambda: draw_chart(latency), "latency", label))
+        parts.append(_plotted(lambda: draw_chart(latency, width=_WIDTH), "latency", label))
     parts.append(Table("latency", columns(*titles), rows))
     return Section("latency", "Latency", tuple(parts))
 
