@@ -130,9 +130,10 @@ def shift(change: Change | None, *, short: bool = False) -> Cell:
 
 def bar(change: Change, largest: int) -> Cell:
     """A bar for a number before and after, beside others of which one is the largest."""
-    if not largest:
+    if not change.before + change.after:
         return Cell()
-    return Cell(share(change), bar=(change.before / largest, change.after / largest))
+    longest = max(largest, change.after)
+    return Cell(share(change), bar=(change.before / longest, change.after / longest))
 
 
 def share(change: Change) -> str:

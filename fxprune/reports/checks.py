@@ -180,23 +180,23 @@ def origin_section(report: ShrinkReport, command: str) -> Section:
     rows = [
         (text("fxprune"), text(__version__)),
         (text("torch"), text(torch.__version__)),
-        (text("captured by"), text(report.captured_by)),
-        (text("emitted as"), text(report.emit)),
+        (text("captured by"), code(report.captured_by)),
+        (text("emitted as"), code(report.emit)),
         *((text(f"input {name}"), code(str(value))) for name, value in report.inputs.items()),
     ]
     if command:
         rows.insert(0, (text("command"), code(command)))
-    parts: list[Part] = [Table("origin", columns("", ""), ())]
+    options: tuple[tuple[Cell, Cell], ...] = ()
     if report.recipe is not None:
         plan = report.recipe.plan
         rows += [
             (text("structure of the original (SHA-256)"), code(plan.digest)),
             (text("plan"), code(plan_digest(plan))),
         ]
-        made = tuple((code(name), code(_plain(value))) for name, value in plan.made.items())
-        if made:
-            parts.append(Table("made", columns("option of the plan", "value"), made))
-    parts[0] = Table("origin", columns("", ""), tuple(rows))
+        options = tuple((code(name), code(_plain(value))) for name, value in plan.made.items())
+    parts: list[Part] = [Table("origin", columns("", ""), tuple(rows))]
+    if options:
+        parts.append(Table("made", columns("option of the plan", "value"), options))
     return Section("origin", "How it was made", tuple(parts))
 
 
@@ -204,5 +204,5 @@ def _plain(value: Any) -> str:
     """A value of a plan's options, as JSON where it is that."""
     try:
         return json.dumps(value, default=str)
-    except ValueError:  # nested in itself
-        return str(type(value).__name__)
+    except (TypeError, ValueError):  # with keys that are no texts, or nested in itself
+        return type(value).__name__

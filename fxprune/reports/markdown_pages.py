@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 from fxprune.errors import printable
@@ -16,11 +17,15 @@ if TYPE_CHECKING:
 LARGEST = 65_535
 """A comment on GitHub takes fewer than 65,536 characters; bytes are counted here, to be safe."""
 _BLOCKS = 10
-_MARKUP = re.compile(r"[\\`*_{}\[\]<>()#+!|~$]")
+_MARKUP = re.compile(r"[\\`*_\[\]<>|~$]")
 _LINKED = re.compile(r"@|#|(?<=:)//|(?<=www)\.")
 """What GitHub makes links and mentions of, which a comment breaks."""
-_FOLDED = ("layers", "groups", "sensitivity", "origin", "made")
-"""Tables that are folded away in any case."""
+_FOLDED = {
+    "verification": "all checks",
+    "origin": "versions, inputs, plan",
+    "made": "options of the plan",
+}
+"""Tables that are folded away here only, and the line that opens them."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,11 @@ def _section(section: Section, limits: _Limits) -> Iterator[str]:
 
 
 def _table(table: Table, limits: _Limits) -> Iterator[str]:
-    is_folded = bool(table.summary) or table.name in _FOLDED
-    if is_folded:
-        summary = table.summary or f"{len(table.rows)} rows"
-        yield f"<details><summary>{_text(summary, limits)}</summary>\n"
+    summary = table.summary or _FOLDED.get(table.name, "")
+    if summary:  # within an HTML element there is no Markdown
+        yield f"<details><summary>{escape(_clipped(summary, limits))}</summary>\n"
     yield from _rows(table, limits)
-    if is_folded:
+    if summary:
         yield "</details>\n"
 
 
@@ -112,7 +116,7 @@ def _field(cell: Cell, column: Column, limits: _Limits) -> str:
 def _blocks(cell: Cell) -> str:
     """A bar of the share that is left."""
     before, after = cell.bar or (0.0, 0.0)
-    full = round(_BLOCKS * after / before) if before else 0
+    full = min(_BLOCKS, int(_BLOCKS * after / before + 0.5)) if before else 0
     return "█" * full + "░" * (_BLOCKS - full)
 
 
