@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LARGEST = 65_535
 """A comment on GitHub takes fewer than 65,536 characters; bytes are counted here, to be safe."""
 _BLOCKS = 10
-_MARKUP = re.compile(r"[\\`*_\[\]<>|~$]")
+_MARKUP = re.compile(r"[\\`*_\[\]|~$]")
 _LINKED = re.compile(r"@|#|(?<=:)//|(?<=www)\.")
 """What GitHub makes links and mentions of, which a comment breaks."""
 _FOLDED = {
@@ -37,7 +37,7 @@ class _Limits:
 
 
 _STEPS = (
-    *(_Limits(10_000, 2000), _Limits(1000, 1000), _Limits(300, 400), _Limits(150, 300)),
+    *(_Limits(3000, 2000), _Limits(1000, 1000), _Limits(300, 400), _Limits(150, 300)),
     *(_Limits(80, 200), _Limits(40, 200), _Limits(20, 120), _Limits(8, 80), _Limits(3, 40)),
     _Limits(0, 20),
 )
@@ -121,14 +121,14 @@ def _blocks(cell: Cell) -> str:
 
 
 def _clipped(text: str, limits: _Limits) -> str:
-    text = " ".join(printable(text).split())
     most = limits.characters
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    shown = " ".join(printable(text[: most + 1]).split())
+    return shown if len(text) <= most and len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def _text(text: str, limits: _Limits) -> str:
     """A text in which nothing is markup, a mention or a link."""
-    found = _clipped(text, limits).replace("&", "&amp;")
+    found = escape(_clipped(text, limits), quote=False)
     found = _MARKUP.sub(lambda match: f"\\{match[0]}", found)
     return _LINKED.sub(lambda match: f"<!-- -->{match[0]}", found)
 

@@ -143,6 +143,7 @@ def test_names_are_shown_as_they_are() -> None:
         ("|`@" * 300, 400),
         ("😀é" * 99, 300),
     ],
+    ids=["rows", "names", "giants", "markup", "unicode"],
 )
 def test_a_comment_is_always_short_enough_and_tells_what_was_cut(name: str, count: int) -> None:
     text = hostile(name, count).to_markdown(title=name, command=name)
