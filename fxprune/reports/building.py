@@ -136,9 +136,11 @@ def _latency_tile(latency: Comparison) -> Iterator[Tile]:
     """How the first model that was compared with another stands to it."""
     for each in latency.measurements:
         if each.relation is not None:
-            ratio = each.relation.ratio.median
-            note = f"{each.name} to {each.relation.to}, {each.runtime}: {each.relation.verdict}"
-            yield Tile("Latency", f"{ratio:.2f}x", note, (ratio,))
+            ratio, verdict = each.relation.ratio, each.relation.verdict
+            figure = verdict if verdict == "no difference" else f"{ratio.median:.2f}x"
+            note = f"{each.name} to {each.relation.to}, {each.runtime}"
+            note += f" ({ratio.low:.2f}x to {ratio.high:.2f}x)"
+            yield Tile("Latency", figure, note, (ratio.median, ratio.low, ratio.high))
             return
 
 

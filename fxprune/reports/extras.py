@@ -158,7 +158,7 @@ def latency_section(latency: Comparison, *, plots: bool) -> Section:
             text(each.runtime),
             _milliseconds(each),
             text(each.relation or each.failure),
-            *(number(b, f"{b / _MIB:.1f}") if b else Cell() for b in (each.peak_memory, each.size)),
+            *(_mebibytes(count) for count in (each.peak_memory, each.size)),
         )
         for each in latency.measurements
     )
@@ -175,6 +175,12 @@ def latency_section(latency: Comparison, *, plots: bool) -> Section:
         parts.append(_plotted(lambda: draw_chart(latency, width=_WIDTH), "latency", label))
     parts.append(Table("latency", columns(*titles), rows))
     return Section("latency", "Latency", tuple(parts))
+
+
+def _mebibytes(count: int) -> Cell:
+    """An amount of memory; empty for none."""
+    mib = count / _MIB
+    return number(count, f"{mib:.1f}" if mib >= 1 else f"{mib:.2g}") if count else Cell()
 
 
 def _milliseconds(each: Measurement) -> Cell:

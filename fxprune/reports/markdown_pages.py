@@ -48,12 +48,20 @@ def markdown_of(page: Page) -> str:
 
     If it would be longer, tables are cut, and a sentence below them says so.
     """
-    found = ""
-    for limits in _STEPS:
-        found = "\n".join(_lines(page, limits)) + "\n"
-        if len(found.encode()) <= LARGEST:
-            break
-    return found
+    tried = (_joined(_lines(page, limits)) for limits in _STEPS)
+    return next((text for text in tried if text is not None), "")
+
+
+def _joined(lines: Iterator[str]) -> str | None:
+    """The lines as one text; None as soon as they are too long."""
+    found = []
+    size = 0
+    for line in lines:
+        size += len(line.encode()) + 1
+        if size > LARGEST:
+            return None
+        found.append(line)
+    return "\n".join(found) + "\n"
 
 
 def _lines(page: Page, limits: _Limits) -> Iterator[str]:
