@@ -35,6 +35,7 @@ from fxprune.measurements import Comparison
 from fxprune.model_files import save_model
 from fxprune.planning import Plan
 from fxprune.planning.sensitivity_data import Sensitivity
+from fxprune.reports.extras import check_same_model, digest_of
 from fxprune.runtimes import Candidate, Settings, compare
 from fxprune.tradeoffs import ORIGINAL, tradeoff
 
@@ -91,6 +92,22 @@ class _Extras:
             raise click.UsageError("--evaluate finds values out: leave out those that are said")
         if self.baseline is not None and not valued:
             raise click.UsageError("--baseline goes with values: write --candidate plan.json=0.71")
+
+    def read(self, plan: Plan) -> dict[str, Any]:
+        """What files tell, as the arguments of `to_html`; faults in them are told before the work.
+
+        Raises:
+            InputError, PlanError: a file is of another kind, or of another model than the plan.
+        """
+        found: dict[str, Any] = {}
+        if self.sensitivity is not None:
+            found["sensitivity"] = Sensitivity.load(self.sensitivity)
+            check_same_model(found["sensitivity"], plan.groups, digest_of(plan))
+        if self.bench is not None:
+            found["latency"] = Comparison.load(self.bench)
+        for name, _ in self.candidates:
+            Plan.load(name)
+        return found
 
     def values(self) -> dict[str, float] | None:
         """What candidates are worth, if that is said of any."""
@@ -202,40 +219,31 @@ def report(
         raise click.UsageError("--quick is a kind of verification: leave out --no-verify")
     extras.check()
     plan = Plan.load(plan_path)
-    curves = None if extras.sensitivity is None else Sensitivity.load(extras.sensitivity)
-    latency = None if extras.bench is None else Comparison.load(extras.bench)
-    candidates = {name: Plan.load(name) for name, _ in extras.candidates}
+    found = extras.read(plan)
     with stage("Building the model"):
         model, inputs = source.model(), source.example_inputs()
         evaluate = None if extras.evaluate is None else source.function(extras.evaluate)
     proof: bool | Literal["quick"] = "quick" if quick else not no_verify
+    options: dict[str, Any] = {"emit": emit, "norm": norm, "constants": constants}
     with stage("Shrinking" if no_verify else "Shrinking and verifying"):
-        small: Any = fxprune.shrink(
-            model, plan, inputs, emit=emit, norm=norm, constants=constants, verify=proof
-        )
-    made: fxprune.ShrinkReport = getattr(small, "graph_module", small).meta["fxprune"]
-    compared = None
-    if candidates:
+        small: Any = fxprune.shrink(model, plan, inputs, verify=proof, **options)
+    if extras.candidates:
         with stage("Holding candidates against one another"):
-            compared = tradeoff(
-                *(model, candidates, inputs),
+            found["candidates"] = tradeoff(
+                *(model, {name: name for name, _ in extras.candidates}, inputs),
                 evaluate=evaluate,
                 values=extras.values(),
                 metric=extras.metric,
                 mode=extras.mode,
-                emit=emit,
+                verify=False if no_verify else "quick",
+                **options,
             )
     if extras.measure:
-        latency = _measured(source, small, plan, inputs)
+        found["latency"] = _measured(source, small, plan, inputs)
+    made: fxprune.ShrinkReport = getattr(small, "graph_module", small).meta["fxprune"]
     write = made.to_markdown if path.suffix == ".md" else made.to_html
-    write(
-        path,
-        title=title or f"Pruning report: {_name(source)}",
-        command=shlex.join(["fxprune", *ctx.meta.get(ARGUMENTS, ())]),
-        sensitivity=curves,
-        candidates=compared,
-        latency=latency,
-    )
+    command = shlex.join(["fxprune", *ctx.meta.get(ARGUMENTS, ())])
+    write(path, title=title or f"Pruning report: {_name(source)}", command=command, **found)
     if as_json:
         output.show_json({"output": str(path), **output.report_document(made)})
     else:

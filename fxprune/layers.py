@@ -14,7 +14,7 @@ from fxprune.axis_groups import AxisGroups
 from fxprune.cost import macs_of
 from fxprune.drawing.naming import class_name, operator_name
 from fxprune.groups import traced_tensors
-from fxprune.planning.branches import kinds_of
+from fxprune.planning.branches import Kind, kinds_of
 from fxprune.rules.place import module_path
 from fxprune.state_readers import readers_of
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 _SECOND = frozenset({aten.addmm, aten.baddbmm, aten.addbmm})
 """Products whose first operand is what is added to them."""
+_CONVOLUTIONS = frozenset({aten.convolution, aten._convolution})
 _THERE = ("live", "state")
 """Kinds of nodes that a graph keeps where branches go."""
 _WITHOUT_WEIGHTS = frozenset({aten.bmm, aten.baddbmm})
@@ -113,7 +114,8 @@ def layers_of(deps: DependencyGraph, plan: Plan | None = None) -> tuple[Layer, .
     macs = deps.trace.macs()
     if layout is not None:
         kinds = kinds_of(deps.graph_module.graph, layout) if layout.emptied else {}
-        sizes = {n: _size_in(deps, layout, n) if _stays(deps, kinds, n) else 0 for n in sizes}
+        gone = _gone(deps, kinds) if kinds else set()
+        sizes = {n: 0 if n in gone else _size_in(deps, layout, n) for n in sizes}
         macs = deps.trace.macs(layout.shape)
         macs = Counter({n: m for n, m in macs.items() if kinds.get(n, "live") in _THERE})
     return _Table(deps, layout, deps.graph_module).rows(sizes, macs)
@@ -140,17 +142,19 @@ def _size_in(deps: DependencyGraph, layout: Layout, name: str) -> int:
     return deps.state[name].numel() if axes is None else prod(layout.size(axis) for axis in axes)
 
 
-def _stays(deps: DependencyGraph, kinds: Mapping[str, str], name: str) -> bool:
-    """Whether anything reads a parameter that does not go with a branch."""
-    if not kinds:
-        return True
-    tied = deps.trace.tied
-    names = [other for other, first in tied.items() if first == tied.get(name, name)]
-    readers = readers_of(deps.graph_module.graph, names).values()
-    pending = [node for nodes in readers for node in nodes]
+def _gone(deps: DependencyGraph, kinds: Mapping[str, Kind]) -> set[str]:
+    """The names of tensors that nothing reads but what goes with a branch."""
+    readers: dict[str, list[fx.Node]] = {}
+    for name, nodes in readers_of(deps.graph_module.graph, deps.trace.tied).items():
+        readers.setdefault(deps.trace.tied[name], []).extend(nodes)
+    gone = {name for name, nodes in readers.items() if nodes and not _is_live(nodes, kinds)}
+    return {name for name, first in deps.trace.tied.items() if first in gone}
+
+
+def _is_live(nodes: Iterable[fx.Node], kinds: Mapping[str, Kind]) -> bool:
+    """Whether what nodes yield, or what is computed of it and weights alone, meets live data."""
+    pending = list(nodes)
     seen = set(pending)
-    if not pending:
-        return True
     while pending:
         node = pending.pop()
         if kinds[node.name] == "live":
@@ -359,7 +363,7 @@ def _operand(work: Work) -> TracedTensor:
 
 def _channel_dim(work: Work) -> int:
     """The dim of channels, counted from the end: of convolutions in front of the spatial dims."""
-    if "conv" not in str(work.op):
+    if work.op._overloadpacket not in _CONVOLUTIONS:
         return -1
     return 1 - len(traced_tensors(work.out)[0].shape)
 

@@ -63,7 +63,7 @@ class ShrinkReport:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     recipe: Recipe | None = field(default=None, repr=False, compare=False)
     unsavable: tuple[Diagnostic, ...] = ()
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[Layer, ...] = field(default=(), repr=False)
 
     @property
     def changed(self) -> bool:

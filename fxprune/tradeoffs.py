@@ -16,6 +16,7 @@ from fxprune.cost import undropped_cost
 from fxprune.errors import InputError, shown
 from fxprune.inputs import materialize
 from fxprune.layers import layers_of
+from fxprune.meaning import Constants, Norm
 from fxprune.module_trees import as_parameter, clone_tree
 from fxprune.planning import Plan
 from fxprune.reports.checks import plan_digest
@@ -43,6 +44,8 @@ def tradeoff(
     metric: str = "value",
     mode: Literal["max", "min"] = "max",
     emit: Emit = "graph",
+    norm: Norm = "kept",
+    constants: Constants = "drop",
     verify: bool | Literal["quick"] = "quick",
 ) -> Tradeoff:
     """Hold candidate plans against one another: parameters, MACs, and what each is worth.
@@ -61,7 +64,9 @@ def tradeoff(
         metric: what the numbers are, in a word.
         mode: "max" if higher numbers are better, "min" if lower ones are.
         emit: the kind of models that `evaluate` gets (see `fxprune.shrink`).
-        verify: how these are proved (see `fxprune.shrink`).
+        norm: what these mean (see `fxprune.shrink`).
+        constants: see `fxprune.shrink`.
+        verify: how they are proved (see `fxprune.shrink`).
 
     Returns:
         The candidates, after the original where its value is known.
@@ -84,7 +89,13 @@ def tradeoff(
             found += _original(deps, evaluate, values)
         value: float | None
         if evaluate is not None:
-            small = shrink(deps, plan, example_inputs, emit=emit, verify=verify)
+            small = shrink(
+                *(deps, plan, example_inputs),
+                emit=emit,
+                norm=norm,
+                constants=constants,
+                verify=verify,
+            )
             value = _number(evaluate(small), name)
         elif values is None:
             value = _kept_norm(deps, layout)

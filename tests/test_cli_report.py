@@ -134,6 +134,22 @@ def test_a_plan_that_drops_blocks_has_a_page(tmp_path: Path) -> None:
     assert page.texts("dropped", 0) == ["blocks.1"]
 
 
+def test_an_exported_program_has_a_page(tmp_path: Path) -> None:
+    program, plan = tmp_path / "two.pt2", tmp_path / "plan.json"
+    exported = torch.export.export(two(), (X,))
+    torch.export.save(exported, program)
+    fxprune.plan(exported, ratio=0.5).save(plan)
+    done = run(
+        *(program, "--trust", "--plan", plan, "--candidate", plan),
+        *("--evaluate", "tests.sensitivities.models:size", "--app-dir", CHECKOUT),
+        *("-o", tmp_path / "report.html"),
+    )
+    assert done.exit_code == 0, done.output
+    page = Parsed.of((tmp_path / "report.html").read_text("utf-8"))
+    assert "Pruning report: two.pt2" in page.text
+    assert page.values("candidates", 1) == page.values("candidates", 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -54,6 +54,22 @@ def test_costs_are_those_of_the_shrunk_models_and_values_what_evaluate_returns()
         assert each.plan == plan_digest(made)
 
 
+def test_the_meaning_and_the_kind_of_the_models_can_be_chosen() -> None:
+    seen = []
+
+    def kind(given: Any) -> float:
+        seen.append(given)
+        return 1.0
+
+    options: dict[str, Any] = {"emit": "module", "constants": "drop", "verify": False}
+    tradeoff(model(), {"half": plan()}, X.double(), evaluate=kind, **options)
+    assert vars(seen[1])["meta"]["fxprune"].emit == "module"
+    tradeoff(model(), {"half": plan()}, X.double(), evaluate=kind, norm="exact")
+    report = vars(seen[3])["meta"]["fxprune"]
+    assert (report.emit, report.meaning.norm) == ("graph", "exact")
+    assert report.verification is not None
+
+
 def test_evaluate_gets_a_copy_of_the_original() -> None:
     dense = model()
     before = {name: p.clone() for name, p in dense.named_parameters()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from fxprune.errors import InputError, PlanError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fxprune.measurements import Comparison, Measurement
-    from fxprune.planning import GroupPlan
+    from fxprune.planning import GroupPlan, Plan
     from fxprune.planning.sensitivity_data import Curve, Sensitivity
     from fxprune.report import ShrinkReport
     from fxprune.reports.tradeoff_data import Candidate, Tradeoff
@@ -52,7 +52,9 @@ def sensitivity_section(sensitivity: Sensitivity, report: ShrinkReport, *, plots
     Raises:
         PlanError: it was measured of another model.
     """
-    _check_same_model(sensitivity, report)
+    recipe = report.recipe
+    digest = digest_of(None if recipe is None else recipe.plan)
+    check_same_model(sensitivity, report.groups, digest)
     ratios = sensitivity.ratios[:_MOST_RATIOS]
     titles = ["group", "#channels", "removed here", *(f"#{ratio:g}" for ratio in ratios)]
     rows = tuple(
@@ -80,23 +82,38 @@ def sensitivity_section(sensitivity: Sensitivity, report: ShrinkReport, *, plots
     return Section("sensitivity", "Sensitivity", tuple(parts))
 
 
-def _check_same_model(sensitivity: Sensitivity, report: ShrinkReport) -> None:
-    """With dropped blocks the digest is another one, and groups of these are missing here."""
+def check_same_model(
+    sensitivity: Sensitivity, groups: Mapping[str, GroupPlan], digest: str
+) -> None:
+    """Refuse a sensitivity of another model.
+
+    Args:
+        sensitivity: what was measured.
+        groups: those of the plan that was followed.
+        digest: of the model's structure; "" if it is not known, or another one since blocks are
+            dropped, of which groups may be missing then.
+
+    Raises:
+        PlanError: it was measured of another model.
+    """
     sizes = {name: curve.size for name, curve in sensitivity.curves.items()}
-    differing = [n for n, g in report.groups.items() if sizes.get(n, g.size) != g.size]
-    plan = report.recipe.plan if report.recipe is not None else None
-    is_other = plan is not None and not report.dropped and plan.digest != sensitivity.digest
-    if is_other or differing or (sizes and report.groups.keys().isdisjoint(sizes)):
+    differing = [n for n, g in groups.items() if sizes.get(n, g.size) != g.size]
+    is_other = bool(digest) and digest != sensitivity.digest
+    if is_other or differing or (sizes and groups.keys().isdisjoint(sizes)):
         why = "its structure has another digest"
         if differing:
             name = differing[0]
-            here = report.groups[name].size
-            why = f"group {name} has {sizes[name]} channels there, {here} here"
+            why = f"group {name} has {sizes[name]} channels there, {groups[name].size} here"
         raise PlanError(
             "the sensitivity belongs to another model",
             why=why,
             hint="pass one that was measured of the model that was shrunk",
         )
+
+
+def digest_of(plan: Plan | None) -> str:
+    """What tells the whole model that a plan is for; "" if it tells only what blocks leave."""
+    return "" if plan is None or plan.dropped else plan.digest
 
 
 def _removed(group: GroupPlan | None) -> Cell:
