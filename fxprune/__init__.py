@@ -36,8 +36,7 @@ from fxprune.rules import rule
 from fxprune.sensitivities import sensitivity
 from fxprune.sparsifying import SparsityReport, make_permanent, sparsify, sparsity
 from fxprune.verification import verify
-
-__version__ = "0.1.0"
+from fxprune.version import __version__ as __version__
 
 __all__ = [
     "AnalysisError",

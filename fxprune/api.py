@@ -43,6 +43,7 @@ from fxprune.errors import (
 )
 from fxprune.exporting import program_inputs
 from fxprune.inputs import bind, materialize, named_values
+from fxprune.layers import layers_made, sizes_before
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.passes import shrink_pipeline
 from fxprune.passes.donation import Donation
@@ -297,7 +298,8 @@ class _Attempt:
     def _made(self, emit: Literal["graph", "module"]) -> nn.Module:
         deps, layout, meaning = self.claim.deps, self.claim.layout, self.claim.meaning
         renormalized = _renormalized(self.claim)
-        before = self.cost_before(emit)
+        before = self.cost_before(emit)  # while the weights are there
+        sizes = sizes_before(deps, deps.graph_module if emit == "graph" else deps.model)
         if emit == "graph":
             refuse_decisions(deps)
             additions = self.additions()
@@ -337,6 +339,7 @@ class _Attempt:
             inputs=named_values(deps.graph_module, deps.inputs),
             recipe=Recipe.of(deps, self.plan, small),
             unsavable=unsavable,
+            layers=layers_made(deps, layout, sizes, small),
         )
         put_report(small, report)
         return small

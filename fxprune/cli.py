@@ -1,6 +1,6 @@
 """The command line: `fxprune analyze | plan | sensitivity | shrink | verify | export | bench`.
 
-`fxprune draw` too.
+`fxprune draw` and `fxprune report` too.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from fxprune.cli_options import (
 )
 from fxprune.cli_options import examples as _examples
 from fxprune.cli_output import stage
+from fxprune.cli_report import ARGUMENTS, report
 from fxprune.drawing import check_picture
 from fxprune.errors import FxPruneError, VerificationError
 from fxprune.images import check_image
@@ -67,6 +68,11 @@ class _Refutation(_Failure):
 
 class _Commands(click.Group):
     """Turns the library's errors into messages and exit codes."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the command line, for pages that tell how they were made."""
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -125,6 +131,7 @@ def main() -> None:
 main.add_command(export)
 main.add_command(bench)
 main.add_command(draw)
+main.add_command(report)
 
 
 @main.command(
@@ -338,7 +345,7 @@ def shrink(
         small: Any = fxprune.shrink(
             model, made, inputs, emit=emit, norm=norm, constants=constants, verify=proof
         )
-    report: fxprune.ShrinkReport = getattr(small, "graph_module", small).meta["fxprune"]
+    told: fxprune.ShrinkReport = getattr(small, "graph_module", small).meta["fxprune"]
     with stage("Writing"):
         if isinstance(small, ExportedProgram):
             save_program(small, path)
@@ -348,10 +355,10 @@ def shrink(
         else:
             (fxprune.save if path.suffix == SUFFIX else save_model)(small, path)
     if as_json:
-        output.show_json({"output": str(path), **output.report_document(report)})
+        output.show_json({"output": str(path), **output.report_document(told)})
     else:
-        output.show_report(report)
-        own_class = f", a {type(small).__name__}" if report.emit == "module" else ""
+        output.show_report(told)
+        own_class = f", a {type(small).__name__}" if told.emit == "module" else ""
         click.echo(f"wrote {path}{own_class}")
 
 

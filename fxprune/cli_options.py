@@ -402,7 +402,7 @@ def sensitivity_options(command: Command) -> Command:
         measuring = {_RENAMED.get(name, name): options.pop(name) for name in _MEASURING}
         command(measuring={n: v for n, v in measuring.items() if v not in (None, ())}, **options)
 
-    return _with(run, _SENSITIVITY_OPTIONS)
+    return with_options(run, _SENSITIVITY_OPTIONS)
 
 
 def source_options(command: Command) -> Command:
@@ -427,7 +427,7 @@ def source_options(command: Command) -> Command:
 
         command(source=source, inputs=inputs, trust=trust, **rest)
 
-    return _with(run, _SOURCE_OPTIONS)
+    return with_options(run, _SOURCE_OPTIONS)
 
 
 def model_options(command: Command) -> Command:
@@ -461,7 +461,7 @@ def removal_options(command: Command) -> Command:
                 removal[_RENAMED.get(name, name)] = given
         command(removal=removal, **options)
 
-    return _with(run, _REMOVAL_OPTIONS)
+    return with_options(run, _REMOVAL_OPTIONS)
 
 
 def evaluate_option(command: Command) -> Command:
@@ -494,7 +494,8 @@ def meaning_options(command: Command) -> Command:
     return norm(constants(command))
 
 
-def _with(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+def with_options(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+    """A command with some options, which its help lists in this order."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from fxprune.files import write_atomically
 from fxprune.meaning import Meaning
 from fxprune.notebook_reports import report_html
 from fxprune.notebook_tables import Shown
 from fxprune.planning.notebook_plans import plot_of_widths
+from fxprune.reports import html_of, markdown_of, page_of
 
 if TYPE_CHECKING:
-    import os
-
     from matplotlib.figure import Figure
 
     from fxprune.comparison import Verification
     from fxprune.cost import Cost
     from fxprune.errors import Diagnostic
+    from fxprune.layers import Layer
+    from fxprune.measurements import Comparison
     from fxprune.planning import GroupPlan
+    from fxprune.planning.sensitivity_data import Sensitivity
     from fxprune.recipes import Recipe
+    from fxprune.reports import Tradeoff
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class ShrinkReport(Shown):
         inputs: shape, dtype and integer range of the example inputs, by forward's argument names.
         recipe: what it takes to make the same again, for `fxprune.save`.
         unsavable: why `save_pretrained` refuses, for each model of transformers that it does for.
+        layers: widths, parameters and MACs of every layer before and after; they add up to the
+            costs.
     """
 
     before: Cost
@@ -60,6 +68,7 @@ class ShrinkReport(Shown):
     inputs: Mapping[str, Any] = field(default_factory=dict)
     recipe: Recipe | None = field(default=None, repr=False, compare=False)
     unsavable: tuple[Diagnostic, ...] = ()
+    layers: tuple[Layer, ...] = field(default=(), repr=False)
 
     @property
     def changed(self) -> bool:
@@ -110,6 +119,86 @@ class ShrinkReport(Shown):
         """The width of every group before and after, as bars; see `Plan.plot`."""
         return plot_of_widths(self.groups, path)
 
+    def to_html(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        title: str = "Pruning report",
+        command: str = "",
+        sensitivity: Sensitivity | None = None,
+        candidates: Tradeoff | None = None,
+        latency: Comparison | None = None,
+    ) -> str:
+        """One page of all that was done, for a pull request: a file that needs nothing else.
+
+        It has what was removed where, cost, verification, meaning, diagnostics, and how the result
+        was made; plots where matplotlib is installed. The same report gives the same text.
+
+        Args:
+            path: where to write it; None to write nothing.
+            title: of the page.
+            command: what made the result, to be shown.
+            sensitivity: curves of the model that was shrunk.
+            candidates: plans to choose from, with what each is worth (`fxprune.tradeoffs`).
+            latency: what `fxprune bench --json` measured (`Comparison.load`).
+
+        Returns:
+            The text of the page.
+
+        Raises:
+            PlanError: the sensitivity is that of another model.
+            FxPruneError: the file cannot be written.
+        """
+        page = page_of(
+            self,
+            title=title,
+            command=command,
+            sensitivity=sensitivity,
+            candidates=candidates,
+            latency=latency,
+        )
+        return _written(html_of(page), path)
+
+    def to_markdown(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        title: str = "Pruning report",
+        command: str = "",
+        sensitivity: Sensitivity | None = None,
+        candidates: Tradeoff | None = None,
+        latency: Comparison | None = None,
+    ) -> str:
+        """The same page in GitHub's Markdown, for a comment: tables, and no plots.
+
+        It has always fewer than 65,536 characters, which a comment holds. What is cut for that is
+        told.
+
+        Args:
+            path: where to write it; None to write nothing.
+            title: see `to_html`.
+            command: see `to_html`.
+            sensitivity: see `to_html`.
+            candidates: see `to_html`.
+            latency: see `to_html`.
+
+        Returns:
+            The text.
+
+        Raises:
+            PlanError, FxPruneError: see `to_html`.
+        """
+        page = page_of(
+            self,
+            title=title,
+            command=command,
+            sensitivity=sensitivity,
+            candidates=candidates,
+            latency=latency,
+            plots=False,
+        )
+        return _written(markdown_of(page), path)
+
     def _repr_html_(self) -> str:
         return report_html(self)
 
@@ -121,3 +210,10 @@ class ShrinkReport(Shown):
         for note in self.notes():
             console.print(f"- {note}", highlight=False, soft_wrap=True)
         return buffer.getvalue()
+
+
+def _written(text: str, path: str | os.PathLike[str] | None) -> str:
+    """The text, which is in the file of that path then."""
+    if path is not None:
+        write_atomically(Path(path), lambda stream: stream.write(text.encode()))
+    return text

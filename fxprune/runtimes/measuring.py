@@ -17,8 +17,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from fxprune.errors import InputError
+from fxprune.measurements import Comparison, Measurement, Relation, Spread
 from fxprune.runtimes import worker
-from fxprune.runtimes.comparing import Comparison, Measurement, Relation, Spread
 from fxprune.runtimes.runners import Candidate, Settings
 
 _MIB = 2**20

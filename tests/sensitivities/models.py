@@ -48,6 +48,11 @@ def error(model: nn.Module) -> float:
     return (model(X) - WHOLE).abs().mean().item()
 
 
+def size(model: nn.Module) -> int:
+    """How many parameters a model has."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 class Counting:
     """Writes a line to a file whenever it evaluates."""
 
