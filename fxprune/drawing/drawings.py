@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from fxprune.analysis import analyze
-from fxprune.drawing.building import picture_of
+from fxprune.drawing.building import Builder
 from fxprune.drawing.dot_writing import dot_of
 from fxprune.drawing.folding import folded
 from fxprune.drawing.layouts import FORMATS, rendered, renderer
+from fxprune.drawing.page_data import page_data
+from fxprune.drawing.page_writing import layout_script, page_of
 from fxprune.drawing.pictures import Level, Picture
+from fxprune.drawing.series import series_of
 from fxprune.drawing.sharing import shared
 from fxprune.errors import InputError, shown
 from fxprune.files import write_atomically
@@ -43,8 +46,10 @@ def draw(
 
     Args:
         model: the model, or the DependencyGraph that `analyze` made of it.
-        path: the file to write: .dot, .svg, .png or .pdf. All but .dot are laid out by the
-            system's `dot`, or by the package graphviz-pure (which writes no PDF).
+        path: the file to write: .dot, .svg, .png, .pdf or .html. The images are laid out by the
+            system's `dot`, or by the package graphviz-pure (which writes no PDF). The page is one
+            file that reads nothing else, to look around in with a browser: with a search, boxes
+            that open and close, and a slider over ratios; it takes the package netron.
         plan: what is removed: a Plan or the path of one.
         example_inputs: as for `analyze`; a DependencyGraph has them, and so does a plan.
         level: "module", or "op" for every operator of the captured graph.
@@ -65,12 +70,16 @@ def draw(
     target, kind = Path(path), check_picture(path)
     _check(level, hops)
     plan = None if plan is None else Plan.of(plan)
-    picture = picture_of(_analyzed(model, plan, example_inputs), plan, level)
+    builder = Builder(_analyzed(model, plan, example_inputs), plan, level)
+    picture = builder.picture()
     if group is not None:
         picture = picture.of_group(group)
     if around is not None:
         picture = picture.around(around, hops)
-    data = rendered(dot_of(shared(folded(picture) if fold else picture)), kind)
+    if kind == "html":
+        data = page_of(page_data(picture, series_of(builder), fold=fold)).encode()
+    else:
+        data = rendered(dot_of(shared(folded(picture) if fold else picture)), kind)
     write_atomically(target, lambda stream: stream.write(data))
     return picture
 
@@ -82,12 +91,16 @@ def check_picture(path: str | os.PathLike[str]) -> str:
         InputError: the suffix is unknown, or no program is there that writes it.
     """
     kind = Path(path).suffix.removeprefix(".").lower()
-    if kind not in FORMATS:
+    known = (*FORMATS, "html")
+    if kind not in known:
         raise InputError(
             f"{os.fspath(path)} does not end with a kind of picture",
-            hint=f"take one of {', '.join(f'.{name}' for name in FORMATS)}",
+            hint=f"take one of {', '.join(f'.{name}' for name in known)}",
         )
-    renderer(kind)
+    if kind == "html":
+        layout_script()
+    else:
+        renderer(kind)
     return kind
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from math import prod
 from typing import TYPE_CHECKING
@@ -31,7 +32,6 @@ class Weights:
 
     def __init__(self, deps: DependencyGraph, layout: Layout | None, parts: Sequence[Part]) -> None:
         self._deps = deps
-        self._layout = layout
         self._part_of = {op: number for number, part in enumerate(parts) for op in part.ops}
         self._read = self._reads(len(parts))
         self._owned: list[list[str]] = [[] for _ in parts]
@@ -41,14 +41,29 @@ class Weights:
                 if owners.setdefault(name, number) == number:
                     self._owned[number].append(name)
         self.whole = undropped_cost(deps)
-        self._macs = (Counter[str](), Counter[str]())
+        self._dense_macs = Counter[str]()
         for work in deps.trace.work:
-            self._macs[0][work.node] += work.macs(lambda tensor: tensor.shape)
-            self._macs[1][work.node] += 0 if layout is None else work.macs(layout.shape)
-        kinds = kinds_of(deps.graph_module.graph, layout) if layout and layout.emptied else {}
+            self._dense_macs[work.node] += work.macs(lambda tensor: tensor.shape)
+        self._enter(layout)
+
+    def _enter(self, layout: Layout | None) -> None:
+        """Take up what is left after a plan."""
+        self._layout = layout
+        self._macs = Counter[str]()
+        if layout is not None:
+            for work in self._deps.trace.work:
+                self._macs[work.node] += work.macs(layout.shape)
+        graph = self._deps.graph_module.graph
+        kinds = kinds_of(graph, layout) if layout and layout.emptied else {}
         self._gone = {
             name for name, kind in kinds.items() if kind in ("gone", "constant", "number")
         }
+
+    def after(self, layout: Layout) -> Weights:
+        """The same parts after another plan."""
+        twin = copy.copy(self)
+        twin._enter(layout)
+        return twin
 
     def _reads(self, count: int) -> list[dict[str, None]]:
         """For each part the tensors that it reads, under their first names."""
@@ -91,5 +106,6 @@ class Weights:
 
     def macs(self, ops: Iterable[str]) -> tuple[int, int]:
         """The work of some operators, before and after."""
-        before, after = (sum(macs[op] for op in ops) for macs in self._macs)
+        found = tuple(ops)
+        before, after = (sum(m[op] for op in found) for m in (self._dense_macs, self._macs))
         return before, before if self._layout is None else after

@@ -1,0 +1,161 @@
+"""The numbers of a picture after several plans: what a slider over ratios shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fxprune.drawing.condensing import flows
+from fxprune.errors import InputError
+from fxprune.groups import traced_tensors
+from fxprune.planning.layout import Layout
+from fxprune.planning.plain import plain_selection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fxprune.analysis import DependencyGraph
+    from fxprune.drawing.building import Builder
+    from fxprune.drawing.pictures import Picture, Value
+    from fxprune.drawing.weights import Weights
+    from fxprune.labels import Axis
+
+RATIOS = tuple(step / 20 for step in range(20))
+"""The ratios that are shown: 0, 0.05 ... 0.95."""
+Numbers = tuple[int, ...]
+"""One number for each plan."""
+
+
+class Flow(NamedTuple):
+    """A tensor on an edge: what it is, and for each of its axes the size after each plan."""
+
+    value: Value
+    sizes: tuple[Numbers, ...]
+
+
+class Weight(NamedTuple):
+    """Parameters and MACs of a node after each plan, and whether nothing is left of it."""
+
+    parameters: Numbers
+    macs: Numbers
+    goes: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Series:
+    """The numbers of a picture after the plan of each ratio, and after the plan that it is of.
+
+    Attributes:
+        ratios: those of the plans; the first is 0.
+        planned: whether one more plan follows them: that of the picture.
+        criterion: by which the plans of the ratios choose channels.
+        why_not: why there is no ratio but 0; "" if there are others.
+        flows: for the source and the target of each edge the tensors on it.
+        weights: for each node its weight.
+        groups: for each group its width.
+    """
+
+    ratios: tuple[float, ...]
+    planned: bool
+    criterion: str
+    why_not: str = ""
+    flows: Mapping[tuple[str, str], tuple[Flow, ...]] = field(default_factory=dict)
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+    groups: Mapping[str, Numbers] = field(default_factory=dict)
+
+    @property
+    def totals(self) -> tuple[Numbers, Numbers]:
+        """Parameters and MACs of all nodes after each plan."""
+        sums = np.array([[w.parameters, w.macs] for w in self.weights.values()], dtype=object)
+        parameters, macs = sums.sum(axis=0).tolist()
+        return tuple(parameters), tuple(macs)
+
+    def at(self, picture: Picture) -> dict[str, tuple[object, ...]]:
+        """All numbers at each node of a picture and on the edges to it, to compare nodes by."""
+        entering: dict[str, list[tuple[Numbers, ...]]] = {}
+        for (_, target), found in self.flows.items():
+            entering.setdefault(target, []).extend(each.sizes for each in found)
+        return {
+            node.name: (
+                *self.weights[node.name],
+                *sorted(entering.get(node.name, ())),
+                *(self.groups[name] for name in filter(None, (node.group, *node.inner))),
+            )
+            for node in picture.nodes
+        }
+
+
+def series_of(builder: Builder) -> Series:
+    """The numbers for the picture of a builder, with the widths that `fxprune.plan` chooses."""
+    deps = builder.deps
+    criterion = _criterion(deps)
+    nothing = np.zeros(0, dtype=np.int64)
+    ratios, why_not = RATIOS, ""
+    try:
+        selection = plain_selection(deps, criterion)
+        layouts = [Layout(deps, selection.removed(ratio)) for ratio in ratios]
+    except InputError as error:
+        ratios, why_not, layouts = RATIOS[:1], error.what, [Layout(deps, nothing)]
+    if builder.layout is not None:
+        layouts.append(builder.layout)
+    sizes = _Sizes(layouts)
+    weights = [builder.weights.after(layout) for layout in layouts]
+    return Series(
+        ratios=ratios,
+        planned=builder.layout is not None,
+        criterion=criterion,
+        why_not=why_not,
+        flows={
+            ends: tuple(
+                dict.fromkeys(
+                    Flow(builder.values.value(tensor), tuple(map(sizes.of, tensor.axes)))
+                    for op in ops
+                    for tensor in traced_tensors(deps.trace.values.get(op.name))
+                )
+            )
+            for ends, ops in flows(builder.parts).items()
+        },
+        weights={
+            part.ops[0].name: _weight(number, [op.name for op in part.ops], weights)
+            for number, part in enumerate(builder.parts)
+        },
+        groups={
+            group.name: tuple(
+                group.size - int(layout.is_removed(group.ids).sum()) for layout in layouts
+            )
+            for group in deps.groups
+        },
+    )
+
+
+def _criterion(deps: DependencyGraph) -> str:
+    """Magnitudes; without data that would choose nothing, and the widths are those of any order."""
+    has_data = all(p.device.type != "meta" for p in deps.graph_module.parameters())
+    return "l2" if has_data else "random"
+
+
+class _Sizes:
+    """The size of an axis after each of several plans."""
+
+    def __init__(self, layouts: Sequence[Layout]) -> None:
+        self._layouts = layouts
+        self._found: dict[int, Numbers] = {}
+
+    def of(self, axis: Axis) -> Numbers:
+        """The sizes, which are looked up once."""
+        if id(axis) not in self._found:
+            self._found[id(axis)] = tuple(layout.size(axis) for layout in self._layouts)
+        return self._found[id(axis)]
+
+
+def _weight(number: int, ops: Sequence[str], weights: Sequence[Weights]) -> Weight:
+    goes = tuple(each.goes(ops) for each in weights)
+    parameters = (each.parameters(number)[1] for each in weights)
+    macs = (each.macs(ops)[1] for each in weights)
+    return Weight(
+        tuple(0 if gone else count for gone, count in zip(goes, parameters, strict=True)),
+        tuple(0 if gone else count for gone, count in zip(goes, macs, strict=True)),
+        goes,
+    )
