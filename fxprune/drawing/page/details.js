@@ -1,6 +1,7 @@
 // The panel: all that is known of a node, a box or a group.
 
-const MOST = 60; // Names in a list before the rest is folded away.
+const MOST = 12; // Entries of a list before the rest is left out.
+const MOST_GROUPS = 100;
 
 /** An HTML element; texts in it are never markup. */
 function html(name, options = {}, ...content) {
@@ -15,6 +16,10 @@ function html(name, options = {}, ...content) {
   element.append(...content.filter((each) => each !== null && each !== undefined && each !== ''));
   return element;
 }
+
+/** A name that can be broken after its dots. */
+const breakable = (name) =>
+  name.split(/(?<=\.)/).flatMap((part, number) => (number ? [html('wbr'), part] : [part]));
 
 class Details {
   constructor(page) {
@@ -76,13 +81,13 @@ class Details {
     const { data, stop, leavesOf } = this.page;
     const group = data.groups[number];
     const leaves = leavesOf(number);
-    const title = html('h2', {}, this.swatch(group), `group ${group.name}`);
+    const title = html('h2', {}, this.swatch(group), 'group ', ...breakable(group.name));
     const close = html('button', { type: 'button', title: 'Show all again (Escape)', on: { click: () => this.page.light(null) } }, 'show all');
     return [
       html('div', { class: 'head' }, title, close),
       html('p', { class: 'kind', id: 'width' }, groupWidth(group, stop)),
       group.pinned >= 0 ? this.reason(data.reasons[group.pinned], group.pinnedAt) : null,
-      ...this.list('on the axes', group.members.map((name) => html('li', {}, html('code', {}, name)))),
+      ...this.list('on the axes', group.members.map((name) => html('li', {}, html('code', {}, ...breakable(name))))),
       ...this.list('touches', leaves.map((leaf) => html('li', {}, this.link(fullName(leaf), () => this.page.goTo(leaf))))),
     ].filter(Boolean);
   }
@@ -92,7 +97,7 @@ class Details {
     const toggle = item instanceof Box
       ? html('button', { type: 'button', on: { click: () => this.page.toggle(item) } }, isOpen ? 'close' : 'open')
       : null;
-    return html('div', { class: 'head' }, html('h2', {}, name), toggle);
+    return html('div', { class: 'head' }, html('h2', {}, ...breakable(name)), toggle);
   }
 
   reason({ what, why, where, hint }, pinnedAt = '') {
@@ -112,7 +117,7 @@ class Details {
       return '';
     }
     const whole = data.before[what === 'parameters' ? 0 : 1];
-    return `${change(exact(before), exact(after), stop > 0)} (${percent(before, whole)} of the model)`;
+    return `${change(exact(before), exact(after), stop > 0)} (${percent(before, whole)})`;
   }
 
   rows(rows) {
@@ -165,17 +170,17 @@ class Details {
   }
 
   link(text, click) {
-    return html('button', { type: 'button', class: 'link', on: { click } }, text);
+    return html('button', { type: 'button', class: 'link', on: { click } }, ...breakable(text));
   }
 
   /** A list with a title; what is too much of it is shown when asked for. */
-  list(title, entries) {
+  list(title, entries, most = MOST) {
     if (!entries.length) {
       return [];
     }
-    const shown = html('ul', {}, ...entries.slice(0, MOST));
-    if (entries.length > MOST) {
-      const more = html('button', { type: 'button', class: 'link', on: { click: () => shown.replaceChildren(...entries) } }, `and ${entries.length - MOST} more`);
+    const shown = html('ul', {}, ...entries.slice(0, most));
+    if (entries.length > most) {
+      const more = html('button', { type: 'button', class: 'link', on: { click: () => shown.replaceChildren(...entries) } }, `and ${entries.length - most} more`);
       shown.append(html('li', {}, more));
     }
     return [html('h3', {}, title), shown];

@@ -9,6 +9,7 @@ const FONTS = {
   reason: 'italic 11px system-ui, sans-serif',
 };
 const HEADER = 20;
+const ABOVE = 9; // Dagre leaves less above the nodes in a box than its head takes.
 const LARGE = 150; // From so many items on, the layout is left to another thread.
 
 const pen = document.createElement('canvas').getContext('2d');
@@ -25,11 +26,11 @@ function length(text, look) {
 }
 
 /** The size of an item that has room for its texts after every plan. */
-function sizeOf(item, page) {
+function sizeOf(item, page, fans) {
   let width = 40;
   let height = 0;
   for (const stop of page.samples) {
-    const lines = linesOf(item, page, stop);
+    const lines = linesOf(item, page.data, fans, stop);
     width = Math.max(width, ...lines.map(([look, text]) => length(text, look)));
     height = lines.reduce((sum, [look]) => sum + LINE[look], 0);
   }
@@ -38,8 +39,8 @@ function sizeOf(item, page) {
 }
 
 /** The room that the label of an edge takes. */
-function labelSize(edge, page) {
-  if (page.seen.fans.has(edge.from) || !edge.values.length) {
+function labelSize(edge, page, fans) {
+  if (fans.has(edge.from) || !edge.values.length) {
     return { width: 0, height: 0 };
   }
   const texts = page.samples.map((stop) => flow(edge.values, page.data, stop).split('\n'));
@@ -50,20 +51,19 @@ function labelSize(edge, page) {
 }
 
 /** What dagre is asked. */
-function question(page) {
-  const { items, clusters, edges } = page.seen;
+function question(page, { items, clusters, edges, fans }) {
   const parent = (item) => (item.parent.parent ? item.parent.id : undefined);
   return {
     nodes: [
       ...clusters.map((box) => ({ v: box.id, width: 0, height: 0, parent: parent(box) })),
-      ...items.map((item) => ({ v: item.id, ...sizeOf(item, page), parent: parent(item) })),
+      ...items.map((item) => ({ v: item.id, ...sizeOf(item, page, fans), parent: parent(item) })),
     ],
     edges: edges.map((edge) => ({
       v: edge.from.id,
       w: edge.to.id,
       minlen: 1,
       weight: edge.values.length ? 1 : 0.5,
-      ...labelSize(edge, page),
+      ...labelSize(edge, page, fans),
       labeloffset: 5,
       labelpos: 'r',
     })),
@@ -73,13 +73,13 @@ function question(page) {
 }
 
 /** Places for all that is seen; a promise only if another thread is asked. */
-function placed(page) {
-  const asked = question(page);
+function placed(page, seen) {
+  const asked = question(page, seen);
   if (asked.nodes.length < LARGE) {
     dagre.layout(asked.nodes, asked.edges, asked.layout, asked.state);
-    return answer(page, asked);
+    return answer(seen, asked);
   }
-  return elsewhere(asked).then((found) => found && answer(page, found));
+  return elsewhere(asked).then((found) => found && answer(seen, found));
 }
 
 let worker = null;
@@ -118,12 +118,15 @@ function elsewhere(asked) {
 }
 
 /** Rectangles of items and boxes by their names, and the ways of edges. */
-function answer(page, found) {
+function answer(seen, found) {
+  const open = new Set(seen.clusters.map((box) => box.id));
   const rectangles = new Map(
-    found.nodes.map(({ v, x, y, width, height }) =>
-      [v, { x: x - width / 2, y: y - height / 2, width, height }]),
+    found.nodes.map(({ v, x, y, width, height }) => {
+      const head = open.has(v) ? ABOVE : 0;
+      return [v, { x: x - width / 2, y: y - height / 2 - head, width, height: height + head }];
+    }),
   );
-  const ways = found.edges.map(({ points, x, y }) => ({ points, x, y }));
+  const ways = found.edges.map(({ points, x, y, width }) => ({ points, x: x - width / 2 + 3, y }));
   return { rectangles, ways, bounds: bounds(rectangles.values(), ways) };
 }
 

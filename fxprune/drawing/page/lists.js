@@ -22,7 +22,7 @@ function search(page, text) {
     ask(names, fullName(leaf), operators.join(', ') || leaf.data.kind, () => page.goTo(leaf));
   }
   page.data.groups.forEach((group, number) =>
-    ask([group.name], group.name, 'group', () => page.light(number)));
+    ask([group.name], group.name, 'group', () => page.lit === number || page.light(number)));
   return wanted ? hits.sort((a, b) => a[0] - b[0]) : [];
 }
 
@@ -103,7 +103,7 @@ class GroupList {
   show() {
     if (this.element.open) {
       const { data, details } = this.page;
-      const [, list] = details.list('', data.groups.map((_, number) => details.groupEntry(number)));
+      const [, list] = details.list('', data.groups.map((_, number) => details.groupEntry(number)), MOST_GROUPS);
       this.element.querySelector('ul').replaceWith(list || html('ul', {}));
     }
   }

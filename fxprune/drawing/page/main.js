@@ -1,6 +1,7 @@
 // The page: what is open, looked at and lit, and which plan is shown.
 
 const MOST_AT_FIRST = 26; // Items that are seen at first.
+const TWICE = 500; // Milliseconds: a double click on the head of a box is one click.
 
 class Page {
   constructor(data) {
@@ -18,6 +19,8 @@ class Page {
     this.open = opened(this.root, MOST_AT_FIRST);
     this.selected = null;
     this.lit = null;
+    this.turn = 0; // How often it was drawn.
+    this.toggled = -Infinity; // When a box was opened or closed, in milliseconds.
     this.drawing = new Drawing(this);
     this.view = new View(document.getElementById('canvas'), document.getElementById('world'));
     this.details = new Details(this);
@@ -34,18 +37,21 @@ class Page {
 
   /** Draws what is open; `then` is called when it is there. */
   async draw(then) {
-    this.seen = visible(this.root, this.data, this.open);
+    this.turn += 1;
+    const { turn } = this;
+    const seen = visible(this.root, this.data, this.open);
     const busy = document.getElementById('busy');
-    let places = placed(this);
+    let places = placed(this, seen);
     if (places instanceof Promise) {
       busy.hidden = false;
       places = await places;
-      if (!places) {
-        return;
+      if (turn !== this.turn) {
+        return; // Something else was asked for meanwhile.
       }
-      busy.hidden = true;
     }
-    this.drawing.draw(places);
+    busy.hidden = true;
+    this.seen = seen;
+    this.drawing.draw(seen, places);
     this.mark();
     then(places);
   }
@@ -111,6 +117,7 @@ class Page {
       this.open.add(box);
     }
     this.selected = box;
+    this.toggled = performance.now();
     await this.draw(() => {
       const after = this.view.onCanvas(this.top(box));
       this.view.pan(before.x - after.x, before.y - after.y);
@@ -260,7 +267,7 @@ canvas.addEventListener('click', (event) => {
 });
 canvas.addEventListener('dblclick', (event) => {
   const [item] = target(event);
-  if (item instanceof Box) {
+  if (item instanceof Box && performance.now() - page.toggled > TWICE) {
     page.toggle(item);
   }
 });

@@ -22,17 +22,16 @@ const total = (item, what, stop) =>
 const goes = (item, stop) => item.leaves.every((leaf) => at(leaf.data.goes, stop) === 1);
 
 /** The texts in an item, with their looks. */
-function linesOf(item, page, stop) {
-  const { data, seen } = page;
+function linesOf(item, data, fans, stop) {
   const lines = [];
   if (item instanceof Box) {
     const kind = CONTAINERS.has(item.kind) ? '' : `${item.kind} \u00b7 `;
-    lines.push(['title', boxTitle(item)], ['small', `${kind}${item.leaves.length} nodes`]);
+    lines.push(['title', cut(boxTitle(item))], ['small', `${kind}${item.leaves.length} nodes`]);
   } else {
-    lines.push(['title', leafTitle(item)]);
-    const words = item.data.kind === 'op' ? '' : joined(item.data.operators);
+    lines.push(['title', cut(leafTitle(item))]);
+    const words = item.data.kind === 'op' ? '' : cut(joined(item.data.operators));
     if (item.data.kind === 'op' && item.data.path !== item.parent.path) {
-      lines.push(['small', below(item.data.path, item.parent)]);
+      lines.push(['small', cut(below(item.data.path, item.parent))]);
     }
     lines.push(...(words ? [['small', words]] : []));
   }
@@ -45,8 +44,8 @@ function linesOf(item, page, stop) {
   for (const group of item instanceof Leaf ? item.data.inner : []) {
     lines.push(['small', groupWidth(data.groups[group], stop)]);
   }
-  if (seen.fans.has(item)) {
-    lines.push(['small', `out: ${flow(seen.fans.get(item), data, stop).replaceAll('\n', '; ')}`]);
+  if (fans.has(item)) {
+    lines.push(['small', `out: ${flow(fans.get(item), data, stop).replaceAll('\n', '; ')}`]);
   }
   if (item instanceof Leaf && item.data.tells) {
     const reason = data.reasons[item.data.pinned].what;
@@ -76,8 +75,8 @@ class Drawing {
     this.edges = [];
   }
 
-  draw(places) {
-    const { seen } = this.page;
+  draw(seen, places) {
+    this.fans = seen.fans;
     this.places = places;
     this.items = new Map(seen.items.map((item) => [item, this.item(item)]));
     this.clusters = new Map(seen.clusters.map((box) => [box, this.cluster(box)]));
@@ -109,7 +108,8 @@ class Drawing {
     }
     element.append(body);
     if (isPinned(item, data)) {
-      element.append(svg('rect', { class: 'hatched', ...size }));
+      const inside = { x: 1.5, y: 1.5, width: width - 3, height: height - 3, rx: round };
+      element.append(svg('rect', { class: 'hatched', ...inside }));
     }
     if (item.leaves.some((leaf) => leaf.data.bordered)) {
       element.classList.add('bordered');
@@ -120,7 +120,7 @@ class Drawing {
     element.append(...this.bars(item, width, height));
     const sign = isBox ? svg('text', { class: 'sign', x: width - PAD, y: 17, 'text-anchor': 'end' }, '+') : null;
     element.append(...(sign ? [sign] : []));
-    const texts = linesOf(item, this.page, 0).map(() => svg('text', { x: (width - (isBox ? 14 : 0)) / 2 }));
+    const texts = linesOf(item, data, this.fans, 0).map(() => svg('text', { x: (width - (isBox ? 14 : 0)) / 2 }));
     element.append(...texts, svg('title', {}, fullName(item)));
     return { element, texts, height, bars: element.querySelectorAll('.bar') };
   }
@@ -131,7 +131,11 @@ class Drawing {
       return [];
     }
     const line = { x: 4, y: height - 5, height: 3, rx: 1.5, 'data-most': width - 8 };
-    return [svg('rect', { class: 'bar before', ...line }), svg('rect', { class: 'bar after', ...line })];
+    return [
+      svg('rect', { class: 'track', ...line, width: width - 8 }),
+      svg('rect', { class: 'bar before', ...line }),
+      svg('rect', { class: 'bar after', ...line }),
+    ];
   }
 
   cluster(box) {
@@ -156,7 +160,7 @@ class Drawing {
     const element = svg('g', { class: `edge${edge.all ? ' all' : ''}` });
     element.append(svg('path', { d: curve(points) }));
     let label = null;
-    if (edge.values.length && !this.page.seen.fans.has(edge.from)) {
+    if (edge.values.length && !this.fans.has(edge.from)) {
       label = svg('text', { x, y });
       element.append(label);
     }
@@ -169,7 +173,7 @@ class Drawing {
   refresh() {
     const { page } = this;
     for (const [item, { element, texts, height, bars }] of this.items) {
-      const lines = linesOf(item, page, page.stop);
+      const lines = linesOf(item, page.data, this.fans, page.stop);
       const room = lines.reduce((sum, [look]) => sum + LINE[look], 0);
       let y = (height - BAR + 3 - room) / 2 - 3;
       lines.forEach(([look, text], number) => {

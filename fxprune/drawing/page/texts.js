@@ -28,6 +28,9 @@ const at = (series, stop) => (typeof series === 'number' ? series : series[stop]
 /** Before and after, or one of them where there is no plan. */
 const change = (before, after, planned) => (planned ? `${before}${ARROW}${after}` : before);
 
+/** A name that is not too long. */
+const cut = (name) => (name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}\u2026` : name);
+
 /** Words on one line, and how many did not fit. */
 function joined(words) {
   let text = words.length ? words[0] : '';
@@ -96,5 +99,13 @@ function leafTitle(leaf) {
 }
 
 /** The whole name of a node or box. */
-const fullName = (item) =>
-  (item instanceof Box ? item.path : item.data.path || item.data.title || item.data.name);
+function fullName(item) {
+  if (item instanceof Box) {
+    return item.path;
+  }
+  const { kind, path, title, name } = item.data;
+  if (kind === 'op') {
+    return [path, leafTitle(item)].filter(Boolean).join(': ');
+  }
+  return path || title || name;
+}

@@ -1,6 +1,6 @@
 // Which part of the drawing is seen: pan and zoom, by mouse, touch, buttons and keys.
 
-const SMALLEST = 0.05;
+const SMALLEST = 0.02;
 const LARGEST = 4;
 const READABLE = 0.8; // At first, texts are not smaller than this.
 const CLICK = 4; // Pixels that a pointer may move in a click.

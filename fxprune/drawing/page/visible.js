@@ -3,6 +3,7 @@
 const FAN = 4; // From so many edges on that carry the same, a node tells the width instead.
 const MOST_LABELS = 500; // With more edges all nodes do: labels would hide the edges.
 const LEAST = 4; // From so many sources on, one dashed edge in their place says more.
+const FEW = 8; // With fewer items at first, a larger level is opened, too.
 const BACK = 8; // How many of the last items with many sources are asked.
 
 /** The items in the order of the graph, the open boxes, and the edges. */
@@ -111,18 +112,17 @@ const track = ([sizes, dims]) =>
 const flow = (values, data, stop) =>
   [...new Set(values.map((value) => widths(data.values[value], stop)))].join('\n');
 
-/** The boxes to open at first: the outermost ones, as long as so few items are seen. */
+/** The boxes to open at first: whole levels of them, as long as so few items are seen. */
 function opened(root, most) {
   const open = new Set();
-  let seen = root.kids.length;
-  const queue = root.kids.filter((kid) => kid instanceof Box);
-  while (queue.length) {
-    const box = queue.shift();
-    if (seen - 1 + box.kids.length <= most) {
-      open.add(box);
-      seen += box.kids.length - 1;
-      queue.push(...box.kids.filter((kid) => kid instanceof Box));
+  let seen = root.kids;
+  for (;;) {
+    const boxes = seen.filter((kid) => kid instanceof Box);
+    const next = seen.flatMap((kid) => (kid instanceof Box ? kid.kids : [kid]));
+    if (!boxes.length || next.length > (seen.length < FEW ? 2 * most : most)) {
+      return open;
     }
+    boxes.forEach((box) => open.add(box));
+    seen = next;
   }
-  return open;
 }
