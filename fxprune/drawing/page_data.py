@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from fxprune.drawing.series import Flow, Numbers, Series, Weight
     from fxprune.errors import Diagnostic
 
+_PLAIN = ("name", "kind", "title", "path", "parent", "paths", "operators", "ops", "source")
+"""What is told of a node as it is."""
+
 
 def page_data(picture: Picture, series: Series, *, fold: bool = True) -> dict[str, Any]:
     """A picture, and its numbers after several plans, for the scripts of the page.
@@ -82,12 +85,7 @@ class _Document:
         """A node."""
         weight: Weight = self.series.weights[node.name]
         return {
-            **{"name": node.name, "kind": node.kind, "title": node.title, "path": node.path},
-            "parent": node.parent,
-            "paths": list(node.paths),
-            "operators": list(node.operators),
-            "ops": list(node.ops),
-            "source": node.source,
+            **{name: getattr(node, name) for name in _PLAIN},
             "parameters": _short(weight.parameters),
             "macs": _short(weight.macs),
             "goes": _short(tuple(map(int, weight.goes))),

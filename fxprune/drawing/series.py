@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fxprune.drawing.condensing import flows
-from fxprune.errors import InputError
+from fxprune.errors import InputError, PlanError
 from fxprune.groups import traced_tensors
 from fxprune.planning.layout import Layout
 from fxprune.planning.plain import plain_selection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fxprune.analysis import DependencyGraph
     from fxprune.drawing.building import Builder
     from fxprune.drawing.pictures import Picture, Value
-    from fxprune.drawing.weights import Weights
     from fxprune.labels import Axis
 
 RATIOS = tuple(step / 20 for step in range(20))
@@ -75,8 +75,9 @@ class Series:
     def at(self, picture: Picture) -> dict[str, tuple[object, ...]]:
         """All numbers at each node of a picture and on the edges to it, to compare nodes by."""
         entering: dict[str, list[tuple[Numbers, ...]]] = {}
-        for (_, target), found in self.flows.items():
-            entering.setdefault(target, []).extend(each.sizes for each in found)
+        for edge in picture.edges:
+            found = self.flows[edge.source, edge.target]
+            entering.setdefault(edge.target, []).extend(each.sizes for each in found)
         return {
             node.name: (
                 *self.weights[node.name],
@@ -90,40 +91,26 @@ class Series:
 def series_of(builder: Builder) -> Series:
     """The numbers for the picture of a builder, with the widths that `fxprune.plan` chooses."""
     deps = builder.deps
+    ratios, layouts, why_not = RATIOS, [], ""
     criterion = _criterion(deps)
-    nothing = np.zeros(0, dtype=np.int64)
-    ratios, why_not = RATIOS, ""
     try:
         selection = plain_selection(deps, criterion)
         layouts = [Layout(deps, selection.removed(ratio)) for ratio in ratios]
-    except InputError as error:
-        ratios, why_not, layouts = RATIOS[:1], error.what, [Layout(deps, nothing)]
+    except (InputError, PlanError) as error:
+        ratios, why_not = RATIOS[:1], error.what
+        layouts = [Layout(deps, np.zeros(0, dtype=np.int64))]
     if builder.layout is not None:
         layouts.append(builder.layout)
-    sizes = _Sizes(layouts)
-    weights = [builder.weights.after(layout) for layout in layouts]
     return Series(
         ratios=ratios,
         planned=builder.layout is not None,
         criterion=criterion,
         why_not=why_not,
-        flows={
-            ends: tuple(
-                dict.fromkeys(
-                    Flow(builder.values.value(tensor), tuple(map(sizes.of, tensor.axes)))
-                    for op in ops
-                    for tensor in traced_tensors(deps.trace.values.get(op.name))
-                )
-            )
-            for ends, ops in flows(builder.parts).items()
-        },
-        weights={
-            part.ops[0].name: _weight(number, [op.name for op in part.ops], weights)
-            for number, part in enumerate(builder.parts)
-        },
+        flows=dict(_flows(builder, layouts)),
+        weights=dict(_weights(builder, layouts)),
         groups={
             group.name: tuple(
-                group.size - int(layout.is_removed(group.ids).sum()) for layout in layouts
+                group.size - int(each.is_removed(group.ids).sum()) for each in layouts
             )
             for group in deps.groups
         },
@@ -131,31 +118,40 @@ def series_of(builder: Builder) -> Series:
 
 
 def _criterion(deps: DependencyGraph) -> str:
-    """Magnitudes; without data that would choose nothing, and the widths are those of any order."""
+    """Magnitudes; weights without data have none, so there channels are taken at random."""
     has_data = all(p.device.type != "meta" for p in deps.graph_module.parameters())
     return "l2" if has_data else "random"
 
 
-class _Sizes:
-    """The size of an axis after each of several plans."""
+def _flows(
+    builder: Builder, layouts: Sequence[Layout]
+) -> Iterator[tuple[tuple[str, str], tuple[Flow, ...]]]:
+    """The tensors on each edge."""
 
-    def __init__(self, layouts: Sequence[Layout]) -> None:
-        self._layouts = layouts
-        self._found: dict[int, Numbers] = {}
+    @cache
+    def sizes(axis: Axis) -> Numbers:
+        return tuple(layout.size(axis) for layout in layouts)
 
-    def of(self, axis: Axis) -> Numbers:
-        """The sizes, which are looked up once."""
-        if id(axis) not in self._found:
-            self._found[id(axis)] = tuple(layout.size(axis) for layout in self._layouts)
-        return self._found[id(axis)]
+    for ends, ops in flows(builder.parts).items():
+        values = (builder.deps.trace.values.get(op.name) for op in ops)
+        tensors = (tensor for value in values for tensor in traced_tensors(value))
+        found = (Flow(builder.values.value(t), tuple(map(sizes, t.axes))) for t in tensors)
+        yield ends, tuple(dict.fromkeys(found))
 
 
-def _weight(number: int, ops: Sequence[str], weights: Sequence[Weights]) -> Weight:
-    goes = tuple(each.goes(ops) for each in weights)
-    parameters = (each.parameters(number)[1] for each in weights)
-    macs = (each.macs(ops)[1] for each in weights)
-    return Weight(
-        tuple(0 if gone else count for gone, count in zip(goes, parameters, strict=True)),
-        tuple(0 if gone else count for gone, count in zip(goes, macs, strict=True)),
-        goes,
-    )
+def _weights(builder: Builder, layouts: Sequence[Layout]) -> Iterator[tuple[str, Weight]]:
+    """The weight of each node."""
+    after = [builder.weights.after(layout) for layout in layouts]
+    for number, part in enumerate(builder.parts):
+        ops = [op.name for op in part.ops]
+        goes = tuple(each.goes(ops) for each in after)
+        parameters = (each.parameters(number)[1] for each in after)
+        macs = (each.macs(ops)[1] for each in after)
+        yield (
+            part.ops[0].name,
+            Weight(
+                tuple(0 if gone else count for gone, count in zip(goes, parameters, strict=True)),
+                tuple(0 if gone else count for gone, count in zip(goes, macs, strict=True)),
+                goes,
+            ),
+        )

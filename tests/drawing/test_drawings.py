@@ -63,8 +63,9 @@ def test_a_part_can_be_drawn_of_what_would_be_folded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("model.html", {}, "does not end with a kind of picture"),
-        ("model", {}, r"take one of \.dot, \.svg, \.png, \.pdf"),
+        ("model.jpg", {}, "does not end with a kind of picture"),
+        ("model", {}, r"take one of \.dot, \.svg, \.png, \.pdf, \.html"),
+        ("model.html", {"around": "stam"}, "stem"),
         ("model.dot", {"level": "layer"}, "level is 'layer'"),
         ("model.dot", {"hops": -1}, "hops is -1"),
         ("model.dot", {"hops": True}, "hops is True"),

@@ -158,6 +158,7 @@ class Drawing {
 
   edge(edge, { points, x, y }) {
     const element = svg('g', { class: `edge${edge.all ? ' all' : ''}` });
+    element.dataset.ends = `${edge.from.id} ${edge.to.id}`;
     element.append(svg('path', { d: curve(points) }));
     let label = null;
     if (edge.values.length && !this.fans.has(edge.from)) {

@@ -105,7 +105,7 @@ function fullName(item) {
   }
   const { kind, path, title, name } = item.data;
   if (kind === 'op') {
-    return [path, leafTitle(item)].filter(Boolean).join(': ');
+    return [path, name].filter(Boolean).join(': ');
   }
   return path || title || name;
 }

@@ -2,6 +2,7 @@
 
 const SMALLEST = 0.02;
 const LARGEST = 4;
+const FAR = 0.3; // Smaller texts are not shown.
 const READABLE = 0.8; // At first, texts are not smaller than this.
 const CLICK = 4; // Pixels that a pointer may move in a click.
 
@@ -36,6 +37,7 @@ class View {
       requestAnimationFrame(() => {
         this.isAsked = false;
         const place = `translate(${this.x.toFixed(2)} ${this.y.toFixed(2)})`;
+        this.world.classList.toggle('far', this.scale < FAR);
         this.world.setAttribute('transform', `${place} scale(${this.scale.toFixed(4)})`);
       });
     }

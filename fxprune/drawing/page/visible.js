@@ -119,7 +119,7 @@ function opened(root, most) {
   for (;;) {
     const boxes = seen.filter((kid) => kid instanceof Box);
     const next = seen.flatMap((kid) => (kid instanceof Box ? kid.kids : [kid]));
-    if (!boxes.length || next.length > (seen.length < FEW ? 2 * most : most)) {
+    if (!boxes.length || next.length > (seen.length < FEW ? 1.5 * most : most)) {
       return open;
     }
     boxes.forEach((box) => open.add(box));
