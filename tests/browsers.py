@@ -50,15 +50,15 @@ class Watched:
         requests: what it asked for besides its own file.
     """
 
-    def __init__(self, page: Page, path: Path) -> None:
+    def __init__(self, page: Page, path: Path, name: str = "") -> None:
         self.page = page
         self.complaints: list[str] = []
         self.requests: list[str] = []
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self.requests.append(request.url))
-        page.goto(path.as_uri())
-        self.requests.remove(path.as_uri())
+        page.goto(f"{path.as_uri()}{name and f'#{name}'}")
+        self.requests = [url for url in self.requests if not url.startswith(path.as_uri())]
 
     def texts(self, selector: str) -> list[str]:
         """The texts of all elements that fit, in their order."""

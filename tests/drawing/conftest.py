@@ -28,11 +28,11 @@ def opened(chromium: Browser) -> Iterator[Callable[..., Watched]]:
     """Opens a page, in a context of its own; afterwards it must have complained of nothing."""
     found: list[Watched] = []
 
-    def opened(path: Path, **options: Any) -> Watched:
+    def opened(path: Path, name: str = "", **options: Any) -> Watched:
         context = chromium.new_context(viewport={"width": 1200, "height": 800}, **options)
         context.set_default_timeout(5000)
-        found.append(Watched(context.new_page(), path))
-        found[-1].page.wait_for_selector(".item")
+        found.append(Watched(context.new_page(), path, name))
+        found[-1].page.wait_for_selector(".item", state="attached")
         return found[-1]
 
     yield opened

@@ -109,6 +109,7 @@ def test_what_is_not_there_is_not_found(opened: Opened, drawn: Path) -> None:
 def test_a_click_on_a_node_tells_why_it_must_stay(opened: Opened, drawn: Path) -> None:
     watched = opened(drawn)
     watched.page.keyboard.press("f")
+    watched.page.wait_for_timeout(100)
     watched.page.click(f"{item('head')} .body", force=True)
     text = details(watched)
     assert "must stay: output of the model" in text
@@ -266,6 +267,13 @@ def test_light_and_dark_follow_the_system_and_the_switch(opened: Opened, drawn: 
     assert ground(light) == ground(dark)
     dark.page.keyboard.press("d")
     assert ground(dark) == "rgb(255, 255, 255)"
+
+
+def test_the_address_can_name_what_is_looked_at(opened: Opened, drawn: Path) -> None:
+    watched = opened(drawn, "blocks.2.conv1")
+    assert details(watched).startswith("blocks.2.conv1 Conv2d")
+    for name in ("nobody", "%"):
+        assert details(opened(drawn, name)).startswith("Click a node")
 
 
 def test_the_keyboard_is_enough(opened: Opened, drawn: Path) -> None:

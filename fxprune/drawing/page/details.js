@@ -2,6 +2,8 @@
 
 const MOST = 12; // Entries of a list before the rest is left out.
 const MOST_GROUPS = 100;
+const HINT = 'Click a node to see what is known of it, a group to see all that it touches, '
+  + 'a double click opens or closes a box.';
 
 /** An HTML element; texts in it are never markup. */
 function html(name, options = {}, ...content) {
@@ -27,20 +29,16 @@ class Details {
     this.element = document.getElementById('details');
   }
 
-  /** Shows what is looked at: a node, a box, or nothing. */
+  /** Shows what is looked at, a group or a node or box: first what was clicked last. */
   show() {
-    const { selected, lit } = this.page;
-    const parts = [];
-    if (lit !== null) {
-      parts.push(...this.group(lit));
-    }
+    const { selected, lit, isGroupFirst } = this.page;
+    const group = lit === null ? [] : this.group(lit);
+    let item = [];
     if (selected !== null) {
-      parts.push(...(selected instanceof Box ? this.box(selected) : this.leaf(selected)));
+      item = selected instanceof Box ? this.box(selected) : this.leaf(selected);
     }
-    if (!parts.length) {
-      parts.push(html('p', { class: 'hint' }, 'Click a node to see what is known of it, a group to see all that it touches, the head of a box to close it.'));
-    }
-    this.element.replaceChildren(...parts);
+    const parts = isGroupFirst ? [...group, ...item] : [...item, ...group];
+    this.element.replaceChildren(...(parts.length ? parts : [html('p', { class: 'hint' }, HINT)]));
   }
 
   leaf(leaf) {

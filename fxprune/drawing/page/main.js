@@ -19,10 +19,11 @@ class Page {
     this.open = opened(this.root, MOST_AT_FIRST);
     this.selected = null;
     this.lit = null;
+    this.isGroupFirst = false;
     this.turn = 0; // How often it was drawn.
     this.toggled = -Infinity; // When a box was opened or closed, in milliseconds.
     this.drawing = new Drawing(this);
-    this.view = new View(document.getElementById('canvas'), document.getElementById('world'));
+    this.view = new View(document.getElementById('canvas'), document.getElementById('world'), (seen) => this.drawing.spare(seen));
     this.details = new Details(this);
     this.slider = new Slider(this);
     this.search = new Search(this);
@@ -77,6 +78,7 @@ class Page {
 
   select(item) {
     this.selected = item;
+    this.isGroupFirst = false;
     this.mark();
     this.details.show();
   }
@@ -84,11 +86,11 @@ class Page {
   /** Lights up a group; null lights up nothing. */
   light(group) {
     this.lit = group === this.lit ? null : group;
+    this.isGroupFirst = true;
     if (this.lit !== null) {
-      this.selected = null;
-      const seen = this.drawing.items;
-      const lit = [...seen.keys()].filter((item) => this.leavesOf(this.lit).some((leaf) => item.leaves.includes(leaf)));
-      this.bringIntoView(lit);
+      const leaves = new Set(this.leavesOf(this.lit));
+      const items = [...this.drawing.items.keys()];
+      this.bringIntoView(items.filter((item) => item.leaves.some((leaf) => leaves.has(leaf))));
     }
     this.mark();
     this.details.show();
@@ -117,6 +119,7 @@ class Page {
       this.open.add(box);
     }
     this.selected = box;
+    this.isGroupFirst = false;
     this.toggled = performance.now();
     await this.draw(() => {
       const after = this.view.onCanvas(this.top(box));
@@ -279,8 +282,25 @@ document.getElementById('tools').addEventListener('click', (event) => {
 });
 document.addEventListener('keydown', onKey);
 
+/** Goes to the module or node that the address names: model.html#layer3.0 */
+function followAddress() {
+  let name = location.hash.slice(1);
+  try {
+    name = decodeURIComponent(name);
+  } catch {
+    return; // It is no name.
+  }
+  const items = [...page.root.boxes(), ...page.leaves];
+  const item = items.find((each) => name && fullName(each) === name);
+  if (item) {
+    page.goTo(item);
+  }
+}
+window.addEventListener('hashchange', followAddress);
+window.addEventListener('resize', () => page.view.show());
+
 document.querySelector('h1').textContent = page.data.name;
 fillLegend();
 page.slider.show();
 page.details.show();
-page.draw(({ bounds }) => page.view.fit(bounds, READABLE));
+page.draw(({ bounds }) => page.view.fit(bounds, READABLE)).then(followAddress);

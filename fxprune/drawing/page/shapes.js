@@ -201,6 +201,20 @@ class Drawing {
     }
   }
 
+  /** Leaves out the texts that are off the canvas: a zoom would lay all of them out anew. */
+  spare({ x, y, width, height }) {
+    const isAway = (place) => place.x > x + width || place.x + place.width < x ||
+      place.y > y + height || place.y + place.height < y;
+    for (const [item, { element }] of this.items) {
+      element.classList.toggle('away', isAway(this.places.rectangles.get(item.id)));
+    }
+    for (const { element, label, x: left, y: top } of this.edges) {
+      if (label) {
+        element.classList.toggle('away', isAway({ x: left, y: top - 40, width: 200, height: 80 }));
+      }
+    }
+  }
+
   /** Lights up some nodes and edges, and fades the rest; null for none. */
   light(leaves, isLit) {
     const marked = (element, isOn) => element.classList.toggle('lit', isOn);

@@ -7,7 +7,8 @@ const READABLE = 0.8; // At first, texts are not smaller than this.
 const CLICK = 4; // Pixels that a pointer may move in a click.
 
 class View {
-  constructor(canvas, world) {
+  constructor(canvas, world, moved) {
+    this.onMoved = moved;
     this.canvas = canvas;
     this.world = world;
     [this.x, this.y, this.scale] = [0, 0, 1];
@@ -26,6 +27,17 @@ class View {
     return { width: this.canvas.clientWidth, height: this.canvas.clientHeight };
   }
 
+  /** The part of the drawing that is on the canvas. */
+  get seen() {
+    const { width, height } = this.size;
+    return {
+      x: -this.x / this.scale,
+      y: -this.y / this.scale,
+      width: width / this.scale,
+      height: height / this.scale,
+    };
+  }
+
   /** Whether the pointer was dragged, so that what follows is no click. */
   get wasDragged() {
     return this.moved > CLICK;
@@ -39,6 +51,7 @@ class View {
         const place = `translate(${this.x.toFixed(2)} ${this.y.toFixed(2)})`;
         this.world.classList.toggle('far', this.scale < FAR);
         this.world.setAttribute('transform', `${place} scale(${this.scale.toFixed(4)})`);
+        this.onMoved(this.seen);
       });
     }
   }
