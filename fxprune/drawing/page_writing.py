@@ -14,8 +14,8 @@ from typing import Any
 from fxprune.errors import InputError
 
 _SCRIPTS = (
-    *("tree.js", "texts.js", "visible.js", "layout.js", "shapes.js", "view.js"),
-    *("details.js", "lists.js", "slider.js", "main.js"),
+    *("tree.js", "texts.js", "measures.js", "visible.js", "routes.js", "layout.js", "shapes.js"),
+    *("view.js", "details.js", "lists.js", "slider.js", "page.js", "main.js"),
 )
 """The scripts of the page; each uses those before it."""
 _FORM = re.compile(
@@ -45,7 +45,7 @@ def page_of(data: dict[str, Any]) -> str:
     sources = " ".join(_digest(parts[name]) for name in ("layout", "script"))
     parts["policy"] = (
         f"default-src 'none'; script-src {sources}; style-src {_digest(parts['style'])}; "
-        "worker-src blob:; base-uri 'none'; form-action 'none'"
+        "base-uri 'none'; form-action 'none'"
     )
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _read("page.html"))
 

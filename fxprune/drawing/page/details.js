@@ -95,7 +95,10 @@ class Details {
     const toggle = item instanceof Box
       ? html('button', { type: 'button', on: { click: () => this.page.toggle(item) } }, isOpen ? 'close' : 'open')
       : null;
-    return html('div', { class: 'head' }, html('h2', {}, ...breakable(name)), toggle);
+    const boxes = around(item).reverse().flatMap((box, number) =>
+      [number ? ' / ' : '', this.link(below(box.path, box.parent), () => this.page.goTo(box))]);
+    return html('div', {}, html('nav', { 'aria-label': 'The boxes around it' }, ...boxes),
+      html('div', { class: 'head' }, html('h2', {}, ...breakable(name)), toggle));
   }
 
   reason({ what, why, where, hint }, pinnedAt = '') {

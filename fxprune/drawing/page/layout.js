@@ -1,138 +1,119 @@
-// Where everything goes: sizes of texts, and dagre for the rest.
+// Where everything goes: dagre lays out each open box by itself, the innermost first.
 
-const PAD = 9;
-const LINE = { title: 15, small: 13, reason: 13 };
-const BAR = 7;
-const FONTS = {
-  title: '600 12px system-ui, sans-serif',
-  small: '11px system-ui, sans-serif',
-  reason: 'italic 11px system-ui, sans-serif',
-};
+const SIDE = 16; // Between a box and what is in it.
 const HEADER = 20;
-const ABOVE = 9; // Dagre leaves less above the nodes in a box than its head takes.
-const LARGE = 150; // From so many items on, the layout is left to another thread.
+const ABOVE = HEADER + 14;
+const PORT = 2; // The size of a place where lines cross a border.
+const WIDEST_TITLE = 260;
+const SPACING = { nodesep: 26, ranksep: 44, edgesep: 14 };
+const HUG = 8; // How strongly ports are drawn to the border.
 
-const pen = document.createElement('canvas').getContext('2d');
-const lengths = new Map();
-
-/** The length of a text in pixels. */
-function length(text, look) {
-  const key = `${look}\n${text}`;
-  if (!lengths.has(key)) {
-    pen.font = FONTS[look];
-    lengths.set(key, pen.measureText(text).width);
-  }
-  return lengths.get(key);
-}
-
-/** The size of an item that has room for its texts after every plan. */
-function sizeOf(item, page, fans) {
-  let width = 40;
-  let height = 0;
-  for (const stop of page.samples) {
-    const lines = linesOf(item, page.data, fans, stop);
-    width = Math.max(width, ...lines.map(([look, text]) => length(text, look)));
-    height = lines.reduce((sum, [look]) => sum + LINE[look], 0);
-  }
-  const sign = item instanceof Box ? 18 : 0;
-  return { width: Math.ceil(width) + 2 * PAD + sign, height: height + PAD + BAR };
-}
-
-/** The room that the label of an edge takes. */
-function labelSize(edge, page, fans) {
-  if (fans.has(edge.from) || !edge.values.length) {
-    return { width: 0, height: 0 };
-  }
-  const texts = page.samples.map((stop) => flow(edge.values, page.data, stop).split('\n'));
-  return {
-    width: Math.ceil(Math.max(...texts.flat().map((text) => length(text, 'small')))) + 4,
-    height: Math.max(...texts.map((lines) => lines.length)) * LINE.small,
-  };
-}
-
-/** What dagre is asked. */
-function question(page, { items, clusters, edges, fans }) {
-  const parent = (item) => (item.parent.parent ? item.parent.id : undefined);
-  return {
-    nodes: [
-      ...clusters.map((box) => ({ v: box.id, width: 0, height: 0, parent: parent(box) })),
-      ...items.map((item) => ({ v: item.id, ...sizeOf(item, page, fans), parent: parent(item) })),
-    ],
-    edges: edges.map((edge) => ({
-      v: edge.from.id,
-      w: edge.to.id,
-      minlen: 1,
-      weight: edge.values.length ? 1 : 0.5,
-      ...labelSize(edge, page, fans),
-      labeloffset: 5,
-      labelpos: 'r',
-    })),
-    layout: { nodesep: 26, ranksep: 44, edgesep: 14 },
-    state: {},
-  };
-}
-
-/** Places for all that is seen; a promise only if another thread is asked. */
+/** Places for all that is seen: rectangles by names, ways of edges, and labels. */
 function placed(page, seen) {
-  const asked = question(page, seen);
-  if (asked.nodes.length < LARGE) {
-    dagre.layout(asked.nodes, asked.edges, asked.layout, asked.state);
-    return answer(seen, asked);
+  const levels = levelsOf(page.root, seen);
+  const sizes = new Map(seen.items.map((item) => [item.id, sizeOf(item, page, seen.fans)]));
+  for (const level of [...levels.values()].reverse()) {
+    arrange(level, sizes, page);
+    sizes.set(level.box.id, level.size);
   }
-  return elsewhere(asked).then((found) => found && answer(seen, found));
+  const rectangles = new Map();
+  const offsets = new Map();
+  spread(page.root, { x: 0, y: 0 }, { levels, sizes, rectangles, offsets });
+  const ways = seen.edges.map((edge) => wayOf(edge, offsets));
+  const labels = [...levels.values()].flatMap((level) => labelsOf(level, offsets.get(level)));
+  return { rectangles, ways, labels, bounds: bounds(rectangles.values(), ways) };
 }
 
-let worker = null;
-let settle = null;
-
-/** The layout by another thread; null if a later one was asked for meanwhile. */
-function elsewhere(asked) {
-  if (settle) {
-    worker.terminate();
-    settle(null);
-    worker = null;
-  }
-  if (!worker) {
-    const code = `${document.getElementById('layout').textContent}
-      onmessage = ({ data }) => {
-        dagre.layout(data.nodes, data.edges, data.layout, data.state);
-        postMessage(data);
-      };`;
-    const url = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
-    worker = new Worker(url);
-    URL.revokeObjectURL(url);
-  }
-  return new Promise((resolve) => {
-    settle = resolve;
-    worker.onmessage = ({ data }) => {
-      settle = null;
-      resolve(data);
-    };
-    worker.onerror = () => {
-      settle = null;
-      dagre.layout(asked.nodes, asked.edges, asked.layout, asked.state);
-      resolve(asked);
-    };
-    worker.postMessage(asked);
-  });
+/** Lays out the inside of a box, and finds its size. */
+function arrange(level, sizes, page) {
+  const nodes = level.kids.map((kid) => ({ v: kid.id, ...sizes.get(kid.id) }));
+  nodes.push(...[...level.ports].map((port) => ({ v: port, width: PORT, height: PORT })));
+  const edges = [...level.segments.values()].map((segment) => ({
+    segment,
+    ...{ v: segment.from, w: segment.to, minlen: 1, weight: 1 },
+    ...{ ...labelSize(segment.values, page), labeloffset: 5, labelpos: 'r' },
+  }));
+  const hidden = borders(level, nodes);
+  nodes.push(...hidden.nodes);
+  dagre.layout(nodes, [...edges, ...hidden.edges], { ...SPACING }, {});
+  settle(level, nodes, edges);
 }
 
-/** Rectangles of items and boxes by their names, and the ways of edges. */
-function answer(seen, found) {
-  const open = new Set(seen.clusters.map((box) => box.id));
-  const rectangles = new Map(
-    found.nodes.map(({ v, x, y, width, height }) => {
-      const head = open.has(v) ? ABOVE : 0;
-      return [v, { x: x - width / 2, y: y - height / 2 - head, width, height: height + head }];
-    }),
-  );
-  const ways = found.edges.map(({ points, x, y, width }) => ({ points, x: x - width / 2 + 3, y }));
-  return { rectangles, ways, bounds: bounds(rectangles.values(), ways) };
+/** Nodes above and below all others, to which ports are tied. */
+function borders(level, nodes) {
+  const segments = [...level.segments.values()];
+  const found = { nodes: [], edges: [] };
+  const kids = level.kids.map(({ id }) => id);
+  const line = { width: 0, height: 0 };
+  const tie = (ports, loose, join, name) => {
+    if (ports.length) {
+      found.nodes.push({ v: name, width: PORT, height: PORT });
+      found.edges.push(...ports.map((port) => ({ ...join(name, port), ...line, minlen: 1, weight: HUG })));
+      found.edges.push(...loose.map((kid) => ({ ...join(name, kid), ...line, minlen: 2, weight: 0.1 })));
+    }
+  };
+  const ports = [...level.ports];
+  const read = new Set(segments.map(({ to }) => to));
+  const reading = new Set(segments.map(({ from }) => from));
+  const down = (name, kid) => ({ v: name, w: kid });
+  const up = (name, kid) => ({ v: kid, w: name });
+  tie(ports.filter((port) => port.startsWith(ENTER)), kids.filter((kid) => !read.has(kid)), down, 'top');
+  tie(ports.filter((port) => port.startsWith(LEAVE)), kids.filter((kid) => !reading.has(kid)), up, 'bottom');
+  return found;
+}
+
+/** Takes up what dagre found; the upper left corner of the box becomes the origin. */
+function settle(level, nodes, edges) {
+  const { box } = level;
+  const kids = nodes.slice(0, level.kids.length);
+  const top = Math.min(...kids.map(({ y, height }) => y - height / 2)) - (box.parent ? ABOVE : 0);
+  const bottom = Math.max(...kids.map(({ y, height }) => y + height / 2)) + SIDE;
+  const xs = [
+    ...kids.flatMap(({ x, width }) => [x - width / 2, x + width / 2]),
+    ...edges.flatMap(({ points }) => points.map(({ x }) => x)),
+    ...edges.filter(({ width }) => width).flatMap(({ x, width }) => [x - width / 2, x + width / 2]),
+  ];
+  const title = Math.min(WIDEST_TITLE, length(headOf(box), 'small') + 18);
+  const width = Math.max(Math.max(...xs) - Math.min(...xs) + 2 * SIDE, title);
+  const left = (Math.min(...xs) + Math.max(...xs) - width) / 2;
+  const moved = ({ x, y }) => ({ x: x - left, y: y - top });
+  level.size = { width, height: bottom - top };
+  level.corners = new Map(kids.map((kid) => [kid.v, moved({ x: kid.x - kid.width / 2, y: kid.y - kid.height / 2 })]));
+  for (const { segment, points, x, y, width: room } of edges) {
+    segment.points = points.map(moved);
+    if (segment.from.startsWith(ENTER)) {
+      segment.points[0].y = 0;
+    }
+    if (segment.to.startsWith(LEAVE)) {
+      segment.points[points.length - 1].y = bottom - top;
+    }
+    segment.label = room ? moved({ x: x - room / 2 + 3, y }) : null;
+  }
+}
+
+/** Puts a box and all in it where it belongs. */
+function spread(box, corner, found) {
+  const level = found.levels.get(box);
+  found.offsets.set(level, corner);
+  for (const kid of level.kids) {
+    const { x, y } = level.corners.get(kid.id);
+    const place = { x: corner.x + x, y: corner.y + y };
+    found.rectangles.set(kid.id, { ...place, ...found.sizes.get(kid.id) });
+    if (found.levels.has(kid)) {
+      spread(kid, place, found);
+    }
+  }
+}
+
+/** The labels in a box: where, of what values, and for which edges. */
+function labelsOf(level, { x, y }) {
+  return [...level.segments.values()].filter(({ label }) => label).map(({ label, values, edges }) =>
+    ({ x: x + label.x, y: y + label.y, values, edges }));
 }
 
 /** The rectangle around everything. */
 function bounds(rectangles, ways) {
-  let [left, top, right, bottom] = [0, 0, 1, 1];
+  let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
   const take = (x, y) => {
     [left, top] = [Math.min(left, x), Math.min(top, y)];
     [right, bottom] = [Math.max(right, x), Math.max(bottom, y)];
@@ -141,7 +122,7 @@ function bounds(rectangles, ways) {
     take(x, y);
     take(x + width, y + height);
   }
-  for (const { points } of ways) {
+  for (const points of ways) {
     points.forEach(({ x, y }) => take(x, y));
   }
   return { x: left, y: top, width: right - left, height: bottom - top };

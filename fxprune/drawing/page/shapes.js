@@ -30,8 +30,8 @@ function linesOf(item, data, fans, stop) {
   } else {
     lines.push(['title', cut(leafTitle(item))]);
     const words = item.data.kind === 'op' ? '' : cut(joined(item.data.operators));
-    if (item.data.kind === 'op' && item.data.path !== item.parent.path) {
-      lines.push(['small', cut(below(item.data.path, item.parent))]);
+    if (item.data.kind === 'op' && item.data.path !== holder(item).path) {
+      lines.push(['small', cut(below(item.data.path, holder(item)))]);
     }
     lines.push(...(words ? [['small', words]] : []));
   }
@@ -73,6 +73,7 @@ class Drawing {
     this.items = new Map();
     this.clusters = new Map();
     this.edges = [];
+    this.labels = [];
   }
 
   draw(seen, places) {
@@ -81,10 +82,12 @@ class Drawing {
     this.items = new Map(seen.items.map((item) => [item, this.item(item)]));
     this.clusters = new Map(seen.clusters.map((box) => [box, this.cluster(box)]));
     this.edges = seen.edges.map((edge, number) => this.edge(edge, places.ways[number]));
+    this.labels = places.labels.map((label) => ({ ...label, element: svg('text', { class: 'label' }) }));
     this.world.replaceChildren(
       ...[...this.clusters.values()].map(({ element }) => element),
       ...this.edges.map(({ element }) => element),
       ...[...this.items.values()].map(({ element }) => element),
+      ...this.labels.map(({ element }) => element),
     );
     this.refresh();
   }
@@ -142,8 +145,7 @@ class Drawing {
     const { x, y, width, height } = this.places.rectangles.get(box.id);
     const element = svg('g', { class: `cluster${box.folds.length ? ' folded' : ''}`, transform: `translate(${x} ${y})` });
     element.dataset.id = box.id;
-    const kind = CONTAINERS.has(box.kind) ? '' : box.kind;
-    let title = `\u2212 ${boxTitle(box)}  ${kind}`.trimEnd();
+    let title = headOf(box);
     while (title.length > 6 && length(title, 'small') > width - 12) {
       title = `${title.slice(0, -2).trimEnd()}\u2026`;
     }
@@ -151,23 +153,18 @@ class Drawing {
       svg('rect', { class: 'frame', width, height, rx: 6 }),
       svg('rect', { class: 'header', width: Math.min(width, length(title, 'small') + 14), height: HEADER, rx: 6 }),
       svg('text', { x: 7, y: 14 }, title),
-      svg('title', {}, `${box.path} ${kind}`),
+      svg('title', {}, `${box.path} ${box.kind}`),
     );
     return { element };
   }
 
-  edge(edge, { points, x, y }) {
+  edge(edge, points) {
     const element = svg('g', { class: `edge${edge.all ? ' all' : ''}` });
     element.dataset.ends = `${edge.from.id} ${edge.to.id}`;
     element.append(svg('path', { d: curve(points) }));
-    let label = null;
-    if (edge.values.length && !this.fans.has(edge.from)) {
-      label = svg('text', { x, y });
-      element.append(label);
-    }
-    const all = edge.all ? `; ${fullName(edge.to)} reads all that ${fullName(edge.from)} reads` : '';
-    element.append(svg('title', {}, `${fullName(edge.from)}${ARROW}${fullName(edge.to)}${all}`));
-    return { edge, element, label, x, y };
+    const title = svg('title');
+    element.append(title);
+    return { edge, element, title };
   }
 
   /** Shows what a plan leaves. */
@@ -190,14 +187,19 @@ class Drawing {
         bar.setAttribute('width', Math.sqrt(share) * bar.dataset.most);
       });
     }
-    for (const { edge, label, x, y } of this.edges) {
-      if (label) {
-        const lines = flow(edge.values, page.data, page.stop).split('\n');
-        const start = y - (lines.length - 1) * LINE.small / 2 + 4;
-        label.replaceChildren(
-          ...lines.map((line, number) => svg('tspan', { x, y: start + number * LINE.small }, line)),
-        );
-      }
+    for (const { edge, title } of this.edges) {
+      const [from, to] = [fullName(edge.from), fullName(edge.to)];
+      const told = edge.values.length ? [flow(edge.values, page.data, page.stop)] : [];
+      title.textContent = [
+        `${from}${ARROW}${to}`, ...told, ...(edge.all ? [`${to} reads all that ${from} reads`] : []),
+      ].join('\n');
+    }
+    for (const { values, element, x, y } of this.labels) {
+      const lines = flow(values, page.data, page.stop).split('\n');
+      const start = y - (lines.length - 1) * LINE.small / 2 + 4;
+      element.replaceChildren(
+        ...lines.map((line, number) => svg('tspan', { x, y: start + number * LINE.small }, line)),
+      );
     }
   }
 
@@ -208,10 +210,8 @@ class Drawing {
     for (const [item, { element }] of this.items) {
       element.classList.toggle('away', isAway(this.places.rectangles.get(item.id)));
     }
-    for (const { element, label, x: left, y: top } of this.edges) {
-      if (label) {
-        element.classList.toggle('away', isAway({ x: left, y: top - 40, width: 200, height: 80 }));
-      }
+    for (const { element, x: left, y: top } of this.labels) {
+      element.classList.toggle('away', isAway({ x: left, y: top - 40, width: 200, height: 80 }));
     }
   }
 
@@ -228,6 +228,9 @@ class Drawing {
     }
     for (const { edge, element } of this.edges) {
       marked(element, leaves !== null && isLit(edge));
+    }
+    for (const { edges, element } of this.labels) {
+      marked(element, leaves !== null && edges.some(isLit));
     }
   }
 

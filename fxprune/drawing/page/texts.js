@@ -1,7 +1,8 @@
 // The words of the page; as wording.py has them.
 
 const ARROW = ' \u2192 ';
-const LONGEST = 40;
+const LONGEST = 40; // Characters of a line in a node.
+const LONGEST_NAME = 52;
 const CONTAINERS = new Set(['Sequential', 'ModuleList', 'ModuleDict']);
 const UNITS = [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']];
 
@@ -29,7 +30,7 @@ const at = (series, stop) => (typeof series === 'number' ? series : series[stop]
 const change = (before, after, planned) => (planned ? `${before}${ARROW}${after}` : before);
 
 /** A name that is not too long. */
-const cut = (name) => (name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}\u2026` : name);
+const cut = (name) => (name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME - 1)}\u2026` : name);
 
 /** Words on one line, and how many did not fit. */
 function joined(words) {
@@ -81,12 +82,18 @@ const below = (path, box) =>
 
 /** The name of a box, and for how many blocks it stands. */
 function boxTitle(box) {
-  let title = below(box.path, box.parent);
+  let title = below(box.path, holder(box));
   if (box.folds.length) {
     const last = box.folds[box.folds.length - 1];
     title += ` \u2026 ${last.slice(last.lastIndexOf('.') + 1)} (\u00d7${box.folds.length})`;
   }
   return title;
+}
+
+/** What the head of an open box tells. */
+function headOf(box) {
+  const kind = CONTAINERS.has(box.kind) ? '' : box.kind;
+  return box.parent ? `\u2212 ${boxTitle(box)}  ${kind}`.trimEnd() : '';
 }
 
 /** The name of a node below that of the box around it. */
@@ -95,7 +102,7 @@ function leafTitle(leaf) {
   if (kind === 'op') {
     return joined(operators);
   }
-  return kind === 'module' ? below(path, leaf.parent) : title;
+  return kind === 'module' ? below(path, holder(leaf)) : title;
 }
 
 /** The whole name of a node or box. */

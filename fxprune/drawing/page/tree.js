@@ -22,6 +22,7 @@ class Box {
     this.leaves = [];
     this.folds = [];
     this.kind = '';
+    this.isWoven = false; // Whether data leaves it and comes back: then no frame can be around it.
     this.group = -1;
     this.times = 1; // How often it is in the model, its own repeats left out.
   }
@@ -80,6 +81,34 @@ function around(item) {
     found.push(box);
   }
   return found;
+}
+
+/** The box in whose frame an item is drawn. */
+function holder(item) {
+  let box = item.parent;
+  while (box.isWoven) {
+    box = box.parent;
+  }
+  return box;
+}
+
+/** Tells the boxes that data leaves and comes back to, by way of what is not in them. */
+function findWoven(root, data) {
+  const next = data.nodes.map(() => []);
+  data.edges.forEach(([source, target]) => next[source].push(target));
+  for (const box of root.boxes()) {
+    const inside = new Set(box.leaves.map(({ place }) => place));
+    const seen = new Set();
+    const queue = [...inside].flatMap((place) => next[place].filter((to) => !inside.has(to)));
+    while (queue.length && !box.isWoven) {
+      const place = queue.pop();
+      if (!seen.has(place)) {
+        seen.add(place);
+        queue.push(...next[place]);
+        box.isWoven = inside.has(place);
+      }
+    }
+  }
 }
 
 /** Gives every box the one group of channels that it puts out; -1 if there are several, or none. */

@@ -6,15 +6,23 @@ const LEAST = 4; // From so many sources on, one dashed edge in their place says
 const FEW = 8; // With fewer items at first, a larger level is opened, too.
 const BACK = 8; // How many of the last items with many sources are asked.
 
-/** The items in the order of the graph, the open boxes, and the edges. */
+/** The items in the order of the graph, the open boxes with a frame, what is in each, the edges. */
 function visible(root, data, open) {
   const items = [];
   const clusters = [];
+  const kids = new Map([[root, []]]);
   const itemOf = new Map();
   const visit = (box) => {
     for (const kid of box.kids) {
-      if (kid instanceof Box && open.has(kid)) {
-        clusters.push(kid);
+      const isOpen = kid instanceof Box && open.has(kid);
+      if (!(isOpen && kid.isWoven)) {
+        kids.get(holder(kid)).push(kid);
+      }
+      if (isOpen) {
+        if (!kid.isWoven) {
+          clusters.push(kid);
+          kids.set(kid, []);
+        }
         visit(kid);
       } else {
         items.push(kid);
@@ -26,7 +34,7 @@ function visible(root, data, open) {
   };
   visit(root);
   const edges = shared(items, merged(data, itemOf));
-  return { items, clusters, edges, fans: fans(edges, data) };
+  return { items, clusters, kids, edges, fans: fans(edges, data) };
 }
 
 /** One edge for all that flows from an item to another; none within an item. */
