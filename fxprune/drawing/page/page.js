@@ -142,10 +142,18 @@ class Page {
     this.details.show();
   }
 
+  /** Where an item is; of an open box without a frame, what is in it and comes first. */
+  rectangleOf(item) {
+    const { rectangles, bounds } = this.drawing.places;
+    const items = [...this.drawing.items.keys()];
+    const first = items.find((each) => item.leaves.includes(each.leaves[0]));
+    return rectangles.get(item.id) || (first ? rectangles.get(first.id) : bounds);
+  }
+
   /** The middle of the upper edge of an item. */
   top(item) {
-    const found = this.drawing.places.rectangles.get(item.id);
-    return found ? { x: found.x + found.width / 2, y: found.y } : { x: 0, y: 0 };
+    const { x, y, width } = this.rectangleOf(item);
+    return { x: x + width / 2, y };
   }
 
   async openOnly(boxes) {
@@ -159,13 +167,12 @@ class Page {
     closed.forEach((box) => this.open.add(box));
     this.lit = null;
     this.selected = item;
-    const show = ({ rectangles }) =>
-      this.view.centre(rectangles.get(item.id) || rectangles.get(item.leaves[0].id) || this.drawing.places.bounds);
+    const show = () => this.view.centre(this.rectangleOf(item));
     const isDrawn = this.drawing.items.has(item) || this.drawing.clusters.has(item) || item.isWoven;
     if (closed.length || !isDrawn) {
       await this.draw(show);
     } else {
-      show(this.drawing.places);
+      show();
     }
     this.select(item);
   }
