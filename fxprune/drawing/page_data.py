@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fxprune.drawing.colours import GREY, colour
+from fxprune.drawing.colours import colour
 from fxprune.drawing.folding import folded
 from fxprune.drawing.marks import bordered, explained
 from fxprune.explanations import in_plain_words
@@ -63,7 +63,6 @@ class _Document:
         totals = (picture.parameters[0], picture.macs[0])
         return {
             "name": picture.modules.get("", ""),
-            "level": picture.level,
             "ratios": list(series.ratios),
             "planned": series.planned,
             "criterion": series.criterion,
@@ -71,7 +70,6 @@ class _Document:
             "dropped": list(picture.dropped),
             "before": totals,
             "after": [list(numbers) for numbers in series.totals],
-            "grey": GREY,
             "nodes": nodes,
             "edges": edges,
             "values": [list(value) for value in self.values],

@@ -141,6 +141,9 @@ def test_a_group_lights_up_all_that_it_touches_and_nothing_else(
     assert watched.page.locator(".edge.lit").count() == 1
     assert watched.page.get_attribute("#world", "class") == "faded"
     assert "blocks.2.conv2.weight[1]" in details(watched)
+    watched.page.click('#details .link:has-text("blocks.2.conv2")')
+    assert heading(watched) == "blocks.2.conv2"
+    assert watched.texts(".item.lit .title") == touched
     watched.page.keyboard.press("Escape")
     assert watched.page.locator(".lit").count() == 0
     assert watched.page.get_attribute("#world", "class") == ""

@@ -165,7 +165,10 @@ class Page {
   async goTo(item) {
     const closed = around(item).filter((box) => !this.open.has(box));
     closed.forEach((box) => this.open.add(box));
-    this.lit = null;
+    if (this.lit !== null && !this.leavesOf(this.lit).some((leaf) => item.leaves.includes(leaf))) {
+      this.lit = null;
+      this.groupList.show();
+    }
     this.selected = item;
     const show = () => this.view.centre(this.rectangleOf(item));
     const isDrawn = this.drawing.items.has(item) || this.drawing.clusters.has(item) || item.isWoven;
