@@ -23,6 +23,7 @@ from fxprune.planning import Plan
     epilog=examples(
         "draw torchvision.models:resnet18 --input 1x3x224x224 -o resnet18.svg",
         "draw torchvision.models:resnet18 --plan plan.json --around layer3.0 --hops 2 -o part.png",
+        "draw torchvision.models:resnet18 --input 1x3x224x224 -o resnet18.html",
         "draw zoo:net --group 'blocks.0.attn[heads]' --level op -o heads.svg",
     ),
 )
@@ -45,7 +46,7 @@ from fxprune.planning import Plan
     help="How many edges away --around goes.",
 )
 @click.option("--no-fold", is_flag=True, help="Draw blocks that are all the same one by one.")
-@output_option("The picture (.svg, .png, .pdf or .dot).", "-o", "--out", "path")
+@output_option("The picture (.html, .svg, .png, .pdf or .dot).", "-o", "--out", "path")
 def draw(
     *,
     source: ModelSource,
@@ -61,8 +62,9 @@ def draw(
     """Draw MODEL: what is coupled to what, what must stay and why, what a plan removes.
 
     Nodes of one colour put out the same group of channels; hatched channels must stay; edges tell
-    the widths before and after the plan. All but .dot is laid out by Graphviz, or by graphviz-pure
-    of fxprune[viz].
+    the widths before and after the plan. A page (.html) is one file to look around in with a
+    browser: search, boxes that open and close, a slider over ratios. Images are laid out by
+    Graphviz, or by graphviz-pure of fxprune[viz], pages by netron of fxprune[viz].
     """
     check_picture(path)
     plan = None if plan_path is None else Plan.load(plan_path)

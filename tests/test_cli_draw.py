@@ -29,6 +29,13 @@ def test_the_command_draws_what_the_function_draws(tmp_path: Path) -> None:
     assert (tmp_path / "cli.dot").read_bytes() == (tmp_path / "function.dot").read_bytes()
 
 
+def test_a_page_is_written_like_any_picture(tmp_path: Path) -> None:
+    done = run(MODEL, *INPUT, "-o", tmp_path / "cli.html")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "cli.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert ".html" in run("--help").stdout
+
+
 def test_every_option_reaches_the_function(tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     fxprune.plan(Residual(6, 6, 4).eval(), IMAGE, ratio=0.5).save(plan)
@@ -57,7 +64,7 @@ def test_every_option_reaches_the_function(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         ((), 2, "Missing option '-o'"),
-        (("-o", "model.html"), 1, "does not end with a kind of picture"),
+        (("-o", "model.jpg"), 1, "does not end with a kind of picture"),
         (("-o", "model.dot", "--around", "nobody"), 1, "no module or node 'nobody'"),
         (("-o", "model.dot", "--group", "nobody"), 1, "no group is named 'nobody'"),
         (("-o", "model.dot", "--level", "layer"), 2, "Invalid value for '--level'"),

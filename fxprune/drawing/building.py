@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fxprune.drawing.condensing import ENDS, Condenser, Part
+from fxprune.drawing.condensing import ENDS, Condenser, Part, flows
 from fxprune.drawing.naming import class_name, operator_name, operators
 from fxprune.drawing.pictures import (
     Level,
@@ -23,8 +23,6 @@ from fxprune.rules.place import module_path, source_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from torch import fx
-
     from fxprune.analysis import DependencyGraph
     from fxprune.errors import Diagnostic
     from fxprune.groups import Group
@@ -39,17 +37,17 @@ def picture_of(deps: DependencyGraph, plan: Plan | None = None, level: Level = "
     Raises:
         PlanError: the plan is for another model.
     """
-    return _Builder(deps, plan, level).picture()
+    return Builder(deps, plan, level).picture()
 
 
-class _Builder:
+class Builder:
     """Reads everything that a picture shows off an analysis and a layout."""
 
     def __init__(self, deps: DependencyGraph, plan: Plan | None, level: Level) -> None:
         self.deps = deps
         self.plan = plan
         self.level: Level = level
-        layout = None if plan is None else plan.layout(deps)
+        self.layout = layout = None if plan is None else plan.layout(deps)
         self.condenser = Condenser(deps, level)
         self.parts = self.condenser.parts()
         self.values = Values(deps, layout)
@@ -73,12 +71,8 @@ class _Builder:
 
     def _edges(self) -> tuple[PictureEdge, ...]:
         """One edge for each two nodes that data flows between."""
-        name_of = {op: part.ops[0].name for part in self.parts for op in part.ops}
-        found: dict[tuple[str, str], list[fx.Node]] = {}
-        for part in self.parts:
-            for source in part.sources:
-                found.setdefault((name_of[source], part.ops[0].name), []).append(source)
-        return tuple(PictureEdge(*key, self.values.of_all(ops)) for key, ops in found.items())
+        found = flows(self.parts).items()
+        return tuple(PictureEdge(*ends, self.values.of_all(ops)) for ends, ops in found)
 
     def picture(self) -> Picture:
         """The picture."""

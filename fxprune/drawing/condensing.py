@@ -10,7 +10,7 @@ from fxprune.groups import traced_tensors
 from fxprune.rules.place import module_path
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from torch import fx
 
@@ -182,6 +182,16 @@ class Condenser:
                 target.ops += part.ops
                 continue
             yield part
+
+
+def flows(parts: Sequence[Part]) -> dict[tuple[str, str], list[fx.Node]]:
+    """For each two nodes that data flows between, by their names, the operators that yield it."""
+    name_of = {op: part.ops[0].name for part in parts for op in part.ops}
+    found: dict[tuple[str, str], list[fx.Node]] = {}
+    for part in parts:
+        for source in part.sources:
+            found.setdefault((name_of[source], part.ops[0].name), []).append(source)
+    return found
 
 
 def _is_floating(deps: DependencyGraph, node: fx.Node) -> bool:

@@ -10,6 +10,7 @@ from math import sqrt
 from fxprune.dot_text import Look, Markup, attributes, bold, quoted, small, tooltip
 from fxprune.drawing.colours import MARK, WHITE, colour, paler
 from fxprune.drawing.legends import legend
+from fxprune.drawing.marks import ENDS, bordered, explained
 from fxprune.drawing.pictures import Picture, PictureEdge, PictureNode
 from fxprune.drawing.wording import (
     details,
@@ -30,7 +31,6 @@ _LONGEST = 40
 """Characters of a line in a node."""
 _MOST_LINES = 8
 """Of what happened at a node; its tooltip has all."""
-_ENDS = ("input", "output")
 _FAN = 4
 """From so many edges on that carry the same, a node tells the width instead of its edges."""
 _MOST_LABELS = 500
@@ -58,16 +58,8 @@ class _Writer:
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
         self.pruned = picture.pruned
-        pinned = [
-            n for n in picture.nodes if n.pinned is not None and n.name not in picture.outside
-        ]
-        first = {(n.group, n.pinned): n.name for n in reversed(pinned) if n.kind not in _ENDS}
-        self.explained = set(first.values())
-        self.bordered = {
-            node.name
-            for node in picture.nodes
-            if node.kind not in _ENDS and any(picture.groups[name].nodes for name in node.pins)
-        }
+        self.explained = explained(picture)
+        self.bordered = bordered(picture)
         leaving: dict[str, list[str]] = {}
         for edge in picture.edges:
             if edge.values:
@@ -136,7 +128,7 @@ class _Writer:
             "tooltip": tooltip("\n".join(details(node, self.picture))),
             "fillcolor": fill,
         }
-        is_end = node.kind in _ENDS
+        is_end = node.kind in ENDS
         if is_end:
             look["shape"] = "oval"
         elif node.pinned is not None:

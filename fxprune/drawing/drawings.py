@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from fxprune.analysis import analyze
 from fxprune.drawers import DRAWERS
-from fxprune.drawing.building import picture_of
+from fxprune.drawing.building import Builder, picture_of
 from fxprune.drawing.dot_writing import dot_of
 from fxprune.drawing.folding import folded
 from fxprune.drawing.layouts import FORMATS, rendered, renderer
+from fxprune.drawing.page_data import page_data
+from fxprune.drawing.page_writing import layout_script, page_of
 from fxprune.drawing.pictures import Level, Picture
+from fxprune.drawing.series import Series, series_of, still
 from fxprune.drawing.sharing import shared
 from fxprune.errors import FxPruneError, InputError, shown
 from fxprune.files import write_atomically
@@ -47,9 +50,11 @@ def draw(
 
     Args:
         model: the model, or the DependencyGraph that `analyze` made of it.
-        path: the file to write: .dot, .svg, .png or .pdf. All but .dot are laid out by the
-            system's `dot`, or by the package graphviz-pure (which writes no PDF). None for none: a
-            notebook shows what is returned, with repeated blocks folded.
+        path: the file to write: .dot, .svg, .png, .pdf or .html. The images are laid out by the
+            system's `dot`, or by the package graphviz-pure (which writes no PDF). The page is one
+            file that reads nothing else, to look around in with a browser: with a search, boxes
+            that open and close, and a slider over ratios; it takes the package netron. None for no
+            file: a notebook shows what is returned, with repeated blocks folded.
         plan: what is removed: a Plan or the path of one.
         example_inputs: as for `analyze`; a DependencyGraph has them, and so does a plan.
         level: "module", or "op" for every operator of the captured graph.
@@ -69,21 +74,32 @@ def draw(
     """
     check_request(path, level, hops)
     plan = None if plan is None else Plan.of(plan)
-    picture = picture_of(_analyzed(model, plan, example_inputs), plan, level)
+    builder = Builder(_analyzed(model, plan, example_inputs), plan, level)
+    picture = builder.picture()
     if group is not None:
         picture = picture.of_group(group)
     if around is not None:
         picture = picture.around(around, hops)
-    write_picture(picture, path, fold=fold)
+    if path is not None:
+        is_page = check_picture(path) == "html"
+        write_picture(picture, path, fold=fold, series=series_of(builder) if is_page else None)
     return picture
 
 
 def write_picture(
-    picture: Picture, path: str | os.PathLike[str] | None, *, fold: bool = True
+    picture: Picture,
+    path: str | os.PathLike[str] | None,
+    *,
+    fold: bool = True,
+    series: Series | None = None,
 ) -> None:
     """Write a picture to a file, as its path's suffix says; the file appears whole or not at all.
 
-    Without a path nothing is written.
+    Args:
+        picture: what is drawn.
+        path: of the file; without one nothing is written.
+        fold: draw a run of blocks that are all the same once.
+        series: the numbers that the slider of a page shows; none but the picture's by default.
 
     Raises:
         InputError: see `check_picture`.
@@ -92,7 +108,10 @@ def write_picture(
     if path is None:
         return
     kind = check_picture(path)
-    data = rendered(dot_of(shared(folded(picture) if fold else picture)), kind)
+    if kind == "html":
+        data = page_of(page_data(picture, series or still(picture), fold=fold)).encode()
+    else:
+        data = rendered(dot_of(shared(folded(picture) if fold else picture)), kind)
     write_atomically(Path(path), lambda stream: stream.write(data))
 
 
@@ -103,12 +122,16 @@ def check_picture(path: str | os.PathLike[str]) -> str:
         InputError: the suffix is unknown, or no program is there that writes it.
     """
     kind = Path(path).suffix.removeprefix(".").lower()
-    if kind not in FORMATS:
+    known = (*FORMATS, "html")
+    if kind not in known:
         raise InputError(
             f"{os.fspath(path)} does not end with a kind of picture",
-            hint=f"take one of {', '.join(f'.{name}' for name in FORMATS)}",
+            hint=f"take one of {', '.join(f'.{name}' for name in known)}",
         )
-    renderer(kind)
+    if kind == "html":
+        layout_script()
+    else:
+        renderer(kind)
     return kind
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from fxprune.drawing.wording import flow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fxprune.drawing.pictures import Picture, PictureEdge, PictureNode
 
 
-def folded(picture: Picture) -> Picture:
+def folded(picture: Picture, also: Mapping[str, object] | None = None) -> Picture:
     """The picture with each run of like blocks drawn once, as the first of them.
 
     Blocks are modules below one parent, such as those of a `ModuleList`. They are a run if
@@ -25,8 +25,12 @@ def folded(picture: Picture) -> Picture:
        outside of the run in the same places;
     3. nothing but the next one reads any of them, but for the last, and the same places of each
        are read.
+
+    Args:
+        picture: the picture.
+        also: what else is drawn of nodes, by their names.
     """
-    while (found := _Finder(picture).run()) is not None:
+    while (found := _Finder(picture, also or {}).run()) is not None:
         picture = _without_repeats(picture, *found)
     return picture
 
@@ -37,8 +41,9 @@ class _Finder:
     A block is the path of a module; of each its nodes are known, and their places in it.
     """
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: Picture, also: Mapping[str, object]) -> None:
         self.picture = picture
+        self.also = also
         self.nodes = {node.name: node for node in picture.nodes}
         self.blocks: dict[str, dict[str, int]] = {}
         for node in picture.nodes:
@@ -137,7 +142,7 @@ class _Finder:
             *(node.kind, node.path.removeprefix(path), node.parent.removeprefix(path), node.title),
             *(node.operators, node.parameters, node.parameters_after, node.macs, node.macs_after),
             *(kind, [(g.kind, g.size, g.width) for g in inner], node.goes),
-            *(node.pinned and node.pinned.what, len(node.pins)),
+            *(node.pinned and node.pinned.what, len(node.pins), self.also.get(node.name)),
         )
 
 

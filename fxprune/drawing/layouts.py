@@ -9,7 +9,7 @@ import sysconfig
 from fxprune.errors import FxPruneError, InputError
 
 FORMATS = ("dot", "svg", "png", "pdf")
-"""The kinds of files, by their suffix."""
+"""The kinds of files that are made of DOT, by their suffix."""
 _TIMEOUT = 600
 """Seconds after which a layout is given up."""
 

@@ -32,13 +32,14 @@ class Values:
     def of(self, op: fx.Node) -> tuple[Value, ...]:
         """The different tensors of an operator's value."""
         tensors = traced_tensors(self._trace.values.get(op.name))
-        return tuple(dict.fromkeys(self._value(tensor) for tensor in tensors))
+        return tuple(dict.fromkeys(map(self.value, tensors)))
 
     def of_all(self, ops: Iterable[fx.Node]) -> tuple[Value, ...]:
         """The different tensors of the values of several operators."""
         return tuple(dict.fromkeys(value for op in ops for value in self.of(op)))
 
-    def _value(self, tensor: TracedTensor) -> Value:
+    def value(self, tensor: TracedTensor) -> Value:
+        """A tensor as it is drawn."""
         if id(tensor) not in self._found:
             on = [self._groups.on(axis) for axis in tensor.axes]
             free = [d for d, each in enumerate(on) if any(g.pinned is None for g in each.groups)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,6 @@ class Weights:
 
     def __init__(self, deps: DependencyGraph, layout: Layout | None, parts: Sequence[Part]) -> None:
         self._deps = deps
-        self._layout = layout
         self._part_of = {op: number for number, part in enumerate(parts) for op in part.ops}
         self._read = self._reads(len(parts))
         self._owned: list[list[str]] = [[] for _ in parts]
@@ -40,12 +40,25 @@ class Weights:
                 if owners.setdefault(name, number) == number:
                     self._owned[number].append(name)
         self.whole = undropped_cost(deps)
-        macs = deps.trace.macs()
-        self._macs = (macs, macs if layout is None else deps.trace.macs(layout.shape))
-        kinds = kinds_of(deps.graph_module.graph, layout) if layout and layout.emptied else {}
+        self._dense_macs = deps.trace.macs()
+        self._enter(layout)
+
+    def _enter(self, layout: Layout | None) -> None:
+        """Take up what is left after a plan."""
+        self._layout = layout
+        macs = self._dense_macs
+        self._macs = macs if layout is None else self._deps.trace.macs(layout.shape)
+        graph = self._deps.graph_module.graph
+        kinds = kinds_of(graph, layout) if layout and layout.emptied else {}
         self._gone = {
             name for name, kind in kinds.items() if kind in ("gone", "constant", "number")
         }
+
+    def after(self, layout: Layout) -> Weights:
+        """The same parts after another plan."""
+        twin = copy.copy(self)
+        twin._enter(layout)
+        return twin
 
     def _reads(self, count: int) -> list[dict[str, None]]:
         """For each part the tensors that it reads, under their first names."""
@@ -88,5 +101,6 @@ class Weights:
 
     def macs(self, ops: Iterable[str]) -> tuple[int, int]:
         """The work of some operators, before and after."""
-        before, after = (sum(macs[op] for op in ops) for macs in self._macs)
+        found = tuple(ops)
+        before, after = (sum(m[op] for op in found) for m in (self._dense_macs, self._macs))
         return before, after

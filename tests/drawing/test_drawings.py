@@ -83,8 +83,9 @@ def test_a_picture_that_cannot_be_laid_out_has_no_svg(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("model.html", {}, "does not end with a kind of picture"),
-        ("model", {}, r"take one of \.dot, \.svg, \.png, \.pdf"),
+        ("model.jpg", {}, "does not end with a kind of picture"),
+        ("model", {}, r"take one of \.dot, \.svg, \.png, \.pdf, \.html"),
+        ("model.html", {"around": "stam"}, "stem"),
         ("model.dot", {"level": "layer"}, "level is 'layer'"),
         ("model.dot", {"hops": -1}, "hops is -1"),
         ("model.dot", {"hops": True}, "hops is True"),

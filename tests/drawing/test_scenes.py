@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 import fxprune
 from faults.injection import Edit
-from fxprune.drawing import Picture, drawable
+from fxprune.drawing import Picture
+from fxprune.drawing.scenes import drawable
 from fxprune.errors import FxPruneError, Location
 from fxprune.explanations import Explanation
 from tests.drawing.models import IMAGE, Residual, analyzed, residual
