@@ -12,12 +12,13 @@ import pytest
 LAYERS = (
     {
         *("documents", "errors", "files", "images", "meaning", "state_files", "suggestions"),
-        *("dot_text", "surroundings", "tensor_files", "values"),
+        *("dot_text", "repeats", "surroundings", "tables", "tensor_files", "values"),
     },
     {"labels"},
     {"rules"},
     {
         "analysis",
+        "analysis_page",
         "axis_groups",
         "capture",
         "decompositions",
