@@ -35,6 +35,7 @@ from fxprune.emission import (
 from fxprune.errors import Diagnostic, FxPruneError, InputError, RewriteError, VerificationError
 from fxprune.exporting import program_inputs
 from fxprune.inputs import bind, materialize, named_values
+from fxprune.layers import layers_made
 from fxprune.meaning import Constants, Meaning, Norm
 from fxprune.passes import shrink_pipeline
 from fxprune.planning import Plan
@@ -285,6 +286,7 @@ class _Attempt:
             inputs=named_values(deps.graph_module, deps.inputs),
             recipe=Recipe.of(deps, self.plan, small),
             unsavable=unsavable,
+            layers=layers_made(deps, layout, self.original(emit), small),
         )
         put_report(small, report)
         return small
@@ -296,6 +298,11 @@ class _Attempt:
         if self.known is not None:
             return known_additions(self.claim.deps.graph_module, self.known)
         return additions_to(self.claim, self.values or materialize(self.claim.deps.inputs, seed=0))
+
+    def original(self, emit: Literal["graph", "module"]) -> nn.Module:
+        """What a result of a kind is compared with."""
+        deps = self.claim.deps
+        return deps.graph_module if emit == "graph" else deps.model
 
     def cost_before(self, emit: Literal["graph", "module"]) -> Cost:
         """The cost of the original; of the user's module if blocks of it were dropped."""

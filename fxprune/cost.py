@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -44,16 +45,22 @@ def cost_of(
         trace: the analysis of the dense model.
         shape: the shape of each tensor of the analysis in `module`.
     """
-    work = trace.work
-    if isinstance(module, fx.GraphModule):
-        there = {node.name for node in module.graph.nodes}
-        work = [each for each in work if each.node in there]
     state = [*module.parameters(), *module.buffers()]
     return Cost(
         parameters=sum(p.numel() for p in module.parameters()),
         bytes=sum(t.numel() * t.element_size() for t in state),
-        macs=sum(each.macs(shape) for each in work),
+        macs=macs_of(module, trace, shape).total(),
     )
+
+
+def macs_of(
+    module: nn.Module, trace: Trace, shape: Callable[[TracedTensor], Sequence[int]]
+) -> Counter[str]:
+    """The multiply-accumulate operations of a module by node; see `cost_of`."""
+    macs = trace.macs(shape)
+    if not isinstance(module, fx.GraphModule):
+        return macs
+    return Counter({n.name: macs[n.name] for n in module.graph.nodes if n.name in macs})
 
 
 def undropped_cost(deps: DependencyGraph) -> Cost:

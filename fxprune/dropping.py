@@ -38,12 +38,14 @@ class Drop:
         names: of the dropped blocks, in the order of the model.
         shapes: name -> shape of every parameter and buffer that is gone.
         macs: multiply-accumulate operations of the whole model on the example inputs.
+        macs_of: name of a dropped block -> those of them that were its own.
     """
 
     model: nn.Module
     names: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]]
     macs: int
+    macs_of: Mapping[str, int]
 
 
 class Dropped(nn.Module):
@@ -117,7 +119,8 @@ def without_blocks(model: Model, example_inputs: Any, names: Sequence[str]) -> D
     twin = clone_tree(source, lambda tensor: tensor, instead)
     left = named_tensors(twin)
     shapes = {n: tuple(t.shape) for n, t in named_tensors(source).items() if n not in left}
-    drop = Drop(source, tuple(chosen), shapes, uses.macs())
+    macs_of = {name: uses.macs(name) for name in chosen}
+    drop = Drop(source, tuple(chosen), shapes, uses.macs(), macs_of)
     try:
         return replace(analyze(twin, example_inputs), drop=drop)
     except (CaptureError, AnalysisError) as error:

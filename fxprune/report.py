@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fxprune.comparison import Verification
     from fxprune.cost import Cost
     from fxprune.errors import Diagnostic
+    from fxprune.layers import Layer
     from fxprune.planning import GroupPlan
     from fxprune.recipes import Recipe
 
@@ -38,6 +39,8 @@ class ShrinkReport:
         inputs: shape, dtype and integer range of the example inputs, by forward's argument names.
         recipe: what it takes to make the same again, for `fxprune.save`.
         unsavable: why `save_pretrained` refuses, for each model of transformers that it does for.
+        layers: widths, parameters and MACs of every layer before and after; they add up to the
+            costs.
     """
 
     before: Cost
@@ -53,6 +56,7 @@ class ShrinkReport:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     recipe: Recipe | None = field(default=None, repr=False, compare=False)
     unsavable: tuple[Diagnostic, ...] = ()
+    layers: tuple[Layer, ...] = ()
 
     @property
     def changed(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,11 @@ class Work:
         return int(count(*args, **kwargs, out_val=out)) // 2
 
 
+def _shape_of(tensor: TracedTensor) -> tuple[int, ...]:
+    """The shape that the interpretation saw."""
+    return tensor.shape
+
+
 @dataclass
 class Trace:
     """The outcome of an interpretation.
@@ -95,6 +101,13 @@ class Trace:
     scales: set[str] = field(default_factory=set)
     unknown: dict[OpOverload, Place] = field(default_factory=dict)
     renormalized: list[Renormalization] = field(default_factory=list)
+
+    def macs(self, shape: Callable[[TracedTensor], Sequence[int]] = _shape_of) -> Counter[str]:
+        """Multiply-accumulate operations by node, if every tensor has the shape that it is told."""
+        found = Counter[str]()
+        for work in self.work:
+            found[work.node] += work.macs(shape)
+        return found
 
 
 def snapshot(value: Any, labels: LabelAlgebra) -> Any:

@@ -75,6 +75,7 @@ LAYERS = (
             "drawing",
             "emission",
             "latency_check",
+            "layers",
             "size_check",
             "graph_verification",
             "module_runs",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -41,10 +40,8 @@ class Weights:
                 if owners.setdefault(name, number) == number:
                     self._owned[number].append(name)
         self.whole = undropped_cost(deps)
-        self._macs = (Counter[str](), Counter[str]())
-        for work in deps.trace.work:
-            self._macs[0][work.node] += work.macs(lambda tensor: tensor.shape)
-            self._macs[1][work.node] += 0 if layout is None else work.macs(layout.shape)
+        macs = deps.trace.macs()
+        self._macs = (macs, macs if layout is None else deps.trace.macs(layout.shape))
         kinds = kinds_of(deps.graph_module.graph, layout) if layout and layout.emptied else {}
         self._gone = {
             name for name, kind in kinds.items() if kind in ("gone", "constant", "number")
@@ -92,4 +89,4 @@ class Weights:
     def macs(self, ops: Iterable[str]) -> tuple[int, int]:
         """The work of some operators, before and after."""
         before, after = (sum(macs[op] for op in ops) for macs in self._macs)
-        return before, before if self._layout is None else after
+        return before, after

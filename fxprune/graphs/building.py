@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
 def graph_of(deps: DependencyGraph) -> nx.DiGraph:
     """See `DependencyGraph.to_networkx`."""
     graph = nx.DiGraph()
-    macs = Counter[str]()
-    for work in deps.trace.work:
-        macs[work.node] += work.macs(lambda tensor: tensor.shape)
+    macs = deps.trace.macs()
     for node in deps.graph_module.graph.nodes:
         graph.add_node(("op", node.name), **_op(deps, node), macs=macs[node.name])
         for source in node.all_input_nodes:
