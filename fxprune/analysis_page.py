@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING
 
+from fxprune.remarks import listed, told_once
 from fxprune.repeats import folded, patterns
 from fxprune.shares import prunable_counts
-from fxprune.tables import Page, between, item, table
+from fxprune.tables import Page, between, item, table, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fxprune.analysis import DependencyGraph
-    from fxprune.errors import Diagnostic
     from fxprune.groups import Group
-    from fxprune.repeats import Pattern
 
 
 def analysis_page(deps: DependencyGraph) -> Page:
@@ -25,11 +23,12 @@ def analysis_page(deps: DependencyGraph) -> Page:
     free = [group for group in deps.groups if group.prunable]
     staying = [group for group in deps.groups if not group.prunable]
     pinned = sum(group.pinned is not None for group in staying)
+    share = f"prunable share of the parameters: {deps.total_share}"
     return Page.of(
         f"{len(free)} groups can be pruned, {pinned} are pinned",
-        _free_table(deps, free) if free else None,
-        _pinned_table(staying) if staying else None,
-        f"prunable share of the parameters: {deps.total_share}",
+        *(("", _free_table(deps, free)) if free else ()),
+        *(("", _pinned_table(staying)) if staying else ()),
+        *("", share),
         _share_table(deps) if len(deps.shares) > 1 else None,
         *map(item, _remarks(deps)),
     )
@@ -62,7 +61,7 @@ def _free_table(deps: DependencyGraph, groups: Sequence[Group]) -> Table:
         first = alike[0]
         layers = between(len(_layers(group)) for group in alike)
         cells = (first.kind, f"{first.size:,}", layers, f"{parameters(alike):,}")
-        rows.append((str(pattern), times(pattern), *cells))
+        rows.append((str(pattern), times(len(pattern)), *cells))
     total = ("all", f"{len(groups)}", "", f"{sum(group.size for group in groups):,}", "")
     return table(
         ("group", "", "kind", "size", "layers", "parameters"),
@@ -70,11 +69,6 @@ def _free_table(deps: DependencyGraph, groups: Sequence[Group]) -> Table:
         left=(0, 2),
         total=(*total, f"{deps.total_share.prunable:,}"),
     )
-
-
-def times(pattern: Pattern) -> str:
-    """How many rows a pattern stands for; nothing if it is a single one."""
-    return f"x{len(pattern)}" if len(pattern) > 1 else ""
 
 
 def _layers(group: Group) -> set[str]:
@@ -90,10 +84,16 @@ def _pinned_table(groups: Iterable[Group]) -> Table:
         found.setdefault(reason, []).append(group)
     rows = []
     for reason, kept in found.items():
-        names = ", ".join(map(str, patterns(group.name for group in kept)))
+        names = listed(map(str, patterns(group.name for group in kept)))
         size = sum(group.size for group in kept)
         rows.append((reason, f"{len(kept)}", f"{size:,}", names))
-    return table(("must stay", "groups", "size", "which"), rows, left=(0, 3), wraps=3)
+    return table(
+        ("must stay", "groups", "size", "which"),
+        rows,
+        left=(0, 3),
+        fits=(0, 3),
+        dim=range(len(rows)),
+    )
 
 
 def _share_table(deps: DependencyGraph) -> Table:
@@ -106,13 +106,11 @@ def _share_table(deps: DependencyGraph) -> Table:
 
 
 def _remarks(deps: DependencyGraph) -> Iterator[str]:
-    """The diagnostics; one for those that say the same of several places."""
-    alike: dict[tuple[str, str, str], list[Diagnostic]] = {}
-    for diagnostic in deps.diagnostics:
-        key = (diagnostic.what, diagnostic.where.op, diagnostic.hint)
-        alike.setdefault(key, []).append(diagnostic)
-    for (what, _, hint), found in alike.items():
-        place = str(found[0].where)
-        if len(found) > 1:
-            place += f", and at {len(found) - 1} more nodes"
-        yield what + (f" [{place}]" if place else "") + (f" ({hint})" if hint else "")
+    """The diagnostics; one for those that say the same of several places.
+
+    Pins of single channels, as an attention has some, are told by the table alone: nothing could be
+    pruned there anyway.
+    """
+    pinned = {group.pinned for group in deps.groups}
+    telling = {group.pinned for group in deps.groups if group.size > 1}
+    return told_once(d for d in deps.diagnostics if d in telling or d not in pinned or d.hint)

@@ -52,6 +52,15 @@ def patterns(names: Iterable[str]) -> list[Pattern]:
     return [pattern for pattern, _ in folded(names, str, lambda _: None)]
 
 
+def template(name: str) -> tuple[str, ...]:
+    """What names have in common that differ in their indices only.
+
+    >>> template("layer1.0.conv2")
+    ('layer', '.', '.conv', '')
+    """
+    return _parts(name)[0]
+
+
 def folded(
     rows: Iterable[T], name: Callable[[T], str], shown: Callable[[T], Hashable]
 ) -> list[tuple[Pattern, list[T]]]:
@@ -100,7 +109,7 @@ def _boxes(points: Sequence[tuple[int, ...]]) -> list[Box]:
     Places are joined from the last to the first, or the other way round if that leaves fewer.
     """
     places = range(len(points[0]))
-    single = [tuple((index,) for index in point) for point in points]
+    single: list[Box] = [tuple((index,) for index in point) for point in points]
     return min((_joined(single, order) for order in (places[::-1], places)), key=len)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -14,7 +14,12 @@ from rich.text import Text
 from fxprune.errors import printable
 
 WIDTH = 100
-"""Columns of a text. Names are never cut: one that is longer makes its lines longer."""
+"""Columns of a text."""
+_LEAST = 24
+"""Columns that a name gets at least."""
+_GAP = 2
+_WIDEST = 10_000
+_UNITS = ("", "k", "M", "G", "T", "P")
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,12 @@ class Page:
 
     @classmethod
     def of(cls, *parts: RenderableType | None) -> Page:
-        """A page of what is there: None and empty texts are left out.
+        """A page of what is there: None is left out, and an empty text is an empty line.
 
         Sentences are taken as they are, whatever brackets are in them.
         """
-        there = (part for part in parts if part not in (None, ""))
-        return cls(tuple(sentence(p) if isinstance(p, str) else p for p in there if p is not None))
+        there = [sentence(part) if isinstance(part, str) else part for part in parts]
+        return cls(tuple(part for part in there if part is not None))
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -38,16 +43,11 @@ class Page:
         yield from self.parts
 
     def __str__(self) -> str:
-        wide = Console(file=io.StringIO(), width=10_000, color_system=None)
-        least = [wide.measure(part).minimum for part in self.parts]
         buffer = io.StringIO()
-        console = Console(
-            file=buffer, width=max([WIDTH, *least]), color_system=None, legacy_windows=False
-        )
+        console = Console(file=buffer, width=_WIDEST, color_system=None, legacy_windows=False)
         for part in self.parts:
-            console.print(part)
-        lines = buffer.getvalue().split("\n")
-        return "\n".join(line.rstrip() for line in lines).rstrip("\n")
+            console.print(part, width=max(WIDTH, console.measure(part).minimum))
+        return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n")).rstrip("\n")
 
 
 def sentence(text: str) -> Text:
@@ -55,12 +55,22 @@ def sentence(text: str) -> Text:
     return Text(printable(text))
 
 
-def item(text: str, mark: str = "!") -> Table:
-    """A sentence with a mark before it; its further lines start below its first word."""
+def item(content: str | Page, mark: str = "-") -> Table:
+    """A sentence or a page with a mark before it; its further lines start below its first word."""
     made = Table.grid(padding=(0, 1, 0, 0))
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
-    made.add_row(Text(mark), sentence(text))
+    made.add_row(Text(mark), sentence(content) if isinstance(content, str) else content)
+    return made
+
+
+def entries(told: Mapping[str, str]) -> Table:
+    """Names and what is said of each, one below the other."""
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, text in told.items():
+        made.add_row(Text(f"  {printable(name)}"), sentence(text))
     return made
 
 
@@ -68,48 +78,93 @@ def table(
     columns: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
-    left: Sequence[int] = (0,),
-    wraps: int | None = None,
+    left: Collection[int] = (0,),
+    fits: Collection[int] = (0,),
     total: Sequence[str] = (),
-    dim: Iterable[int] = (),
+    dim: Collection[int] = (),
 ) -> Table:
-    """A table of texts.
+    """A table of texts, at most 100 columns wide where its names can be broken to fit.
 
     Args:
         columns: the head.
         rows: a cell for each column.
-        left: the columns that are no numbers.
-        wraps: the column that may take several lines, at its spaces.
+        left: the columns that are no numbers, or are aligned as `arrows` are.
+        fits: the columns whose cells may take several lines.
         total: a last row below a rule.
         dim: the rows that matter less, by number; a terminal shows them so.
     """
-    made = Table(
-        box=box.SIMPLE, show_edge=False, pad_edge=True, padding=(0, 1), show_footer=bool(total)
-    )
+    cells = [[_on_one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, each)) for each in zip(columns, *cells, total or columns, strict=True)]
+    limit = _limit(widths, fits)
+    made = Table(box=box.SIMPLE, show_edge=False, collapse_padding=True, show_footer=bool(total))
     for number, name in enumerate(columns):
         made.add_column(
             Text(name),
             Text(total[number]) if total else "",
             justify="left" if number in left else "right",
-            no_wrap=number != wraps,
             overflow="fold",
+            no_wrap=number not in fits,
+            min_width=None if number in fits else widths[number],
         )
-    quiet = frozenset(dim)
-    for number, row in enumerate(rows):
-        cells = [Text(printable(cell).replace("\n", "\\n")) for cell in row]
-        made.add_row(*cells, style="dim" if number in quiet else None)
+    for number, row in enumerate(cells):
+        shown = [broken(cell, limit) if k in fits else cell for k, cell in enumerate(row)]
+        made.add_row(*map(Text, shown), style="dim" if number in dim else None)
     return made
 
 
-def arrows(pairs: Iterable[tuple[int, int]]) -> list[str]:
-    """Numbers before and after, one below the other.
+def _on_one_line(text: str) -> str:
+    return printable(text).replace("\n", "\\n")
 
-    >>> arrows([(64, 32), (1024, 512)])
-    ['   64 -> 32', '1,024 -> 512']
+
+def _limit(widths: Sequence[int], fits: Collection[int]) -> int:
+    """The most columns that a cell may have which may be broken, so that the table fits."""
+    room = WIDTH - _GAP * len(widths) - sum(w for k, w in enumerate(widths) if k not in fits)
+    flexible = [widths[column] for column in fits]
+    limit = max(flexible, default=_LEAST)
+    while limit > _LEAST and sum(min(width, limit) for width in flexible) > room:
+        limit -= 1
+    return limit
+
+
+def broken(text: str, width: int) -> str:
+    """A text in lines of at most so many columns: broken at spaces, else before a part of a name.
+
+    >>> print(broken("model.layers.0.self_attn.q_proj[heads]", 26))
+    model.layers.0.self_attn
+      .q_proj[heads]
     """
-    told = [(f"{before:,}", f"{after:,}") for before, after in pairs]
-    widths = [max(map(len, side)) for side in zip(*told, strict=True)] or [0, 0]
-    return [f"{before:>{widths[0]}} -> {after:>{widths[1]}}" for before, after in told]
+    lines = []
+    while len(text) > width:
+        start = len(text) - len(text.lstrip())
+        at = text.rfind(" ", start, width + 1)
+        if at <= start:
+            at = max(text.rfind(mark, start + 1, width + 1) for mark in ".[")
+            at = at if at > start + 1 else width
+        lines.append(text[:at].rstrip())
+        text = f"  {text[at:].lstrip()}"
+    return "\n".join([*lines, text])
+
+
+def arrows(pairs: Iterable[tuple[str, str] | None]) -> list[str]:
+    """What was before and what is after, one below the other; what stays the same once.
+
+    >>> arrows([("64", "32"), ("1,024", "512"), ("3", "3"), None])
+    ['   64 ->  32', '1,024 -> 512', '    3       ', '']
+    """
+    listed = list(pairs)
+    changed = [pair for pair in listed if pair is not None and pair[0] != pair[1]]
+    first = max((len(pair[0]) for pair in listed if pair is not None), default=0)
+    second = max((len(pair[1]) for pair in changed), default=0)
+
+    def cell(pair: tuple[str, str] | None) -> str:
+        if pair is None:
+            return ""
+        before, after = pair
+        if before != after:
+            return f"{before:>{first}} -> {after:>{second}}"
+        return before.rjust(first).ljust(first + second + 4 * bool(changed))
+
+    return [cell(pair) for pair in listed]
 
 
 def share(part: float, whole: float) -> str:
@@ -121,6 +176,15 @@ def share(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else "-"
 
 
+def times(count: int) -> str:
+    """How many rows one stands for; nothing for itself alone.
+
+    >>> times(6), times(1)
+    ('x6', '')
+    """
+    return f"x{count}" if count > 1 else ""
+
+
 def between(numbers: Iterable[int]) -> str:
     """The least and the greatest of some numbers; one if they are the same.
 
@@ -130,3 +194,18 @@ def between(numbers: Iterable[int]) -> str:
     found = list(numbers)
     least, most = min(found), max(found)
     return f"{least:,}" if least == most else f"{least:,}-{most:,}"
+
+
+def short(number: int) -> str:
+    """A number in three digits and a unit, such as 36.9k; small ones as they are.
+
+    >>> short(9408), short(36864), short(118_013_952), short(999_999)
+    ('9,408', '36.9k', '118M', '1.00M')
+    """
+    if number < 10_000:
+        return f"{number:,}"
+    unit, value = 0, float(number)
+    while value >= 999.5 and unit + 1 < len(_UNITS):
+        unit, value = unit + 1, value / 1000
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:,.{digits}f}{_UNITS[unit]}"

@@ -12,7 +12,7 @@ import pytest
 LAYERS = (
     {
         *("documents", "errors", "files", "images", "meaning", "state_files", "suggestions"),
-        *("dot_text", "repeats", "surroundings", "tables", "tensor_files", "values"),
+        *("dot_text", "remarks", "repeats", "surroundings", "tables", "tensor_files", "values"),
     },
     {"labels"},
     {"rules"},
@@ -81,8 +81,8 @@ LAYERS = (
             "module_runs",
         ),
         *("module_verification", "pretrained", "programs", "real_calls", "recipes"),
-        "report",
-        *("testing", "verification"),
+        *("report", "report_page"),
+        *("testing", "verification", "verification_page"),
     },
     {"choosing"},
     {"api"},
@@ -100,6 +100,7 @@ LAYERS = (
         "cli_export",
         "cli_options",
         "cli_output",
+        "cli_sensitivity",
         "loading",
         "model_files",
         "model_libraries",

@@ -21,6 +21,7 @@ from fxprune.groups import Group
 from fxprune.model_checks import check_model
 from fxprune.module_trees import named_tensors
 from fxprune.planning.layout import Layout
+from fxprune.planning.plan_page import plan_page
 from fxprune.planning.plan_text import (
     FORMAT,
     VERSION,
@@ -37,6 +38,7 @@ from fxprune.planning.plan_text import (
     with_keys,
 )
 from fxprune.planning.state_dicts import sliced_state
+from fxprune.tables import Page
 
 MAKERS: dict[str, Callable[..., Plan]] = {}
 """Ways to make a plan that take more than this layer knows; later ones enter them."""
@@ -285,17 +287,22 @@ class Plan:
             hint += " go another way"
         raise PlanError("the plan belongs to another model", why=why, hint=hint)
 
+    def text(self, *, full: bool = False) -> str:
+        """What printing it shows: the width of every group before and after.
+
+        Groups whose names differ in indices only, and of which as much goes, are one row:
+        `layer1.{0-2}.conv{1,2}`.
+
+        Args:
+            full: every group on its own.
+        """
+        return str(plan_page(self, full=full))
+
     def __str__(self) -> str:
-        rows = [f"  {name}: {g.size} -> {g.width} {g.kind}" for name, g in self.groups.items()]
-        total = sum(g.size for g in self.groups.values())
-        left = sum(g.width for g in self.groups.values())
-        head = f"Plan: {total} -> {left} channels in {len(rows)} groups"
-        gone = [f"  {name}: dropped" for name in self.dropped]
-        kept = self.made.get("kept")  # in a file, that may be anything
-        told = kept.items() if isinstance(kept, Mapping) else ()
-        return "\n".join(
-            [head, *gone, *rows, *(f"  {name} keeps a channel: {why}" for name, why in told)]
-        )
+        return self.text()
+
+    def __rich__(self) -> Page:
+        return plan_page(self)
 
 
 def _group(entry: Any) -> GroupPlan:
