@@ -25,7 +25,8 @@ def analysis_page(deps: DependencyGraph) -> Page:
     pinned = sum(group.pinned is not None for group in staying)
     share = f"prunable share of the parameters: {deps.total_share}"
     return Page.of(
-        f"{len(free)} groups can be pruned, {pinned} are pinned",
+        f"{len(free)} group{'s' * (len(free) != 1)} can be pruned,"
+        f" {pinned} {'is' if pinned == 1 else 'are'} pinned",
         *(("", _free_table(deps, free)) if free else ()),
         *(("", _pinned_table(staying)) if staying else ()),
         *("", share),

@@ -298,11 +298,14 @@ class _Table:
             works = [work for work in works if _has_weights(work)]
         if works:
             place = _channel_dim(works[-1])
-            last = traced_tensors(works[-1].out)[0]
+            put_out = _axis(traced_tensors(works[-1].out)[0], place)
+            value = next(self._values([works[-1].node]), None)
+            returned = None if value is None else _axis(value, place)
             node = self.nodes[works[-1].node]
-            if node.op == "call_module":
-                last = next(self._values([node.name]), last)
-            return _axis(_operand(works[0]), _channel_dim(works[0])), _axis(last, place)
+            is_same = returned is not None and put_out is not None and returned.size == put_out.size
+            if node.op == "call_module" or is_same:  # the product alone may not know its channels
+                put_out = returned
+            return _axis(_operand(works[0]), _channel_dim(works[0])), put_out
         known = (self.deps.trace.axes.get(name) for name in row.parameters)
         axes: Sequence[Axis] = next((found for found in known if found), ())
         if len(axes) < 2:

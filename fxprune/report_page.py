@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fxprune.planning.plan_page import width_table
 from fxprune.repeats import folded
-from fxprune.tables import Page, arrows, item, share, short, table, times
+from fxprune.tables import Page, arrows, between, item, share, short, table, times
 from fxprune.verification_page import verification_page
 
 if TYPE_CHECKING:
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fxprune.layers import Change, Layer
+    from fxprune.repeats import Pattern
     from fxprune.report import ShrinkReport
 
+_MOST_ROWS = 32
+"""Layers in one table, if others can be folded."""
 Pair: TypeAlias = "tuple[str, str] | None"
 """What is shown of a number before and after."""
 Row: TypeAlias = "tuple[str, list[Layer], Pair, Pair]"
@@ -98,24 +101,47 @@ def _rows(layers: Sequence[Layer], *, full: bool) -> Iterator[Row]:
             norms.setdefault(layer.kind, []).append(layer)
         else:
             others.append(layer)
+    for pattern, alike in _folded(others, full=full):
+        name = f"{pattern} (dropped)" if alike[0].dropped else str(pattern)
+        widths = [[getattr(each, side) for each in alike] for side in ("width_in", "width_out")]
+        yield name, alike, _range(widths[0]), _range(widths[1])
+    for kind, alike in norms.items():
+        yield kind, alike, None, None
 
-    def shown(layer: Layer) -> Hashable:
+
+def _folded(layers: Sequence[Layer], *, full: bool) -> list[tuple[Pattern, list[Layer]]]:
+    """Layers that are alike in one row.
+
+    Those are alike of which all numbers are the same; if that makes too many rows for a screen,
+    those that return as many channels, whatever they take, as in a DenseNet.
+    """
+
+    def same(layer: Layer) -> Hashable:
         changes = (layer.width_in, layer.width_out, layer.parameters, layer.macs)
         return layer.kind, changes, layer.dropped, layer.name if full else ""
 
-    for pattern, alike in folded(others, lambda layer: layer.name, shown):
-        name = f"{pattern} (dropped)" if alike[0].dropped else str(pattern)
-        yield name, alike, _width(alike[0].width_in), _width(alike[0].width_out)
-    for kind, alike in norms.items():
-        yield kind, alike, None, None
+    def similar(layer: Layer) -> Hashable:
+        return layer.kind, layer.width_in is None, layer.width_out, layer.dropped
+
+    rows = folded(layers, lambda layer: layer.name, same)
+    if full or len(rows) <= _MOST_ROWS:
+        return rows
+    return folded(layers, lambda layer: layer.name, similar)
 
 
 def _is_norm(layer: Layer) -> bool:
     return "Norm" in layer.kind and not layer.macs.before and not layer.dropped
 
 
-def _width(change: Change | None) -> Pair:
-    return None if change is None else (str(change.before), str(change.after))
+def _range(changes: Sequence[Change | None]) -> Pair:
+    """Widths before and after; the least and the greatest if they differ."""
+    there = [change for change in changes if change is not None]
+    if not there:
+        return None
+    return (
+        between((change.before for change in there), ""),
+        between((change.after for change in there), ""),
+    )
 
 
 def _summed(changes: Iterable[Change]) -> Pair:

@@ -99,8 +99,8 @@ def table(
     made = Table(box=box.SIMPLE, show_edge=False, collapse_padding=True, show_footer=bool(total))
     for number, name in enumerate(columns):
         made.add_column(
-            Text(name),
-            Text(total[number]) if total else "",
+            Text(_on_one_line(name)),
+            Text(_on_one_line(total[number])) if total else "",
             justify="left" if number in left else "right",
             overflow="fold",
             no_wrap=number not in fits,
@@ -185,15 +185,15 @@ def times(count: int) -> str:
     return f"x{count}" if count > 1 else ""
 
 
-def between(numbers: Iterable[int]) -> str:
+def between(numbers: Iterable[int], separator: str = ",") -> str:
     """The least and the greatest of some numbers; one if they are the same.
 
-    >>> between([3, 61, 4]), between([64])
-    ('3-61', '64')
+    >>> between([3, 61, 4]), between([1024]), between([1024], "")
+    ('3-61', '1,024', '1024')
     """
-    found = list(numbers)
-    least, most = min(found), max(found)
-    return f"{least:,}" if least == most else f"{least:,}-{most:,}"
+    found = sorted(set(numbers))
+    ends = [found[0], found[-1]] if len(found) > 1 else found
+    return "-".join(f"{end:{separator}}" for end in ends)
 
 
 def short(number: int) -> str:

@@ -400,6 +400,9 @@ def test_a_module_that_holds_all_the_others_is_opened() -> None:
 
 
 def test_the_text_of_an_analysis_tells_the_share() -> None:
-    lines = str(analyzed("channel_shuffle_grouped")).splitlines()
-    assert "prunable share of the parameters: 88.2% (1,152 of 1,306)" in lines
-    assert "    1: 60.0% (216 of 360)" in lines
+    deps = analyzed("channel_shuffle_grouped")
+    lines, listing = str(deps).splitlines(), deps.text(full=True).splitlines()
+    for told in (lines, listing):
+        assert "prunable share of the parameters: 88.2% (1,152 of 1,306)" in told
+    assert "    1: 60.0% (216 of 360)" in listing
+    assert ["1", "360", "216", "60.0%"] in [line.split() for line in lines]

@@ -46,9 +46,11 @@ def test_drops_are_positive_where_the_model_is_worse() -> None:
 def test_the_table_has_a_row_for_each_group_and_a_column_for_each_ratio() -> None:
     assert str(FOUND).splitlines() == [
         "Sensitivity: 0.9 with all channels (higher is better)",
-        "  group        size  kind       0.25         0.5  0.75",
-        "  conv            8  channels  0.875         0.5   0.1",
-        "  attn[heads]     8  channels   0.95  not finite",
+        "",
+        " group          kind      size   0.25         0.5  0.75",
+        "────────────────────────────────────────────────────────",
+        " conv           channels     8  0.875         0.5   0.1",
+        " attn[heads]    channels     8   0.95  not finite",
     ]
 
 
