@@ -35,6 +35,7 @@ _SECOND = frozenset({aten.addmm, aten.baddbmm, aten.addbmm})
 _THERE = ("live", "state")
 """Kinds of nodes that a graph keeps where branches go."""
 _WITHOUT_WEIGHTS = frozenset({aten.bmm, aten.baddbmm})
+_CONVOLUTIONS = frozenset({"Conv1d", "Conv2d", "Conv3d"})
 _NO_LAYER = "(in no layer)"
 """Work of the user's forward that neither the graph nor a dropped block does."""
 
@@ -291,7 +292,9 @@ class _Table:
 
         1. With products: what the first of them sums over, and what the last one puts out; of a
            module that the graph calls, what it returns.
-        2. Without: those of its first parameter that is read.
+        2. Without, as in a layer whose weights others read: those of its first parameter that is
+           read, in the order of linear layers and convolutions, or else the one axis that can be
+           pruned. Several of an unknown kind tell nothing.
         """
         works = [work for node in row.nodes for work in self.work[node]]
         if not row.parameters:
@@ -310,8 +313,10 @@ class _Table:
         axes: Sequence[Axis] = next((found for found in known if found), ())
         if len(axes) < 2:
             return (axes[0], axes[0]) if axes else (None, None)
+        if row.kind == "Linear" or row.kind in _CONVOLUTIONS:
+            return axes[1], axes[0]
         free = [axis for axis in axes if any(g.prunable for g in self.groups.on(axis).groups)]
-        return None, (free or list(axes))[-1]
+        return None, None if len(free) > 1 else (free or list(axes))[-1]
 
     # -- blocks that go -----------------------------------------------------------------------
 

@@ -136,9 +136,13 @@ def _alternating(texts: Iterable[str], between: Iterable[str]) -> Iterator[str]:
 
 
 def _written(indices: Sequence[int]) -> str:
-    """Indices as they stand in a name: `7`, `{1,2}`, `{0-5,7}`."""
+    """Indices as they stand in a name: `7`, `{1,2}`, `{0-5,7}`, `{0,2,...,30}`."""
     if len(indices) == 1:
         return str(indices[0])
+    step = indices[1] - indices[0]
+    even = tuple(range(indices[0], indices[-1] + 1, step))
+    if step > 1 and len(indices) > 3 and even == tuple(indices):
+        return f"{{{indices[0]},{indices[1]},...,{indices[-1]}}}"
     runs: list[list[int]] = []
     for index in indices:
         if runs and index == runs[-1][-1] + 1:

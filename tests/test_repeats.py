@@ -93,6 +93,12 @@ def test_runs_of_three_are_ranges_and_others_are_listed() -> None:
     assert shown("a9", "a10", "a11", "a7") == ["a{7,9-11}"]
 
 
+def test_every_second_one_is_told_by_its_ends() -> None:
+    assert shown(*(f"a{k}" for k in range(0, 31, 2))) == ["a{0,2,...,30}"]
+    assert shown("a1", "a3", "a5", "a9") == ["a{1,3,5,9}"]
+    assert shown("a1", "a3", "a5") == ["a{1,3,5}"]
+
+
 def test_axes_and_numbers_with_zeros_before_them_are_no_indices() -> None:
     assert shown("w[0]", "w[1]") == ["w[0]", "w[1]"]
     assert shown("b01", "b02") == ["b01", "b02"]
