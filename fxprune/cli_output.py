@@ -101,7 +101,7 @@ def show_plan(deps: DependencyGraph, plan: Plan, *, full: bool) -> None:
     """The widths, and the cost that they lead to; `full` adds that of every layer."""
     show(plan, full=full)
     layers = layers_of(deps, plan)
-    each = (layer_table(layers, full=True), "") if full else ()
+    each = (layer_table(layers, full=True), "") if full and layers else ()
     show_page(Page.of("", *each, cost_table(costs_of(layers))))
 
 

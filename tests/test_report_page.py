@@ -147,3 +147,31 @@ def test_a_verification_in_full_tells_why() -> None:
 def test_what_rounding_explains_is_told() -> None:
     text = " ".join(str(replace(PROOF, rounded=3, noise=1e-8)).split())
     assert "(exceeded 3 times by rounding: the last bits of its weights change the original" in text
+
+
+class Borrowed(nn.Module):
+    """A linear layer whose weights another module multiplies with, as windows of an attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(4, 6)
+        self.inner = nn.Linear(6, 8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.linear(self.stem(x), self.inner.weight, self.inner.bias)
+        out: torch.Tensor = self.head(x.relu())
+        return out
+
+
+def test_widths_of_a_linear_layer_are_told_however_it_is_called() -> None:
+    x = torch.randn(3, 7, 4)
+    exported = torch.export.export(Borrowed().eval(), (x,))
+    for model in (Borrowed().eval(), exported):
+        deps = fxprune.analyze(model, x)
+        found = {layer.name: layer for layer in layers_of(deps, fxprune.plan(deps, ratio=0.5))}
+        assert found["stem"].width_out == Change(6, 3)
+        (product,) = (layer for layer in found.values() if layer.kind == "linear")
+        for layer in (product, *([] if model is exported else [found["inner"]])):
+            assert (layer.width_in, layer.width_out) == (Change(6, 3), Change(8, 4))
+    assert found["inner"].width_out is None  # of an exported module no class tells which axis it is
