@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 from torch.export import ExportedProgram
 
+from fxprune.analysis_page import analysis_page, listing
 from fxprune.capture import Captured, Rung, capture_with, fixed_flags, recorded
 from fxprune.errors import AnalysisError, Diagnostic, InputError, PlanError, shown
 from fxprune.exporting import program_inputs, program_module
@@ -29,6 +30,7 @@ from fxprune.reasons import explain
 from fxprune.shares import Share, by_module, prunable_counts
 from fxprune.suggestions import nearest
 from fxprune.surroundings import undisturbed
+from fxprune.tables import Page
 from fxprune.traces import Trace
 
 if TYPE_CHECKING:
@@ -211,19 +213,26 @@ class DependencyGraph(Shown):
         """
         return graph_of(self)
 
+    def text(self, *, full: bool = False) -> str:
+        """What printing it shows, at most 100 columns wide unless names are longer.
+
+        Groups whose names differ in indices only, and which have the same kind and size, are one
+        row: `layer1.{0-2}.conv{1,2}`. `layers` counts the modules that a group is in, `parameters`
+        those that lie at channels of the row's groups. What must stay is told by its reason.
+
+        Args:
+            full: every group on its own, with all the axes of parameters that its channels are on.
+        """
+        return listing(self) if full else str(analysis_page(self))
+
     def _repr_html_(self) -> str:
         return graph_html(self)
 
     def __str__(self) -> str:
-        free = [group for group in self.groups if group.pinned is None]
-        pinned = [group for group in self.groups if group.pinned is not None]
-        lines = [f"{len(free)} groups, {len(pinned)} pinned"]
-        lines += [str(group) for group in free + pinned]
-        lines.append(f"prunable share of the parameters: {self.total_share}")
-        if len(self.shares) > 1:
-            lines += [f"    {share.module}: {share}" for share in self.shares]
-        lines += [f"! {diagnostic}" for diagnostic in self.diagnostics]
-        return "\n".join(lines)
+        return self.text()
+
+    def __rich__(self) -> Page:
+        return analysis_page(self)
 
 
 Model: TypeAlias = nn.Module | ExportedProgram | DependencyGraph

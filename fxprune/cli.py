@@ -5,17 +5,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
 import click
-import torch
 from click.core import ParameterSource
 from torch.export import ExportedProgram
 
@@ -28,21 +21,20 @@ from fxprune.cli_export import export
 from fxprune.cli_options import (
     FILE,
     check_removal,
-    evaluate_option,
+    full_option,
     meaning_options,
     model_options,
     output_option,
     removal_options,
-    sensitivity_options,
 )
 from fxprune.cli_options import examples as _examples
 from fxprune.cli_output import stage
 from fxprune.cli_report import ARGUMENTS, report
+from fxprune.cli_sensitivity import sensitivity
 from fxprune.drawing import check_picture
 from fxprune.errors import FxPruneError, VerificationError
-from fxprune.images import check_image
 from fxprune.inputs import materialize
-from fxprune.loading import ModelName, ModelSource
+from fxprune.loading import ModelSource
 from fxprune.meaning import Constants, Norm
 from fxprune.model_files import PROGRAM, load_model, load_program, save_model, save_program
 from fxprune.planning import Plan
@@ -97,24 +89,6 @@ def _shrunk_model(small: Path, model: Any, inputs: Any) -> Any:
     return load_program(small) if small.suffix == PROGRAM else load_model(small)
 
 
-@contextmanager
-def _processes(count: int) -> Iterator[Executor | None]:
-    """An executor with so many processes, which share the processors; none for one."""
-    if count == 1:
-        yield None
-        return
-    threads = max(1, (os.cpu_count() or 1) // count)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _set_up, (threads,)) as executor:
-        yield executor
-
-
-def _set_up(threads: int) -> None:
-    """What a process starts with: what it prints must not get into a table or JSON."""
-    torch.set_num_threads(threads)
-    sys.stdout = sys.stderr
-
-
 @click.group(cls=_Commands, epilog=_EXIT_CODES)
 @click.version_option(fxprune.__version__, prog_name="fxprune")
 def main() -> None:
@@ -132,6 +106,7 @@ main.add_command(export)
 main.add_command(bench)
 main.add_command(draw)
 main.add_command(report)
+main.add_command(sensitivity)
 
 
 @main.command(
@@ -142,7 +117,7 @@ main.add_command(report)
     ),
 )
 @model_options
-@click.option("--full", is_flag=True, help="Show the members of each group, and where pins are.")
+@full_option("Fold nothing, and show the members of each group.")
 @click.option(
     "--why",
     "patterns",
@@ -176,13 +151,13 @@ def analyze(
         if as_json:
             output.show_json({"why": [output.explanation_document(each) for each in found]})
         else:
-            click.echo("\n\n".join(map(str, found)))
+            click.echo("\n\n".join(each.text(full=full) for each in found))
             if picture is not None:
                 click.echo(f"wrote {picture}")
     elif as_json:
         output.show_json(output.analysis_document(deps))
     else:
-        output.show_analysis(deps, full=full)
+        output.show(deps, full=full)
 
 
 @main.command(
@@ -200,76 +175,48 @@ def analyze(
     help="Remove instead what masks or zero weights have made useless; `shrink --norm exact"
     " --constants fold` then changes nothing that the model computes.",
 )
+@full_option("Show every group and what becomes of every layer, and fold nothing.")
 @output_option("The plan's file.")
 def plan(
-    source: ModelSource, removal: dict[str, Any], from_masks: bool, path: Path, as_json: bool
+    *,
+    source: ModelSource,
+    removal: dict[str, Any],
+    from_masks: bool,
+    full: bool,
+    path: Path,
+    as_json: bool,
 ) -> None:
-    """Choose the channels of MODEL to remove, and write them to a JSON file."""
+    """Choose the channels of MODEL to remove, and write them to a JSON file.
+
+    Parameters and MACs after are those that `fxprune shrink` leads to.
+    """
     if not from_masks:
         check_removal(removal, "--from-masks, ")
     elif removal.keys() - {"ignore"}:
         raise click.UsageError("--from-masks says what to remove: only --ignore goes with it")
     with stage("Building the model"):
         model, inputs = source.model(), source.required_inputs()
-    make = Plan.from_masks if from_masks else fxprune.plan
     with stage("Planning"):
-        made = make(model, inputs, **removal)
+        if from_masks:
+            made = Plan.from_masks(model, inputs, **removal)
+            deps = made.analyze(model, inputs)
+        else:
+            whole = fxprune.analyze(model, inputs)
+            made = fxprune.plan(whole, inputs, **removal)
+            deps = made.analyze(model, inputs) if made.dropped else whole
     made.save(path)
     if as_json:
         output.show_json(
             {
                 "output": str(path),
                 "dropped": list(made.dropped),
+                **output.cost_document(deps, made),
                 "groups": output.widths_document(made.groups),
             }
         )
     else:
-        output.show_plan(made)
+        output.show_plan(deps, made, full=full)
         click.echo(f"wrote {path}")
-
-
-@main.command(
-    epilog=_examples(
-        "sensitivity zoo:net --evaluate zoo:accuracy --resume points.json -o curves.json",
-        "sensitivity zoo:net --evaluate zoo:loss --mode min --jobs 4 --plot curves.svg",
-    ),
-)
-@model_options
-@evaluate_option
-@sensitivity_options
-@click.option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that evaluate."
-)
-@click.option("--no-verify", is_flag=True, help="Do not prove the shrunk models.")
-@output_option("The file for `plan --sensitivity`.", "-o", "--output", "path", required=False)
-@output_option("An image (.svg, .png ...) of the result.", "--plot", "image", required=False)
-def sensitivity(
-    *,
-    source: ModelSource,
-    evaluate: ModelName,
-    measuring: dict[str, Any],
-    jobs: int,
-    no_verify: bool,
-    path: Path | None,
-    image: Path | None,
-    as_json: bool,
-) -> None:
-    """Measure what MODEL is worth without a share of the channels of each of its groups."""
-    if image is not None:
-        check_image(image)
-    with stage("Building the model"):
-        model, inputs = source.model(), source.required_inputs()
-        function = source.function(evaluate)
-    proof: Literal["quick", False] = False if no_verify else "quick"
-    with redirect_stdout(sys.stderr), _processes(jobs) as executor:
-        found = fxprune.sensitivity(
-            model, inputs, function, executor=executor, pending=jobs, verify=proof, **measuring
-        )
-    if path is not None:
-        found.save(path)
-    if image is not None:
-        found.plot(image)
-    click.echo(found.to_json() if as_json else str(found))
 
 
 @main.command(
@@ -294,6 +241,7 @@ def sensitivity(
 @meaning_options
 @click.option("--no-verify", is_flag=True, help="Do not prove the result.")
 @click.option("--quick", is_flag=True, help="Prove it on the example in the model's types only.")
+@full_option("Show every layer and every place that is remarked on, and fold nothing.")
 @output_option("The shrunk model's file.")
 @error_picture
 def shrink(
@@ -306,6 +254,7 @@ def shrink(
     constants: Constants,
     no_verify: bool,
     quick: bool,
+    full: bool,
     path: Path,
     as_json: bool,
 ) -> None:
@@ -357,7 +306,7 @@ def shrink(
     if as_json:
         output.show_json({"output": str(path), **output.report_document(told)})
     else:
-        output.show_report(told)
+        output.show(told, full=full)
         own_class = f", a {type(small).__name__}" if told.emit == "module" else ""
         click.echo(f"wrote {path}{own_class}")
 
@@ -378,6 +327,7 @@ def shrink(
 )
 @meaning_options
 @click.option("--quick", is_flag=True, help="On the example, in the model's own types only.")
+@full_option("Tell why the tolerance is what it is, and why anything was left out.")
 @error_picture
 def verify(
     *,
@@ -387,6 +337,7 @@ def verify(
     norm: Norm,
     constants: Constants,
     quick: bool,
+    full: bool,
     as_json: bool,
 ) -> None:
     """Prove that SMALL, which shrink wrote, computes what MODEL computes for the kept channels.
@@ -422,4 +373,4 @@ def verify(
     if as_json:
         output.show_json(output.verification_document(result))
     else:
-        click.echo(str(result))
+        output.show(result, full=full)

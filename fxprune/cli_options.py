@@ -388,6 +388,11 @@ def output_option(
     )
 
 
+def full_option(what: str) -> Callable[[Command], Command]:
+    """The option that leaves nothing out of what is printed, as `full`."""
+    return click.option("--full", is_flag=True, help=what)
+
+
 def examples(*commands: str) -> str:
     """The end of a command's help."""
     lines = [f"  fxprune {command}" for command in commands]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 from rich.console import Console
@@ -18,9 +18,15 @@ from rich.table import Table
 from fxprune.analysis import DependencyGraph
 from fxprune.comparison import Verification
 from fxprune.explanations import Explanation
+from fxprune.layers import layers_of
 from fxprune.planning import GroupPlan, Plan
+from fxprune.planning.sensitivity_data import Sensitivity
 from fxprune.report import ShrinkReport
+from fxprune.report_page import cost_table, costs_of, layer_table
 from fxprune.runtimes import Comparison
+from fxprune.tables import Page
+
+Printed: TypeAlias = DependencyGraph | Plan | Sensitivity | ShrinkReport | Verification
 
 _PATIENCE = 1.0  # Seconds before a stage of the work says that it is running.
 
@@ -79,58 +85,33 @@ def stages() -> Iterator[Callable[[str], None]]:
             spinner.stop()
 
 
-def show_analysis(deps: DependencyGraph, *, full: bool) -> None:
-    """The groups and the prunable share of each top-level module, as tables.
+def show(what: Printed, *, full: bool = False) -> None:
+    """What printing it shows: in colours that fit a terminal, or as plain text.
 
-    `full` adds the groups' members and the places of their pins.
+    `full` leaves nothing out and folds nothing.
     """
-    table = Table("group", "kind", "size", "pinned", *(["members"] if full else []))
-    table.columns[2].justify = "right"
-    for group in deps.groups:
-        reason = (str(group.pinned) if full else group.pinned.what) if group.pinned else ""
-        members = ["\n".join(map(str, group.members))] if full else []
-        style = "dim" if group.pinned else None
-        table.add_row(group.name, group.kind, str(group.size), reason, *members, style=style)
-    free = sum(group.prunable for group in deps.groups)
-    pinned = sum(group.pinned is not None for group in deps.groups)
     console = _console()
-    console.print(table)
-    console.print(f"{free} groups can be pruned, {pinned} are pinned")
-    console.print(_share_table(deps))
-    console.print(f"prunable share of the parameters: {deps.total_share}")
-    for diagnostic in deps.diagnostics:
-        console.print(f"- {diagnostic}", soft_wrap=True)
+    if console.is_terminal and not full:
+        console.print(what)
+    else:
+        click.echo(what.text(full=full))
 
 
-def _share_table(deps: DependencyGraph) -> Table:
-    """How many parameters of each top-level module lie on an axis that can be pruned."""
-    table = Table("module", "parameters", "prunable", "share")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in deps.shares:
-        table.add_row(row.module, f"{row.parameters:,}", f"{row.prunable:,}", f"{row.share:.1%}")
-    return table
+def show_plan(deps: DependencyGraph, plan: Plan, *, full: bool) -> None:
+    """The widths, and the cost that they lead to; `full` adds that of every layer."""
+    show(plan, full=full)
+    layers = layers_of(deps, plan)
+    each = (layer_table(layers, full=True), "") if full and layers else ()
+    show_page(Page.of("", *each, cost_table(costs_of(layers))))
 
 
-def show_plan(plan: Plan) -> None:
-    """The width of every group before and after."""
-    table = Table("group", "kind", "before", "after")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for name, group in plan.groups.items():
-        table.add_row(name, group.kind, str(group.size), str(group.width))
-    _console().print(table)
-    if plan.dropped:
-        _console().print(f"dropped whole: {', '.join(plan.dropped)}", soft_wrap=True)
-
-
-def show_report(report: ShrinkReport) -> None:
-    """Widths, cost, and the remarks below."""
+def show_page(page: Page) -> None:
+    """A page on standard output."""
     console = _console()
-    console.print(report.width_table())
-    console.print(report.cost_table())
-    for note in report.notes():
-        console.print(f"- {note}", soft_wrap=True)
+    if console.is_terminal:
+        console.print(page)
+    else:
+        click.echo(str(page))
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -197,6 +178,15 @@ def widths_document(groups: Mapping[str, GroupPlan]) -> dict[str, Any]:
     return {
         name: {"kind": group.kind, "before": group.size, "after": group.width}
         for name, group in groups.items()
+    }
+
+
+def cost_document(deps: DependencyGraph, plan: Plan) -> dict[str, Any]:
+    """The cost before and after, as a plan predicts it, for JSON."""
+    costs = costs_of(layers_of(deps, plan))
+    return {
+        when: {name.lower(): costs[name][side] for name in costs}
+        for side, when in enumerate(("before", "after"))
     }
 
 

@@ -18,8 +18,10 @@ from fxprune.notebook_reports import verification_html
 from fxprune.notebook_tables import Shown
 from fxprune.rounding import CAP, CHAOS, Key, Rounding
 from fxprune.stepping import OriginalFailsError, RefusedInputsError, ResultFailsError
+from fxprune.tables import Page
 from fxprune.unknowns import constant_rows
 from fxprune.values import Scratch, mapped, taken
+from fxprune.verification_page import verification_page
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,25 +112,18 @@ class Verification(Shown):
         """Whether every value of the graph was compared."""
         return self.compared == "every node"
 
+    def text(self, *, full: bool = False) -> str:
+        """What printing it shows; `full` tells why the tolerance is what it is, and all reasons."""
+        return str(verification_page(self, full=full))
+
     def _repr_html_(self) -> str:
         return verification_html(self)
 
     def __str__(self) -> str:
-        scope = "outputs" if self.compared == "outputs" else f"values, {self.compared}"
-        scope += f" but {self.left_out} that others follow from" if self.left_out else ""
-        measured = (
-            f" (exceeded {self.rounded} times by rounding: the last bits of its weights change the "
-            f"original itself by {self.noise:.1e} there)"
-        )
-        dropped = f", dropped blocks pass their input on ({self.dropped})" if self.dropped else ""
-        return (
-            f"verified: {self.nodes} {scope}, inputs {', '.join(self.inputs)}; worst relative "
-            f"error {self.relative:.1e} (absolute {self.absolute:.1e}) at {self.where or '-'}, "
-            f"tolerance {self.tolerance:.0e} in {self.dtype}"
-            f"{measured if self.rounded else ''}; {self.shapes} shapes, {self.undisturbed} values "
-            f"undisturbed by removed channels, {self.gradients} gradients{dropped}; "
-            f"{self.seconds:.2f} s"
-        )
+        return self.text()
+
+    def __rich__(self) -> Page:
+        return verification_page(self)
 
 
 class UnprovableError(VerificationError):

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from fxprune.drawers import DRAWERS
 from fxprune.errors import Diagnostic, InputError, Location
 from fxprune.notebook_tables import Shown
+from fxprune.repeats import folded, patterns, template
 from fxprune.rules.convolution import KERNEL_AXIS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator, Sequence
 
     from fxprune.analysis import DependencyGraph
 
@@ -57,9 +58,18 @@ class AxisReason:
     way: tuple[Location, ...] = ()
     joints: tuple[Location, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """The parameter and the axis, such as `conv1.weight[0]`."""
+        return f"{self.parameter}[{self.dim}]"
+
+    @property
+    def extent(self) -> str:
+        """How many positions this is about; an empty text for all."""
+        return "" if self.positions == self.size else f" {self.positions} of {self.size}"
+
     def __str__(self) -> str:
-        text = f"{self.parameter}[{self.dim}]"
-        return text if self.positions == self.size else f"{text} {self.positions} of {self.size}"
+        return f"{self.name}{self.extent}"
 
 
 @dataclass(frozen=True)
@@ -121,34 +131,67 @@ class Explanation(Shown):
             )
         return DRAWERS["explanation"](self, deps, path, level=level, hops=hops)
 
-    def __str__(self) -> str:
-        paragraphs: dict[tuple[str, Diagnostic | None], list[AxisReason]] = {}
+    def text(self, *, full: bool = False) -> str:
+        """What printing it shows.
+
+        Axes whose names differ in indices only are told as one, and so are groups of which the same
+        is said: `layer1.{0-2}.conv{1,2}`. Of several places the first one is told.
+
+        Args:
+            full: every axis by its name, and a paragraph for each group.
+        """
+        paragraphs: dict[Hashable, list[AxisReason]] = {}
         for axis in self.axes:
             paragraphs.setdefault((axis.group, axis.reason), []).append(axis)
-        return "\n".join(line for axes in paragraphs.values() for line in _paragraph(axes))
+        alike: dict[Hashable, list[list[AxisReason]]] = {}
+        for axes in paragraphs.values():
+            key = (axes[0].group, axes[0].reason) if full else _said(axes)
+            alike.setdefault(key, []).append(axes)
+        return "\n".join(line for found in alike.values() for line in _paragraph(found, full))
+
+    def __str__(self) -> str:
+        return self.text()
 
 
-def _paragraph(axes: list[AxisReason]) -> Iterator[str]:
-    """The sentences about axes of one group that share a reason."""
+def _said(axes: Sequence[AxisReason]) -> Hashable:
+    """What is said of some axes, but for the indices in names and the place."""
     first = axes[0]
-    subject = ", ".join(map(str, axes))
+    reason = first.reason and (first.reason.what, first.reason.hint, first.reason.where.op)
+    names = [(template(axis.parameter), axis.dim, axis.extent) for axis in axes]
+    return template(first.group), first.kind, reason, tuple(names)
+
+
+def _paragraph(found: Sequence[Sequence[AxisReason]], full: bool) -> Iterator[str]:
+    """The sentences about axes that share a reason; of several groups if the same is said."""
+    first = found[0][0]
+    axes = [axis for each in found for axis in each]
+    rows = folded(axes, lambda axis: axis.name, lambda axis: (axis.extent, axis.name * full))
+    subject = ", ".join(dict.fromkeys(f"{name}{alike[0].extent}" for name, alike in rows))
+    names = [str(pattern) for pattern in patterns(each[0].group for each in found)]
+    group = f"group{'s' * (len(found) > 1)} {', '.join(names)}" if first.group else ""
     if first.reason is None:
         asked = "" if first.kind in ("channels", "heads") else ", where a plan names it"
-        yield f"{subject}: can be pruned, group {first.group}{asked}"
+        yield f"{subject}: can be pruned, {group}{asked}"
         return
-    group = f", group {first.group}" if first.group else ""
-    yield f"{subject}: must stay{group}, because {in_plain_words(first.reason)}"
-    if str(first.reason.where):
-        yield f"    where: {first.reason.where}"
-    for joint in first.joints:
+    of_group = f", {group}" if group else ""
+    yield f"{subject}: must stay{of_group}, because {in_plain_words(first.reason)}"
+    yield from _places(first, len({axis.reason for axis in axes}))
+    if first.reason.hint:
+        yield f"    what to do: {first.reason.hint}"
+
+
+def _places(axis: AxisReason, count: int) -> Iterator[str]:
+    """Where the channels of an axis were coupled to what must stay, the first of so many places."""
+    if axis.reason is not None and str(axis.reason.where):
+        more = f", and {count - 1} more" if count > 1 else ""
+        yield f"    where: {axis.reason.where}{more}"
+    for joint in axis.joints:
         yield f"    coupled at: {joint}"
-    if len(first.way) > 1:
-        names = [place.node for place in first.way]
+    if len(axis.way) > 1:
+        names = [place.node for place in axis.way]
         if len(names) > _LONGEST_WAY:
             names[3:-3] = [f"({len(names) - 6} more)"]
         yield f"    by way of: {' -> '.join(names)}"
-    if first.reason.hint:
-        yield f"    what to do: {first.reason.hint}"
 
 
 def in_plain_words(reason: Diagnostic) -> str:

@@ -36,6 +36,7 @@ _CONVOLUTIONS = frozenset({aten.convolution, aten._convolution})
 _THERE = ("live", "state")
 """Kinds of nodes that a graph keeps where branches go."""
 _WITHOUT_WEIGHTS = frozenset({aten.bmm, aten.baddbmm})
+_CONVOLUTION_KINDS = frozenset({"Conv1d", "Conv2d", "Conv3d"})
 _NO_LAYER = "(in no layer)"
 """Work of the user's forward that neither the graph nor a dropped block does."""
 
@@ -308,24 +309,31 @@ class _Table:
 
         1. With products: what the first of them sums over, and what the last one puts out; of a
            module that the graph calls, what it returns.
-        2. Without: those of its first parameter that is read.
+        2. Without, as in a layer whose weights others read: those of its first parameter that is
+           read, in the order of linear layers and convolutions, or else the one axis that can be
+           pruned. Several of an unknown kind tell nothing.
         """
         works = [work for node in row.nodes for work in self.work[node]]
         if not row.parameters:
             works = [work for work in works if _has_weights(work)]
         if works:
             place = _channel_dim(works[-1])
-            last = traced_tensors(works[-1].out)[0]
+            put_out = _axis(traced_tensors(works[-1].out)[0], place)
+            value = next(self._values([works[-1].node]), None)
+            returned = None if value is None else _axis(value, place)
             node = self.nodes[works[-1].node]
-            if node.op == "call_module":
-                last = next(self._values([node.name]), last)
-            return _axis(_operand(works[0]), _channel_dim(works[0])), _axis(last, place)
+            is_same = returned is not None and put_out is not None and returned.size == put_out.size
+            if node.op == "call_module" or is_same:  # the product alone may not know its channels
+                put_out = returned
+            return _axis(_operand(works[0]), _channel_dim(works[0])), put_out
         known = (self.deps.trace.axes.get(name) for name in row.parameters)
         axes: Sequence[Axis] = next((found for found in known if found), ())
         if len(axes) < 2:
             return (axes[0], axes[0]) if axes else (None, None)
+        if row.kind == "Linear" or row.kind in _CONVOLUTION_KINDS:
+            return axes[1], axes[0]
         free = [axis for axis in axes if any(g.prunable for g in self.groups.on(axis).groups)]
-        return None, (free or list(axes))[-1]
+        return None, None if len(free) > 1 else (free or list(axes))[-1]
 
     # -- blocks that go -----------------------------------------------------------------------
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.table import Table
 
 from fxprune.files import write_atomically
 from fxprune.meaning import Meaning
 from fxprune.notebook_reports import report_html
 from fxprune.notebook_tables import Shown
 from fxprune.planning.notebook_plans import plot_of_widths
+from fxprune.remarks import told_once
+from fxprune.repeats import patterns
+from fxprune.report_page import report_page
 from fxprune.reports import html_of, markdown_of, page_of
+from fxprune.tables import Page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,28 +75,16 @@ class ShrinkReport(Shown):
         """Whether anything was removed."""
         return bool(self.dropped) or any(group.removed for group in self.groups.values())
 
-    def cost_table(self) -> Table:
-        """Parameters, bytes and MACs before and after."""
-        table = Table("", "before", "after", "left")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for name in ("parameters", "bytes", "macs"):
-            before, after = getattr(self.before, name), getattr(self.after, name)
-            share = f"{after / before:.1%}" if before else "-"
-            table.add_row(name.replace("macs", "MACs"), f"{before:,}", f"{after:,}", share)
-        return table
+    def notes(self, *, full: bool = True) -> list[str]:
+        """The remarks below the tables, one sentence each.
 
-    def width_table(self) -> Table:
-        """The width of every group before and after."""
-        table = Table("group", "kind", "before", "after")
-        for column in table.columns[2:]:
-            column.justify = "right"
-        for name, group in self.groups.items():
-            table.add_row(name, group.kind, str(group.size), str(group.width))
-        return table
+        Args:
+            full: whether what is said of several places is said of each.
+        """
 
-    def notes(self) -> list[str]:
-        """The remarks below the tables, one sentence each."""
+        def told(found: tuple[Diagnostic, ...]) -> Iterator[str]:
+            return map(str, found) if full else told_once(found)
+
         notes = [f"captured by {self.captured_by}, emitted as a {self.emit}"]
         if self.dropped:
             notes.append(f"dropped whole: {', '.join(self.dropped)}")
@@ -104,16 +92,33 @@ class ShrinkReport(Shown):
             notes.append("nothing to prune: every channel is an input, an output, or pinned")
         elif not self.changed:
             notes.append("nothing was removed: the plan removes no channels")
+        emptied = (n for n, group in self.groups.items() if group.size and not group.width)
         notes += [
             f"{name} has no channels left: what its branch still adds is a constant of eval mode"
-            for name, group in self.groups.items()
-            if group.size and not group.width
+            for name in (emptied if full else map(str, patterns(emptied)))
         ]
-        notes += [str(place) for place in self.renormalized]
-        notes += [f"save_pretrained refuses: {diagnostic}" for diagnostic in self.unsavable]
-        notes += [f"pinned: {diagnostic}" for diagnostic in self.diagnostics]
-        notes.append(str(self.verification) if self.verification else "NOT verified")
+        notes += told(self.renormalized)
+        notes += [f"save_pretrained refuses: {each}" for each in told(self.unsavable)]
+        notes += [f"pinned: {each}" for each in told(self.diagnostics)]
         return notes
+
+    def text(self, *, full: bool = False) -> str:
+        """What printing it shows: layers and widths before and after, the cost, and remarks.
+
+        Layers whose names differ in indices only, and of which all numbers are the same, are one
+        row: `layer1.{0-2}.conv2`. Norms are told together. Parameters and MACs are of all
+        layers of a row.
+
+        Args:
+            full: every layer and every group on its own.
+        """
+        return str(report_page(self, full=full))
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __rich__(self) -> Page:
+        return report_page(self)
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """The width of every group before and after, as bars; see `Plan.plot`."""
@@ -201,15 +206,6 @@ class ShrinkReport(Shown):
 
     def _repr_html_(self) -> str:
         return report_html(self)
-
-    def __str__(self) -> str:
-        buffer = io.StringIO()
-        console = Console(file=buffer, width=100, color_system=None, markup=False)
-        console.print(self.width_table())
-        console.print(self.cost_table())
-        for note in self.notes():
-            console.print(f"- {note}", highlight=False, soft_wrap=True)
-        return buffer.getvalue()
 
 
 def _written(text: str, path: str | os.PathLike[str] | None) -> str:

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[1] / "models_zoo" / "expected"
 def listing(name: str) -> str:
     """The dependency graph of a model of the zoo as text."""
     model = ZOO[name]
-    return f"{fxprune.analyze(model.build().eval(), model.example_inputs())}\n"
+    return f"{fxprune.analyze(model.build().eval(), model.example_inputs()).text(full=True)}\n"
 
 
 def main() -> int:

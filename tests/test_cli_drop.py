@@ -67,7 +67,7 @@ def test_a_plan_with_dropped_blocks_is_shrunk_and_verified() -> None:
     assert {n.partition(".")[0] for n, _ in small.named_parameters()} == {"stem", "head", "blocks"}
     assert not [n for n, _ in small.named_modules() if n in ("blocks.0", "blocks.2")]
     shown = run("verify", "blocks:Net", "small.pt", "--plan", "plan.json", "--trust").stdout
-    assert "dropped blocks pass their input on (2)" in shown
+    assert "dropped blocks pass their input on (2)" in " ".join(shown.split())
 
 
 def test_a_module_with_dropped_blocks_is_written_and_read() -> None:

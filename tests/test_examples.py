@@ -94,9 +94,11 @@ def test_the_code_of_a_page_runs(
         exec(code, namespace)  # the pages of this repository
 
 
-@pytest.mark.parametrize("name", ["masks", "onnx", "progressive", "sensitivity"])
+@pytest.mark.parametrize("name", ["masks", "onnx", "progressive", "sensitivity", "texts"])
 def test_a_page_runs_and_shows_what_it_prints(name: str, tmp_path: Path) -> None:
     page = (CHECKOUT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    if "import torchvision" in page:
+        pytest.importorskip("torchvision")
     if "models_zoo.digits" in page:
         pytest.importorskip("sklearn")
     for package in ("onnxscript", "onnxruntime", "onnx2torch", "torchao") if name == "onnx" else ():

@@ -400,6 +400,48 @@ def test_a_module_that_holds_all_the_others_is_opened() -> None:
 
 
 def test_the_text_of_an_analysis_tells_the_share() -> None:
-    lines = str(analyzed("channel_shuffle_grouped")).splitlines()
-    assert "prunable share of the parameters: 88.2% (1,152 of 1,306)" in lines
-    assert "    1: 60.0% (216 of 360)" in lines
+    deps = analyzed("channel_shuffle_grouped")
+    lines, listing = str(deps).splitlines(), deps.text(full=True).splitlines()
+    for told in (lines, listing):
+        assert "prunable share of the parameters: 88.2% (1,152 of 1,306)" in told
+    assert "    1: 60.0% (216 of 360)" in listing
+    assert ["1", "360", "216", "60.0%"] in [line.split() for line in lines]
+
+
+class Blocks(nn.Module):
+    """Three blocks that are alike, and one output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 4)) for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+def test_what_is_said_of_blocks_that_are_alike_is_said_once() -> None:
+    found = analyze(Blocks().eval(), torch.randn(2, 4)).why("blocks.*")
+    (can,) = [line for line in str(found).splitlines() if "can be pruned" in line]
+    assert can == (
+        "blocks.{0-2}.0.weight[0], blocks.{0-2}.0.bias[0], blocks.{0-2}.2.weight[1]: can be pruned,"
+        " groups blocks.{0-2}.0"
+    )
+    full = [line for line in found.text(full=True).splitlines() if "can be pruned" in line]
+    assert full[1] == (
+        "blocks.1.0.weight[0], blocks.1.0.bias[0], blocks.1.2.weight[1]: can be pruned,"
+        " group blocks.1.0"
+    )
+    assert len(full) == 3
+
+
+def test_folding_an_explanation_loses_no_axis() -> None:
+    for name in ("channel_shuffle_grouped", "attention_modules", "qkv_fused"):
+        found = analyzed(name).why("*")
+        full = found.text(full=True)
+        for axis in found.axes:
+            assert str(axis) in full
+        assert len(str(found)) <= len(full)

@@ -210,9 +210,9 @@ def test_a_node_that_is_random_in_train_mode_is_refused_with_the_way_out() -> No
 def test_lowering_leaves_the_analysis_as_it_is() -> None:
     model, inputs = built("attention_modules_decoder")
     deps = fxprune.analyze(model, inputs)
-    version, listing = deps.trace.labels.version, str(deps)
+    version, listing = deps.trace.labels.version, deps.text(full=True)
     lowered = Lowering(deps).lower("layer")
-    assert (deps.trace.labels.version, str(deps)) == (version, listing)
+    assert (deps.trace.labels.version, deps.text(full=True)) == (version, listing)
     assert set(lowered.state) == {n for n in deps.state if n.startswith("layer.")}
 
 

@@ -689,8 +689,8 @@ def test_one_channel_of_a_dead_group_stays_where_its_branch_cannot_go() -> None:
     assert lossless(model, ROWS) == {"first": [1, 2, 3, 4]}
     plan = Plan.from_masks(model, ROWS)
     assert plan == Plan.from_json(plan.to_json())
-    assert str(plan).splitlines()[-1] == (
-        "  first keeps a channel: node matmul cannot go on without a branch that has no channels"
+    assert " ".join(str(plan).split()).endswith(
+        "- first keeps a channel: node matmul cannot go on without a branch that has no channels"
         " left: 'matmul' takes getattr_1, which no longer depends on the inputs"
     )
 

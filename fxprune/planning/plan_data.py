@@ -23,6 +23,7 @@ from fxprune.module_trees import named_tensors
 from fxprune.notebook_tables import Shown
 from fxprune.planning.layout import Layout
 from fxprune.planning.notebook_plans import plan_html, plot_of_widths
+from fxprune.planning.plan_page import plan_page
 from fxprune.planning.plan_text import (
     FORMAT,
     VERSION,
@@ -39,6 +40,7 @@ from fxprune.planning.plan_text import (
     with_keys,
 )
 from fxprune.planning.state_dicts import sliced_state
+from fxprune.tables import Page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -290,6 +292,17 @@ class Plan(Shown):
             hint += " go another way"
         raise PlanError("the plan belongs to another model", why=why, hint=hint)
 
+    def text(self, *, full: bool = False) -> str:
+        """What printing it shows: the width of every group before and after.
+
+        Groups whose names differ in indices only, and of which as much goes, are one row:
+        `layer1.{0-2}.conv{1,2}`.
+
+        Args:
+            full: every group on its own.
+        """
+        return str(plan_page(self, full=full))
+
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """The width of every group before and after, as bars.
 
@@ -310,16 +323,10 @@ class Plan(Shown):
         return plan_html(self)
 
     def __str__(self) -> str:
-        rows = [f"  {name}: {g.size} -> {g.width} {g.kind}" for name, g in self.groups.items()]
-        total = sum(g.size for g in self.groups.values())
-        left = sum(g.width for g in self.groups.values())
-        head = f"Plan: {total} -> {left} channels in {len(rows)} groups"
-        gone = [f"  {name}: dropped" for name in self.dropped]
-        kept = self.made.get("kept")  # in a file, that may be anything
-        told = kept.items() if isinstance(kept, Mapping) else ()
-        return "\n".join(
-            [head, *gone, *rows, *(f"  {name} keeps a channel: {why}" for name, why in told)]
-        )
+        return self.text()
+
+    def __rich__(self) -> Page:
+        return plan_page(self)
 
 
 def _group(entry: Any) -> GroupPlan:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from fxprune.documents import DocumentKind, compact_lists
-from fxprune.errors import InputError, printable
+from fxprune.errors import InputError
 from fxprune.files import write_atomically
 from fxprune.notebook_tables import Shown
-from fxprune.planning.sensitivity_plots import MOST_RATIOS, heat_map
+from fxprune.planning.sensitivity_page import sensitivity_page
+from fxprune.planning.sensitivity_plots import heat_map
+from fxprune.tables import Page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -203,33 +205,21 @@ class Sensitivity(Shown):
         title = f"drop ({sign}), baseline {self.baseline:.4g}"
         return heat_map(self.drops, self.ratios, title, None if path is None else Path(path))
 
+    def text(self, *, full: bool = False) -> str:
+        """What printing it shows: a row for each group, with its value at each ratio.
+
+        Groups whose names differ in indices only, and whose values read the same, are one row.
+
+        Args:
+            full: every group on its own, and up to 200 ratios.
+        """
+        return str(sensitivity_page(self, full=full))
+
     def __str__(self) -> str:
-        better = "higher" if self.mode == "max" else "lower"
-        head = f"Sensitivity: {self.baseline:.4g} with all channels ({better} is better)"
-        ratios = self.ratios[:MOST_RATIOS]
-        rows = [["group", "size", "kind", *(f"{ratio:g}" for ratio in ratios)]]
-        for name, curve in self.curves.items():
-            known = {point.ratio: _told(point.value) for point in curve.points}
-            cells = [known.get(ratio, "") for ratio in ratios]
-            rows.append([printable(name), str(curve.size), printable(curve.kind), *cells])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        more = len(self.ratios) - len(ratios)
-        rest = [f"  and {more:,} ratios more"] if more else []
-        return "\n".join([head, *(_line(row, widths) for row in rows), *rest])
+        return self.text()
 
-
-def _told(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4g}"
-
-
-def _line(row: list[str], widths: list[int]) -> str:
-    """A row of the table: names to the left, numbers to the right."""
-    left = {0, 2}
-    cells = [
-        text.ljust(width) if column in left else text.rjust(width)
-        for column, (text, width) in enumerate(zip(row, widths, strict=True))
-    ]
-    return f"  {'  '.join(cells)}".rstrip()
+    def __rich__(self) -> Page:
+        return sensitivity_page(self)
 
 
 def _plain(value: Any) -> Any:

@@ -563,8 +563,14 @@ def test_the_text_of_a_plan_tells_the_widths() -> None:
     plan = fxprune.plan(analyzed_chain(3, 8, 6, 2), ratio=0.5)
     assert str(plan).splitlines() == [
         "Plan: 14 -> 7 channels in 2 groups",
-        "  0: 8 -> 4 channels",
-        "  1: 6 -> 3 channels",
+        "made with ratio 0.5, criterion l2",
+        "",
+        " group     kind      width     left",
+        "────────────────────────────────────",
+        " 0         channels   8 -> 4  50.0%",
+        " 1         channels   6 -> 3  50.0%",
+        "────────────────────────────────────",
+        " all    2            14 -> 7  50.0%",
     ]
 
 

@@ -46,10 +46,30 @@ def test_drops_are_positive_where_the_model_is_worse() -> None:
 def test_the_table_has_a_row_for_each_group_and_a_column_for_each_ratio() -> None:
     assert str(FOUND).splitlines() == [
         "Sensitivity: 0.9 with all channels (higher is better)",
-        "  group        size  kind       0.25         0.5  0.75",
-        "  conv            8  channels  0.875         0.5   0.1",
-        "  attn[heads]     8  channels   0.95  not finite",
+        "",
+        " group          kind      size   0.25         0.5  0.75",
+        "────────────────────────────────────────────────────────",
+        " conv           channels     8  0.875         0.5   0.1",
+        " attn[heads]    channels     8   0.95  not finite",
     ]
+
+
+def test_groups_whose_values_read_the_same_are_one_row_unless_in_full() -> None:
+    curves = {f"a.{k}": curve(0.5, 0.4) for k in range(3)} | {"a.3": curve(0.5)}
+    found = Sensitivity(0.9, "max", curves, "", "")
+    folded, full = (
+        [line.split()[0] for line in text.splitlines()[4:]]
+        for text in (str(found), found.text(full=True))
+    )
+    assert folded == ["a.{0-2}", "a.3"]
+    assert full == list(curves)
+
+
+def test_only_the_first_ratios_are_shown_unless_in_full() -> None:
+    points = tuple(Point(k / 20, k, 0.5, "") for k in range(15))
+    found = Sensitivity(0.9, "max", {"a": Curve(20, "channels", points)}, "", "")
+    assert str(found).splitlines()[-1] == "- and 6 ratios more"
+    assert len(found.text(full=True).splitlines()[-1].split()) == 3 + 15
 
 
 def test_names_in_the_table_steer_no_terminal() -> None:
@@ -143,7 +163,8 @@ def test_a_plot_takes_any_names_and_numbers() -> None:
 def test_a_file_of_very_many_ratios_fills_no_memory() -> None:
     points = tuple(Point(k / 1000, 1, 0.5, "") for k in range(500))
     found = Sensitivity(1.0, "max", {"layer": Curve(8, "channels", points)}, "", "")
-    assert str(found).endswith("and 300 ratios more")
+    assert found.text(full=True).endswith("and 300 ratios more")
+    assert str(found).endswith("and 491 ratios more")
     assert len(str(found)) < 5000
     with pytest.raises(InputError, match="there are 500 ratios"):
         found.plot()
