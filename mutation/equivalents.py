@@ -47,7 +47,7 @@ _REASONS: dict[tuple[str, str, str], str] = {
         "new_out = repair.layout.shape(repair.outputs[ -1])",
     ): "the operator has one output",
     (
-        "passes/slice_state.py",
+        "passes/slicing.py",
         "if like.dim() != rank or like.is_contiguous():",
         "if like.dim() != rank and like.is_contiguous():",
     ): (

@@ -30,7 +30,7 @@ FAULTS: tuple[Fault, ...] = (
         "tensors of a module are sliced one off",
         "modules",
         Edit(
-            "passes.slice_state:sliced",
+            "passes.slicing:sliced",
             "np.ascontiguousarray(index)",
             "np.ascontiguousarray((index + 1) % tensor.shape[dim])",
         ),
@@ -41,7 +41,7 @@ FAULTS: tuple[Fault, ...] = (
         "tensors of a module are sliced along their first axis as planned, else not",
         "modules",
         Edit(
-            "passes.slice_state:sliced",
+            "passes.slicing:sliced",
             "np.ascontiguousarray(index)",
             "np.ascontiguousarray(index if dim == 0 else np.arange(len(index)))",
         ),
@@ -52,7 +52,7 @@ FAULTS: tuple[Fault, ...] = (
         "buffers of a module keep their first positions",
         "modules",
         Edit(
-            "passes.slice_state:sliced",
+            "passes.slicing:sliced",
             "np.ascontiguousarray(index)",
             "np.ascontiguousarray(index if isinstance(tensor, torch.nn.Parameter) else np.arange(len(index)))",
         ),

@@ -5,15 +5,13 @@ from __future__ import annotations
 from faults.fault import Fault, fault
 from faults.injection import Edit
 
-_SLICED = "passes.slice_state:sliced"
-_POSITIONS = "positions = torch.from_numpy(np.ascontiguousarray(index))"
+_SLICED = "passes.slicing:sliced"
+_POSITIONS = "torch.from_numpy(np.ascontiguousarray(index))"
 _KEPT = "[layout.kept(axis) for axis in layout.deps.trace.axes[name]]"
 
 
 def _positions(becomes: str) -> Edit:
-    return Edit(
-        _SLICED, _POSITIONS, f"positions = torch.from_numpy(np.ascontiguousarray({becomes}))"
-    )
+    return Edit(_SLICED, _POSITIONS, f"torch.from_numpy(np.ascontiguousarray({becomes}))")
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -65,8 +63,8 @@ FAULTS: tuple[Fault, ...] = (
         "slicing",
         Edit(
             _SLICED,
-            "in enumerate(kept):",
-            "in enumerate(kept[::-1] if len({*tensor.shape}) == 1 < len(kept) else kept):",
+            "in enumerate(kept)",
+            "in enumerate(kept[::-1] if len({*tensor.shape}) == 1 < len(kept) else kept)",
         ),
         "attention_kinds_talking",
     ),
@@ -75,8 +73,8 @@ FAULTS: tuple[Fault, ...] = (
         "slicing",
         Edit(
             "passes.slice_state:SliceState.copy",
-            "lambda tensor: sliced(tensor, kept.get(id(tensor), ()))",
-            "lambda tensor: sliced(tensor, [*({t.shape: kept[id(t)] for t in named_state(graph_module).values()}.get(tensor.shape, ()))])",
+            "lambda tensor: taken(tensor, kept.get(id(tensor), ()))",
+            "lambda tensor: taken(tensor, [*({t.shape: kept[id(t)] for t in named_state(graph_module).values()}.get(tensor.shape, ()))])",
         ),
         "residual",
     ),

@@ -25,7 +25,7 @@ from fxprune.explanations import Explanation
 from tests.drawing.models import IMAGE, Residual, analyzed, residual
 
 OFF_BY_ONE = Edit(
-    "passes.slice_state:sliced",
+    "passes.slicing:sliced",
     "torch.from_numpy(np.ascontiguousarray(index))",
     "torch.from_numpy(np.ascontiguousarray((index + 1) % tensor.shape[dim]))",
 )
