@@ -33,6 +33,7 @@ LAYERS = (
         "interpretation",
         "interpreter",
         "label_mode",
+        "lowered_repeats",
         "lowering",
         "meta_cache",
         "meta_kernels",
