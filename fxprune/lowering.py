@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,12 @@ from fxprune.dynamic_sizes import Record, Spot, fitted, formulas, write
 from fxprune.errors import FxPruneError, RewriteError, first_line
 from fxprune.interpretation import decomposed_attention, replay
 from fxprune.labels import Axis
+from fxprune.lowered_repeats import Channels, UnknownChannelError, translated
 from fxprune.module_trees import clone_tree, to_meta
 from fxprune.recorded_graphs import add_numbers, assert_decisions, make_alike
 from fxprune.rules import axes_of, locate, put_axes, put_value
 from fxprune.sampling import Sample, Samples
-from fxprune.signatures import signature
+from fxprune.signatures import Signature, signature
 from fxprune.size_decisions import (
     SizeDecisions,
     SizeOf,
@@ -99,7 +100,7 @@ class Lowering:
         """
         node = self.nodes[name]
         with _refusals(node):
-            return self._lower(node)
+            return self._repeated(node) or self._lower(node)
 
     def operators(self, name: str) -> fx.Graph:
         """The operators of a node at the example sizes, which is less work than to lower it.
@@ -111,6 +112,57 @@ class Lowering:
         with _refusals(node):
             record = self._record(node, self._operands(node), self._state(node), self.samples.base)
         return record.graph
+
+    # -- repeated blocks ----------------------------------------------------------------------
+
+    @cached_property
+    def _known(self) -> dict[Hashable, tuple[Channels, Lowered]]:
+        """What was lowered, by the computation and the pattern of its channels."""
+        return {}
+
+    def _repeated(self, node: fx.Node) -> Lowered | None:
+        """What a node is lowered to, if another one was that computes the same."""
+        if not self._known:
+            return None
+        key, channels = self._computation(node)
+        before, lowered = self._known.get((key, channels.pattern), (None, None))
+        if key is None or before is None or lowered is None:
+            return None
+        axis = before.in_terms_of(channels)
+        return replace(
+            lowered,
+            operands=self._operands(node),
+            state=tuple(self._state(node)),
+            values=translated(lowered.values, axis),
+            renormalized={n: list(map(axis, axes)) for n, axes in lowered.renormalized.items()},
+        )
+
+    def _remember(self, node: fx.Node, lowered: Lowered) -> None:
+        """Keep what a node was lowered to, if nothing but its own channels are in it."""
+        key, channels = self._computation(node)
+        if key is None:
+            return
+        try:
+            axis = channels.in_terms_of(channels)
+            translated(lowered.values, axis)
+            for axes in lowered.renormalized.values():
+                list(map(axis, axes))
+        except UnknownChannelError:
+            return
+        self._known[key, channels.pattern] = channels, lowered
+
+    def _computation(self, node: fx.Node) -> tuple[Hashable | None, Channels]:
+        """All that a node computes at every size, if that is known; and its channels."""
+        keys = tuple(self._key(node, sample) for sample in self.samples.seen())
+        known = self.deps.trace
+        state = [
+            TracedTensor(tuple(tensor.shape), known.axes[name], _integers(tensor))
+            for name, tensor in self._state(node).items()
+        ]
+        returned = pytree.tree_leaves(known.values[node.name])
+        tensors = [*(operand.traced for operand in self._operands(node)), *state, *returned]
+        traced = [each for each in tensors if isinstance(each, TracedTensor)]
+        return None if None in keys else keys, Channels.of(traced, known.labels)
 
     def _lower(self, node: fx.Node) -> Lowered:
         operands, state = self._operands(node), self._state(node)
@@ -127,7 +179,10 @@ class Lowering:
         record.graph.eliminate_dead_code()
         add_numbers(record.graph, values)
         constants = record.constants
-        return Lowered(record.graph, operands, tuple(state), constants, values, renormalized)
+        lowered = Lowered(record.graph, operands, tuple(state), constants, values, renormalized)
+        if not asserted:  # an assertion names its node
+            self._remember(node, lowered)
+        return lowered
 
     # -- what a node reads ------------------------------------------------------------------
 
@@ -161,6 +216,11 @@ class Lowering:
         """Records by what they depend on, for nodes that compute the same."""
         return {}
 
+    @cached_property
+    def _signatures(self) -> dict[Any, Signature | None]:
+        """What modules compute with, by their paths."""
+        return {}
+
     def _record(
         self,
         node: fx.Node,
@@ -183,7 +243,10 @@ class Lowering:
         arguments = fx.map_arg((node.args, node.kwargs), lambda n: number[n])
         module: Any = node.target
         if node.op == "call_module":
-            module = signature(self.deps.graph_module.get_submodule(str(node.target)))
+            if node.target not in self._signatures:
+                called = self.deps.graph_module.get_submodule(str(node.target))
+                self._signatures[node.target] = signature(called)
+            module = self._signatures[node.target]
             if module is None:
                 return None
         values = pytree.tree_map(_outside, [sample[source.name] for source in inputs])

@@ -69,6 +69,10 @@ class Samples:
                     found.append(tripled)
         return tuple(found)
 
+    def seen(self) -> tuple[Sample, ...]:
+        """Those that a lowering may have looked at until now; the base first."""
+        return (self.base, *self.joint, *(self.apart if "apart" in vars(self) else ()))
+
     @cached_property
     def _shadow(self) -> fx.GraphModule:
         return clone_tree(self.deps.graph_module, to_meta)

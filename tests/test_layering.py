@@ -47,6 +47,7 @@ LAYERS = (
         "interpretation",
         "interpreter",
         "label_mode",
+        "lowered_repeats",
         "lowering",
         "meta_cache",
         "meta_kernels",
