@@ -44,7 +44,13 @@ class Page:
 
     def __str__(self) -> str:
         buffer = io.StringIO()
-        console = Console(file=buffer, width=_WIDEST, color_system=None, legacy_windows=False)
+        console = Console(
+            file=buffer,
+            width=_WIDEST,
+            color_system=None,
+            legacy_windows=False,
+            force_jupyter=False,  # or a notebook would get the text, and the buffer nothing
+        )
         for part in self.parts:
             console.print(part, width=max(WIDTH, console.measure(part).minimum))
         return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n")).rstrip("\n")

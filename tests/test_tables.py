@@ -120,3 +120,10 @@ def test_a_short_number_is_the_number_to_three_digits(number: int) -> None:
     value = float(text[:-1]) * units[text[-1]]
     assert abs(value - number) <= 0.00501 * number
     assert len(text.replace(".", "")) == 4
+
+
+def test_a_text_is_a_text_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Page.of("a sentence", table(["name"], [["conv1"]]))
+    expected = str(page)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(page) == expected
