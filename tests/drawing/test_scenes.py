@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 import fxprune
 from faults.injection import Edit
-from fxprune.drawing import Picture, drawable
+from fxprune.drawing import Picture
+from fxprune.drawing.scenes import drawable
 from fxprune.errors import FxPruneError, Location
 from fxprune.explanations import Explanation
 from tests.drawing.models import IMAGE, Residual, analyzed, residual
 
 OFF_BY_ONE = Edit(
-    "passes.slice_state:sliced",
+    "passes.slicing:sliced",
     "torch.from_numpy(np.ascontiguousarray(index))",
     "torch.from_numpy(np.ascontiguousarray((index + 1) % tensor.shape[dim]))",
 )
