@@ -165,7 +165,8 @@ def _stopped_at(axis: AxisReason) -> list[str]:
 
 
 def _told(reasons: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{first_of(axes, 2)} must stay: {why}" for why, axes in reasons.items())
+    told = {why: list(dict.fromkeys(axes)) for why, axes in reasons.items()}
+    return "; ".join(f"{first_of(axes, 2)} must stay: {why}" for why, axes in told.items())
 
 
 def _marked(picture: Picture, marks: Mapping[str, str]) -> Picture:

@@ -270,4 +270,4 @@ def test_an_explanation_is_about_what_was_found_and_not_about_a_model(tmp_path: 
 
 def test_an_explanation_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(fxprune.InputError, match="no operator that is drawn"):
-        drawn(Explanation("nothing", (), residual(6)), tmp_path)
+        drawn(Explanation.of(residual(6), "nothing", ()), tmp_path)
