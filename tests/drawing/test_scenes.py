@@ -144,6 +144,35 @@ def test_a_place_that_is_no_node_of_the_picture_is_refused(tmp_path: Path) -> No
         caught.value.draw(tmp_path / "error.dot")
 
 
+class Decides(nn.Module):
+    """Looks at a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if float(x.abs().sum()) > 0:
+            x = x.relu()
+        return self.last(x)
+
+
+@pytest.mark.parametrize("level", ["module", "op"])
+def test_of_a_node_that_is_not_drawn_what_it_reads_is_marked(level: str) -> None:
+    model, inputs = Decides().eval(), torch.ones(2, 3)
+    plan = fxprune.plan(model, inputs, ratio=0.5)
+    with pytest.raises(fxprune.RewriteError) as caught:
+        fxprune.shrink(model, plan, inputs, emit="graph")
+    where = caught.value.where
+    assert isinstance(where, Location)
+    picture = caught.value.draw(level=level)
+    ((node, text),) = picture.marks.items()
+    assert where.node not in {name for each in picture.nodes for name in each.ops}
+    assert any("sum" in name for each in picture.nodes if each.name == node for name in each.ops)
+    assert text == f"{caught.value.what} (at {where.node}, which reads this)"
+
+
 def test_the_parameter_of_a_gradient_is_drawn_as_its_module(tmp_path: Path) -> None:
     deps = residual(6)
     with pytest.raises(fxprune.VerificationError) as caught, drawable(deps):
