@@ -103,6 +103,18 @@ def test_a_model_that_was_shrunk_by_another_plan_is_drawn(tmp_path: Path) -> Non
     assert list(caught.value.draw(tmp_path / "error.dot").marks) == ["stem"]
 
 
+def test_a_tensor_of_another_shape_is_drawn_as_its_module(tmp_path: Path) -> None:
+    model = Residual(6, 6, 4).eval()
+    plans = [
+        fxprune.plan(model, IMAGE, channels={"blocks.1.conv1": gone}) for gone in ([0], [0, 1])
+    ]
+    small = fxprune.shrink(model, plans[0])
+    with pytest.raises(fxprune.VerificationError, match="has shape") as caught:
+        fxprune.verify(model, small, plans[1], IMAGE)
+    assert caught.value.where == "module blocks.1.conv1"
+    assert list(caught.value.draw(tmp_path / "error.dot").marks) == ["blocks_1_conv1"]
+
+
 class Reads(nn.Module):
     """Has a number of channels in its code."""
 
