@@ -308,8 +308,8 @@ class Comparison:
         return ""
 
     def place(self, key: Key) -> Location | str:
-        """Where a value is made."""
-        return key[0].removeprefix("module ")
+        """Where a value is made; empty for the output of a model."""
+        raise NotImplementedError
 
     def poisoned(self) -> Comparison:
         """The same comparison from the start, with NaN at removed positions of the original."""

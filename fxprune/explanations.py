@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fxprune.drawers import DRAWERS
 from fxprune.errors import Diagnostic, InputError, Location
@@ -83,14 +83,18 @@ class Explanation(Shown):
 
     pattern: str
     axes: tuple[AxisReason, ...]
-    deps: InitVar[DependencyGraph | None] = None
+    # no field: `asdict`, `repr`, `==` and pickle are about what was found, not about a model
+    _deps: ClassVar[DependencyGraph | None] = None
 
-    def __post_init__(self, deps: DependencyGraph | None) -> None:
-        # no field: `asdict`, `repr`, `==` and pickle are about what was found, not about a model
-        object.__setattr__(self, "_deps", deps)
+    @classmethod
+    def of(cls, deps: DependencyGraph, pattern: str, axes: tuple[AxisReason, ...]) -> Explanation:
+        """An explanation that can be drawn, for it knows its model."""
+        made = cls(pattern, axes)
+        vars(made)["_deps"] = deps
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"pattern": self.pattern, "axes": self.axes, "_deps": None}
+        return {"pattern": self.pattern, "axes": self.axes}
 
     @property
     def prunable(self) -> bool:
@@ -122,14 +126,13 @@ class Explanation(Shown):
                 pickled since, which leaves the model behind.
             FxPruneError: the layout failed, or the file cannot be written.
         """
-        deps: DependencyGraph | None = vars(self)["_deps"]
-        if deps is None:
+        if self._deps is None:
             raise InputError(
                 "this explanation has no model to draw",
                 why="it was read from a pickle, or not made by DependencyGraph.why",
                 hint="ask again: deps.why(...)",
             )
-        return DRAWERS["explanation"](self, deps, path, level=level, hops=hops)
+        return DRAWERS["explanation"](self, self._deps, path, level=level, hops=hops)
 
     def text(self, *, full: bool = False) -> str:
         """What printing it shows.

@@ -86,8 +86,12 @@ class ModuleComparison(Comparison):
             if ours.value is None or theirs.value is None:
                 self.result = replace(self.result, left_out=self.result.left_out + 1)
             else:
-                where = "" if key[0] == _OUTPUT else key[0]
-                self.compare_tensor(key, where, self.kept(ours.value, ours.axes), theirs.value)
+                kept = self.kept(ours.value, ours.axes)
+                self.compare_tensor(key, self.place(key), kept, theirs.value)
+
+    def place(self, key: Key) -> str:
+        """The module that returns a value; empty for the output of the model."""
+        return "" if key[0] == _OUTPUT else key[0]
 
     @property
     def remedy(self) -> str:

@@ -27,12 +27,13 @@ def report_html(report: ShrinkReport) -> str:
     proof = report.verification
     changed = sum(bool(group.removed) for group in report.groups.values())
     notes = [] if proof is None else [str(proof)]
+    widths = widths_html(report.groups)
     dropped = f"dropped whole: {', '.join(report.dropped)}" if report.dropped else ""
     return whole(
         table(["", "before", "after", "left"], _costs(report)),
         paragraph(bold("verified" if proof else "NOT verified"), _errors(proof)),
         paragraph(dropped) if dropped else Html(""),
-        details(f"widths ({changed} of {len(report.groups)} groups change)", _widths(report)),
+        details(f"widths ({changed} of {len(report.groups)} groups change)", widths),
         details("remarks", listed([n for n in report.notes() if n not in notes])),
         details("verification", verification_table(proof) if proof else Html("")),
     )
@@ -45,10 +46,6 @@ def _costs(report: ShrinkReport) -> list[list[Cell]]:
         share = bar(after / before) if before else ""
         rows.append([name.replace("macs", "MACs"), before, after, share])
     return rows
-
-
-def _widths(report: ShrinkReport) -> Html:
-    return widths_html(report.groups)
 
 
 def _errors(proof: Verification | None) -> str:

@@ -35,7 +35,7 @@ def explain(deps: DependencyGraph, pattern: str) -> Explanation:
     Raises:
         PlanError: nothing has that name; the message tells the nearest names.
     """
-    return Explanation(pattern, tuple(_Explainer(deps).axes(pattern)), deps)
+    return Explanation.of(deps, pattern, tuple(_Explainer(deps).axes(pattern)))
 
 
 class _Explainer:

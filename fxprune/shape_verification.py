@@ -17,6 +17,7 @@ from fxprune.values import tensors
 
 if TYPE_CHECKING:
     from fxprune.comparison import Claim
+    from fxprune.errors import Location
 
 _REMEDY = "pass the model that was shrunk from this original by this plan"
 
@@ -41,7 +42,9 @@ def check_shapes(claim: Claim, small: nn.Module, *, known_parts: bool) -> int:
     for name, tensor in named_tensors(small).items():
         if name in axes:
             predicted = tuple(layout.size(axis) for axis in axes[name])
-            _require(name, "", tuple(tensor.shape), predicted)
+            module = name.rpartition(".")[0]
+            where = f"module {module}" if module else ""
+            _require(name, where, tuple(tensor.shape), predicted)
             count += 1
     if known_parts:
         assert isinstance(small, fx.GraphModule)
@@ -65,11 +68,11 @@ def _check_nodes(claim: Claim, small: fx.GraphModule) -> int:
     return count
 
 
-def _require(name: str, where: object, got: object, predicted: object) -> None:
+def _require(name: str, where: Location | str, got: object, predicted: object) -> None:
     if got != predicted:
         raise VerificationError(
             f"{name} has shape {got} instead of {predicted}",
-            where=where,  # type: ignore[arg-type]  # a Location, or no place
+            where=where,
             why="that is what the labels and the plan predict",
             hint=_REMEDY,
         )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import fxprune
 from fxprune.bar_plots import bars
@@ -61,6 +62,9 @@ def test_any_name_can_be_plotted(tmp_path: Path) -> None:
 def test_nothing_is_refused() -> None:
     with pytest.raises(fxprune.InputError, match="nothing to plot"):
         bars([], "channels", "")
+    linear, inputs = torch.nn.Linear(3, 2), torch.zeros(1, 3)
+    with pytest.raises(fxprune.InputError, match="no group of channels can be pruned"):
+        fxprune.plan(linear, inputs, ratio=0.5).plot()
 
 
 def test_an_unknown_kind_of_image_is_refused(tmp_path: Path) -> None:

@@ -133,6 +133,15 @@ def test_a_way_that_carries_zero_is_found_by_poison_alone() -> None:
 
 
 @pytest.mark.usefixtures("wrong_rule")
+def test_what_a_removed_channel_reaches_in_a_module_can_be_drawn() -> None:
+    deps, plan, _ = made(Network(factor=0.0).double().eval(), [0])
+    with pytest.raises(VerificationError, match="removed channels reach") as caught:
+        fxprune.shrink(deps, plan, X, emit="module")
+    assert caught.value.where == "module second"
+    assert list(caught.value.draw().marks) == ["second"]
+
+
+@pytest.mark.usefixtures("wrong_rule")
 def test_a_way_that_carries_more_is_found_by_lockstep_too() -> None:
     deps, plan, small = made(Network(factor=1.0).double().eval(), [0])
     with pytest.raises(VerificationError, match="node first_times differs"):

@@ -148,21 +148,41 @@ def test_a_picture_of_the_concepts_is_what_the_analysis_says(name: str) -> None:
     assert path.read_text(encoding="utf-8") == PICTURES[name](), "python -m examples.concepts"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site; a warning is an error."""
-    for package in ("sphinx", "furo", "myst_parser", "sphinx_click", "lightning", "onnx2torch"):
-        pytest.importorskip(package)
-    folder = tmp_path_factory.mktemp("site")
+def built(source: Path, folder: Path) -> None:
+    """Build a site; a warning is an error."""
     options = ("--fail-on-warning", "--keep-going", "--nitpicky", "--quiet")
     done = subprocess.run(
-        [sys.executable, "-m", "sphinx", *options, str(DOCS), str(folder)],
+        [sys.executable, "-m", "sphinx", *options, str(source), str(folder)],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_docstring_may_name_a_page_before_anything_else(tmp_path: Path) -> None:
+    for package in ("sphinx", "myst_parser", "sphinx_click"):
+        pytest.importorskip(package)
+    lines = (
+        f"import sys; sys.path.insert(0, {str(DOCS / '_extensions')!r})",
+        "extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx_click', 'api_names']",
+        "default_role = 'code_or_name'",
+    )
+    (tmp_path / "conf.py").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "index.rst").write_text("Index\n=====\n\nSee `docs/plans.md`.\n", encoding="utf-8")
+    (tmp_path / "plans.md").write_text("---\norphan: true\n---\n# Plans\n", encoding="utf-8")
+    built(tmp_path, tmp_path / "site")
+    assert 'href="plans.html"' in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; a warning is an error."""
+    for package in ("sphinx", "furo", "myst_parser", "sphinx_click", "lightning", "onnx2torch"):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("site")
+    built(DOCS, folder)
     return folder
 
 

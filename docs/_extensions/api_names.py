@@ -58,13 +58,18 @@ class CodeOrName(XRefRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """A link to a page, a reference that may dangle, or a literal."""
         if page := _PAGE.fullmatch(self.text):
-            self.refdomain, self.reftype, self.target = "std", "doc", f"/{page[1]}"
-            return self.create_xref_node()
+            self.target = f"/{page[1]}"
+            return self._reference("std", "doc")
         is_name = self.text.replace(".", "").replace("_", "").isalnum()
         if not is_name or not ("." in self.text or self.text[0].isupper()):
             return [nodes.literal(self.rawtext, self.text)], []
-        self.refdomain, self.reftype = "py", "obj"
-        self.classes = ["xref", "py", "py-obj"]
+        return self._reference("py", "obj")
+
+    def _reference(
+        self, domain: str, kind: str
+    ) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        self.refdomain, self.reftype = domain, kind
+        self.classes = ["xref", domain, f"{domain}-{kind}"]
         return self.create_xref_node()
 
     def process_link(

@@ -48,28 +48,29 @@ class ErrorScene:
         self._deps = weakref.ref(deps)
         self._plan = plan
         self._made: Picture | None = None
-        self._names = _names_of(error.where)
         self._what = error.what
+        self._texts = _texts_at(error, deps)
 
     def draw(self, path: str | os.PathLike[str] | None, *, level: Level, hops: int) -> Picture:
         """Draw the place and what is near it; see `FxPruneError.draw`."""
         check_request(path, level, hops)
-        if not self._names:
+        if not self._texts:
             raise InputError(
                 "there is no place to draw",
                 why=f"the error names no node or module of the model: {self._what}",
                 hint="draw the model itself: fxprune.draw(model, path, plan, example_inputs)",
             )
         picture = self._picture(level)
-        found: list[str] = next(filter(None, map(picture.called, self._names)), [])
-        if not found:
+        name = next(filter(picture.called, self._texts), None)
+        if name is None:
             raise InputError(
-                f"the picture has no {' or '.join(self._names)}",
+                f"the picture has no {' or '.join(list(self._texts)[:2])}",
                 why="what carries no channels (sizes, masks) is no node of it",
-                hint='pass level="op", which draws every operator',
+                hint='pass level="op", which draws more operators' if level == "module" else "",
             )
         # what a module of several nodes returns is made by the last of them
-        marked = _marked(picture.near(found[-1:], hops), {found[-1]: self._what})
+        place = picture.called(name)[-1]
+        marked = _marked(picture.near([place], hops), {place: self._texts[name]})
         write_picture(marked, path)
         return marked
 
@@ -105,14 +106,31 @@ def _nothing() -> None:
     """A reference to what is gone."""
 
 
-def _names_of(where: Location | str) -> list[str]:
-    """The names of a node or module that a place tells, the most exact first."""
+def _texts_at(error: FxPruneError, deps: DependencyGraph) -> dict[str, str]:
+    """Nodes and modules where an error could be told, the most exact first, and what is told there.
+
+    Before the module of a node that is not drawn (a size, a mask) comes what it is computed of.
+    """
+    where, what = error.where, error.what
     if isinstance(where, Location):
-        return [name for name in (where.node, where.module) if name]
+        aside = f"{what} (at {where.node}, which reads this)"
+        names = {where.node: what} | dict.fromkeys(_read_by(where.node, deps), aside)
+        return {name: text for name, text in {**names, where.module: what}.items() if name}
     kind, _, name = where.partition(" ")
     if kind == "parameter":
         name = name.rpartition(".")[0]
-    return [name] if name and kind in ("module", "parameter") else []
+    return {name: what} if name and kind in ("module", "parameter") else {}
+
+
+def _read_by(name: str, deps: DependencyGraph) -> list[str]:
+    """The nodes of the captured graph that one is computed of, the nearest first."""
+    ring = [node for node in deps.graph_module.graph.nodes if node.name == name]
+    found = dict.fromkeys(ring)
+    while ring := [
+        n for n in dict.fromkeys(n for r in ring for n in r.all_input_nodes) if n not in found
+    ]:
+        found |= dict.fromkeys(ring)
+    return [node.name for node in found if node.name != name]
 
 
 def draw_explanation(
@@ -165,7 +183,8 @@ def _stopped_at(axis: AxisReason) -> list[str]:
 
 
 def _told(reasons: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{first_of(axes, 2)} must stay: {why}" for why, axes in reasons.items())
+    told = {why: list(dict.fromkeys(axes)) for why, axes in reasons.items()}
+    return "; ".join(f"{first_of(axes, 2)} must stay: {why}" for why, axes in told.items())
 
 
 def _marked(picture: Picture, marks: Mapping[str, str]) -> Picture:

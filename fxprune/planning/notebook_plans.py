@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fxprune.bar_plots import bars
-from fxprune.errors import shown
+from fxprune.errors import InputError, shown
 from fxprune.notebook_tables import (
     Cell,
     Html,
@@ -64,6 +64,8 @@ def plot_of_widths(
     groups: Mapping[str, GroupPlan], path: str | os.PathLike[str] | None = None
 ) -> Figure:
     """A figure of the widths of groups before and after; see `Plan.plot`."""
+    if not groups:
+        raise InputError("there is nothing to plot", why="no group of channels can be pruned")
     total = sum(group.size for group in groups.values())
     left = sum(group.width for group in groups.values())
     rows = [(name, group.size, group.width) for name, group in groups.items()]

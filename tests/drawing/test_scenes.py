@@ -103,6 +103,18 @@ def test_a_model_that_was_shrunk_by_another_plan_is_drawn(tmp_path: Path) -> Non
     assert list(caught.value.draw(tmp_path / "error.dot").marks) == ["stem"]
 
 
+def test_a_tensor_of_another_shape_is_drawn_as_its_module(tmp_path: Path) -> None:
+    model = Residual(6, 6, 4).eval()
+    plans = [
+        fxprune.plan(model, IMAGE, channels={"blocks.1.conv1": gone}) for gone in ([0], [0, 1])
+    ]
+    small = fxprune.shrink(model, plans[0])
+    with pytest.raises(fxprune.VerificationError, match="has shape") as caught:
+        fxprune.verify(model, small, plans[1], IMAGE)
+    assert caught.value.where == "module blocks.1.conv1"
+    assert list(caught.value.draw(tmp_path / "error.dot").marks) == ["blocks_1_conv1"]
+
+
 class Reads(nn.Module):
     """Has a number of channels in its code."""
 
@@ -142,6 +154,35 @@ def test_a_place_that_is_no_node_of_the_picture_is_refused(tmp_path: Path) -> No
         raise fxprune.RewriteError("no", where=Location("size_3", "nowhere"))
     with pytest.raises(fxprune.InputError, match="no size_3 or nowhere"):
         caught.value.draw(tmp_path / "error.dot")
+
+
+class Decides(nn.Module):
+    """Looks at a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if float(x.abs().sum()) > 0:
+            x = x.relu()
+        return self.last(x)
+
+
+@pytest.mark.parametrize("level", ["module", "op"])
+def test_of_a_node_that_is_not_drawn_what_it_reads_is_marked(level: str) -> None:
+    model, inputs = Decides().eval(), torch.ones(2, 3)
+    plan = fxprune.plan(model, inputs, ratio=0.5)
+    with pytest.raises(fxprune.RewriteError) as caught:
+        fxprune.shrink(model, plan, inputs, emit="graph")
+    where = caught.value.where
+    assert isinstance(where, Location)
+    picture = caught.value.draw(level=level)
+    ((node, text),) = picture.marks.items()
+    assert where.node not in {name for each in picture.nodes for name in each.ops}
+    assert any("sum" in name for each in picture.nodes if each.name == node for name in each.ops)
+    assert text == f"{caught.value.what} (at {where.node}, which reads this)"
 
 
 def test_the_parameter_of_a_gradient_is_drawn_as_its_module(tmp_path: Path) -> None:
@@ -270,4 +311,4 @@ def test_an_explanation_is_about_what_was_found_and_not_about_a_model(tmp_path: 
 
 def test_an_explanation_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(fxprune.InputError, match="no operator that is drawn"):
-        drawn(Explanation("nothing", (), residual(6)), tmp_path)
+        drawn(Explanation.of(residual(6), "nothing", ()), tmp_path)
