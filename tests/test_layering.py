@@ -32,6 +32,7 @@ LAYERS = (
         "inputs",
         "interpretation",
         "interpreter",
+        "known_values",
         "label_mode",
         "lowering",
         "meta_cache",
