@@ -12,7 +12,7 @@ import pytest
 LAYERS = (
     {
         *("documents", "errors", "files", "images", "meaning", "state_files", "suggestions"),
-        *("dot_text", "surroundings", "tensor_files", "values"),
+        *("dot_text", "shards", "surroundings", "tensor_files", "values"),
     },
     {"labels"},
     {"rules"},
@@ -83,7 +83,7 @@ LAYERS = (
         "report",
         *("testing", "verification"),
     },
-    {"choosing"},
+    {"choosing", "given_weights"},
     {"api"},
     {
         *("checkpoint_files", "checkpoints", "dynamo", "dynamo_graphs", "fx_passes", "progress"),
