@@ -35,6 +35,7 @@ from fxprune.report import ShrinkReport
 from fxprune.rules import rule
 from fxprune.sensitivities import sensitivity
 from fxprune.sparsifying import SparsityReport, make_permanent, sparsify, sparsity
+from fxprune.streaming import CheckpointReport, shrink_checkpoint
 from fxprune.verification import verify
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AnalysisError",
     "CaptureError",
+    "CheckpointReport",
     "DependencyGraph",
     "Diagnostic",
     "Explanation",
@@ -71,6 +73,7 @@ __all__ = [
     "save",
     "sensitivity",
     "shrink",
+    "shrink_checkpoint",
     "sparsify",
     "sparsity",
     "verify",

@@ -333,8 +333,8 @@ def _neither(graph: FxPruneError, module: FxPruneError) -> FxPruneError:
     )
 
 
-def as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:
-    """What `shrink` takes for a plan, as a Plan.
+def as_plan(model: Model, given: Any, example_inputs: Any, weights: Any = None) -> Plan:
+    """What `shrink` takes for a plan, as a Plan; `weights` is as for `fxprune.plan`.
 
     Raises:
         InputError, PlanError: see `shrink`.
@@ -349,7 +349,7 @@ def as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:
         )
     ratios: dict[str, Any] = {n: value for n, value in given.items() if isinstance(value, Real)}
     channels = {name: value for name, value in given.items() if name not in ratios}
-    return make(model, example_inputs, ratios=ratios, channels=channels)
+    return make(model, example_inputs, ratios=ratios, channels=channels, weights=weights)
 
 
 def _renormalized(claim: Claim) -> tuple[Diagnostic, ...]:

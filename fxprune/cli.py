@@ -1,6 +1,6 @@
 """The command line: `fxprune analyze | plan | sensitivity | shrink | verify | export | bench`.
 
-`fxprune draw` too.
+`fxprune draw` and `fxprune shrink-checkpoint` too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import fxprune
 from fxprune import cli_output as output
 from fxprune.api import Emit
 from fxprune.cli_bench import bench
+from fxprune.cli_checkpoint import shrink_checkpoint
 from fxprune.cli_draw import draw
 from fxprune.cli_export import export
 from fxprune.cli_options import (
@@ -124,6 +125,7 @@ def main() -> None:
 main.add_command(export)
 main.add_command(bench)
 main.add_command(draw)
+main.add_command(shrink_checkpoint)
 
 
 @main.command(

@@ -21,6 +21,7 @@ from fxprune.explanations import Explanation
 from fxprune.planning import GroupPlan, Plan
 from fxprune.report import ShrinkReport
 from fxprune.runtimes import Comparison
+from fxprune.streaming import CheckpointReport
 
 _PATIENCE = 1.0  # Seconds before a stage of the work says that it is running.
 
@@ -131,6 +132,44 @@ def show_report(report: ShrinkReport) -> None:
     console.print(report.cost_table())
     for note in report.notes():
         console.print(f"- {note}", soft_wrap=True)
+
+
+def show_checkpoint(report: CheckpointReport) -> None:
+    """The files before and after, the cost of the model, and what was checked."""
+    table = Table("shard", "before", "after", "left", "SHA-256")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    rows = [(s.name, s.before, s.after, s.sha256[:16]) for s in report.shards]
+    total = [("all", report.before, report.after, "")] if len(rows) > 1 else []
+    for name, before, after, digest in rows + total:
+        table.add_row(name, f"{before:,}", f"{after:,}", f"{after / before:.1%}", digest)
+    console = _console()
+    console.print(table)
+    console.print(report.model.cost_table())
+    for note in report.notes():
+        console.print(f"- {note}", soft_wrap=True)
+
+
+def checkpoint_document(report: CheckpointReport) -> dict[str, Any]:
+    """A report on a checkpoint for JSON."""
+    proof = report.verification
+    return {
+        "source": str(report.source),
+        "target": str(report.target),
+        "shards": [asdict(shard) for shard in report.shards],
+        "before": {"bytes": report.before, "model": asdict(report.model.before)},
+        "after": {"bytes": report.after, "model": asdict(report.model.after)},
+        "tensors": {
+            "sliced": len(report.sliced),
+            "untouched": len(report.untouched),
+            "unknown": list(report.unknown),
+            "dropped": list(report.dropped),
+        },
+        "files": {"copied": list(report.copied), "left_out": list(report.left_out)},
+        "config": report.has_config,
+        "groups": widths_document(report.model.groups),
+        "verification": verification_document(proof) if proof else None,
+    }
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -87,7 +87,7 @@ LAYERS = (
     {"api"},
     {
         *("checkpoint_files", "checkpoints", "dynamo", "dynamo_graphs", "fx_passes", "progress"),
-        "sensitivities",
+        *("sensitivities", "streaming"),
     },
     {"__init__"},
     {"lightning", "onnx"},
@@ -95,6 +95,7 @@ LAYERS = (
         "__main__",
         "cli",
         "cli_bench",
+        "cli_checkpoint",
         "cli_draw",
         "cli_export",
         "cli_options",

@@ -80,7 +80,7 @@ def adapt_configs(
     outer = list(_outermost(small))
     if not outer:
         return ()
-    with _quiet(), torch.random.fork_rng(devices=[]), torch.no_grad():
+    with quiet(), torch.random.fork_rng(devices=[]), torch.no_grad():
         calls = _calls(small, [path for path, _ in outer], arguments)
         for path, module in outer:
             before = original.get_submodule(path)
@@ -300,7 +300,7 @@ def _again(small: Any, config: Any) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the reports, progress bars and warnings of building and loading."""
     from transformers.utils import logging  # noqa: PLC0415  # a model of it is there
 

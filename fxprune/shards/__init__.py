@@ -2,7 +2,7 @@
 
 from fxprune.shards.checkpoint import INDEX, SINGLE, Checkpoint
 from fxprune.shards.reading import Entry, Shard
-from fxprune.shards.writing import Planned, bytes_of, header_of, write_in_parts
+from fxprune.shards.writing import Planned, as_bytes, header_of, write_in_parts
 
 __all__ = [
     "INDEX",
@@ -11,7 +11,7 @@ __all__ = [
     "Entry",
     "Planned",
     "Shard",
-    "bytes_of",
+    "as_bytes",
     "header_of",
     "write_in_parts",
 ]

@@ -96,7 +96,7 @@ def write_in_parts(
     stream.write(header)
     for each in tensors:
         count = 0
-        for piece in (piece for part in parts(each.name) for piece in bytes_of(part)):
+        for piece in (piece for part in parts(each.name) for piece in _pieces(part)):
             count += len(piece)
             found.update(piece)
             stream.write(piece)
@@ -106,8 +106,12 @@ def write_in_parts(
     return found.hexdigest()
 
 
-def bytes_of(tensor: Tensor) -> Iterator[memoryview]:
-    """The bytes of a tensor on the CPU, in pieces."""
-    data = memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+def as_bytes(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor on the CPU; the same memory, if it is contiguous."""
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _pieces(tensor: Tensor) -> Iterator[memoryview]:
+    data = memoryview(as_bytes(tensor).numpy())
     for start in range(0, len(data), _PIECE):
         yield data[start : start + _PIECE]
