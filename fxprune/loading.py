@@ -140,7 +140,7 @@ class ModelSource:
                 " config.json",
             )
         found = self._find()  # what is imported is not on meta
-        creating = contextlib.nullcontext()
+        creating: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         if isinstance(self.name, LibraryModel):
             creating = self.name.without_data()
         with torch.device("meta"), creating:

@@ -62,9 +62,9 @@ class LibraryModel:
         """What has to be on while the model is built on the meta device."""
         if self.prefix != "hf":
             return nullcontext()
-        found: AbstractContextManager[Any] = _library(
-            "hf"
-        ).initialization.meta_device_safe_creation_ops()
+        _library("hf")
+        module = importlib.import_module("transformers.initialization")
+        found: AbstractContextManager[Any] = module.meta_device_safe_creation_ops()
         return found
 
     def example_inputs(self) -> Any:

@@ -42,7 +42,7 @@ class Checkpoint(Mapping[str, "Tensor"]):
 
     Attributes:
         folder: where the files are.
-        shards: the files by name, in the order of the index.
+        shards: the files by name, in the order of the alphabet.
         index: the name of the index; None for a single file.
         metadata: what the index says beside the names.
     """
@@ -68,7 +68,7 @@ class Checkpoint(Mapping[str, "Tensor"]):
         if not path.name.endswith(INDEX):
             return cls(path.parent, {path.name: Shard.open(path)}, None, {})
         where, metadata = _index(path)
-        files = list(dict.fromkeys(where.values()))
+        files = sorted(set(where.values()))
         missing = [name for name in files if not (path.parent / name).exists()]
         if missing:
             raise InputError(

@@ -112,6 +112,6 @@ def as_bytes(tensor: Tensor) -> Tensor:
 
 
 def _pieces(tensor: Tensor) -> Iterator[memoryview]:
-    data = memoryview(as_bytes(tensor).numpy())
+    data: memoryview = as_bytes(tensor).numpy().data
     for start in range(0, len(data), _PIECE):
         yield data[start : start + _PIECE]

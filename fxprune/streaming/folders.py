@@ -46,9 +46,12 @@ def check_target(source: Path, target: Path) -> bool:
         raise InputError(f"the target {target} is a file", hint="name a folder")
     names = sorted(path.name for path in target.iterdir() if not path.name.startswith(DRAFT))
     if names and MARKER not in names:
+        why = f"it has {first_of(names)}, and no {MARKER}, which would tell that it was begun"
+        if FINISHED in names:
+            why = "it is a checkpoint that is finished"
         raise InputError(
             f"the target {target} is not empty",
-            why=f"it has {first_of(names)}, and no {MARKER}, which would tell that it was begun",
+            why=why,
             hint="name another folder, or empty this one",
         )
     return MARKER in names

@@ -50,10 +50,10 @@ def outcome_of(model: nn.Module, checkpoint: Checkpoint, plan: Any, example_inpu
     """
     _check_kind(model)
     unknown = unknown_names(model, checkpoint)
-    empty = with_integers(_emptied(model), checkpoint)
+    empty: Any = with_integers(_emptied(model), checkpoint)
     plan = as_plan(empty, plan, example_inputs, weights=checkpoint)
-    small = shrink(empty, plan, example_inputs, emit="module", verify=False)
-    report: ShrinkReport = small.meta["fxprune"]  # type: ignore[index,assignment]  # a dict
+    small: Any = shrink(empty, plan, example_inputs, emit="module", verify=False)
+    report: ShrinkReport = small.meta["fxprune"]
     _check_slices(model, plan, unknown)
     if is_model(model) and report.unsavable:
         reason = report.unsavable[0]

@@ -91,10 +91,9 @@ class Job:
         if not wrong:
             source, made = self.checkpoint.shards[name], Shard.open(path)
             wrong = [
-                f"{each.name} is {found.dtype} of shape {list(found.shape)}"
-                for each in self.files[name]
-                if (found := made.entries[each.name])
-                and (found.dtype, found.shape) != (each.dtype, each.shape)
+                f"{each.name} is {entry.dtype} of shape {list(entry.shape)}"
+                for each, entry in ((each, made.entries[each.name]) for each in self.files[name])
+                if (entry.dtype, entry.shape) != (each.dtype, each.shape)
             ]
             wrong += [
                 f"{each.name} has other bytes than in the source"
@@ -188,8 +187,9 @@ class Work:
             if error is not None:
                 failed.append(error)
                 continue
-            self.marker = self.marker.with_finished(name, future.result())
-            self.marker.write(self.job.target)
+            marker = self.marker.with_finished(name, future.result())
+            marker.write(self.job.target)
+            self.marker = marker
             self._tell(0)
         if failed:
             raise failed[0]
