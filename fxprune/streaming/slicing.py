@@ -14,7 +14,7 @@ from fxprune.values import taken
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PART = 1 << 22
+_PART = 1 << 20
 """About how many elements are read at once."""
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Types that every operator knows, by the bytes of an element: positions are moved, not values."""
