@@ -101,7 +101,10 @@ def meta(folder: Path) -> dict[str, Any]:
         with measured() as analysis:
             deps = fxprune.analyze(model, INPUTS)
         with measured() as planning:
-            plan = fxprune.plan(deps, ratio=0.25, criterion="random", uniform=True)
+            # Llama wants the hidden width to be a multiple of its heads.
+            stay = {group.name: 0.0 for group in deps.groups if group.name.endswith("[heads]#1")}
+            options = {"criterion": "random", "uniform": True, "ratios": stay}
+            plan = fxprune.plan(deps, ratio=0.25, **options)
         with measured() as shrinking:
             small: Any = fxprune.shrink(deps, plan, emit="module", verify=False)
     report = small.meta["fxprune"]

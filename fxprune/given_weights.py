@@ -13,7 +13,7 @@ from torch import fx, nn
 from fxprune.analysis import DependencyGraph
 from fxprune.errors import InputError, first_of
 from fxprune.known_values import LARGEST_KNOWN
-from fxprune.module_trees import as_parameter, clone_tree
+from fxprune.module_trees import as_parameter, clone_tree, named_tensors
 from fxprune.passes.base import fork
 from fxprune.shards import Checkpoint
 
@@ -87,13 +87,12 @@ class _Named(Mapping[str, "Tensor"]):
     @classmethod
     def of(cls, deps: DependencyGraph, weights: Mapping[str, Tensor]) -> _Named:
         """The weights of a graph."""
-        tied: dict[str, list[str]] = {}
-        for name in deps.state:
-            tied.setdefault(deps.trace.tied.get(name, name), []).append(name)
+        tied: dict[int, list[str]] = {}  # an exported graph has one of the model's names
+        for name, tensor in {**named_tensors(deps.model), **deps.state}.items():
+            tied.setdefault(id(tensor), []).append(name)
         known = {
-            name: next((other for other in [name, *group] if other in weights), None)
-            for group in tied.values()
-            for name in group
+            name: next((n for n in [name, *tied[id(own)]] if n in weights), None)
+            for name, own in deps.state.items()
         }
         parameters = dict(deps.graph_module.named_parameters(remove_duplicate=False))
         names = {name: other for name, other in known.items() if other is not None}

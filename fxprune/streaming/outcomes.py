@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from fxprune.planning import Plan
 from fxprune.pretrained import is_model
 from fxprune.report import ShrinkReport
 from fxprune.shards import Checkpoint, Planned
-from fxprune.streaming.matching import itemsize, stored_tensors, unknown_names
+from fxprune.streaming.matching import is_real, itemsize, stored_tensors, unknown_names
+from fxprune.streaming.work import Slices
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Outcome:
 
     Attributes:
         plan: what goes.
+        slices: name of a stored tensor -> dim -> removed positions.
         files: the tensors of each file, in the order in which they are written.
         unknown: the names of tensors that the model does not have; they stay as they are.
         dropped: the names of tensors that go with dropped blocks.
@@ -35,6 +37,7 @@ class Outcome:
     """
 
     plan: Plan
+    slices: Slices
     files: Mapping[str, tuple[Planned, ...]]
     unknown: tuple[str, ...]
     dropped: tuple[str, ...]
@@ -54,7 +57,8 @@ def outcome_of(model: nn.Module, checkpoint: Checkpoint, plan: Any, example_inpu
     plan = as_plan(empty, plan, example_inputs, weights=checkpoint)
     small: Any = shrink(empty, plan, example_inputs, emit="module", verify=False)
     report: ShrinkReport = small.meta["fxprune"]
-    _check_slices(model, plan, unknown)
+    slices = _slices(model, plan)
+    _check_slices(slices, plan, unknown)
     if is_model(model) and report.unsavable:
         reason = report.unsavable[0]
         raise RewriteError(
@@ -66,9 +70,12 @@ def outcome_of(model: nn.Module, checkpoint: Checkpoint, plan: Any, example_inpu
     dropped = tuple(name for name in checkpoint if _is_dropped(name, plan))
     shapes = {name: tuple(tensor.shape) for name, tensor in stored_tensors(small).items()}
     shapes |= {name: checkpoint.entries[name].shape for name in unknown}
-    files = {file: _planned(checkpoint, file, plan, shapes) for file in checkpoint.shards}
+    left = {
+        file: [n for n in s.entries if n not in dropped] for file, s in checkpoint.shards.items()
+    }
+    files = {file: _planned(checkpoint, names, slices, shapes) for file, names in left.items()}
     files = {file: tensors for file, tensors in files.items() if tensors}
-    return Outcome(plan, files, unknown, dropped, _config(small), report)
+    return Outcome(plan, slices, files, unknown, dropped, _config(small, checkpoint), report)
 
 
 def _check_kind(model: Any) -> None:
@@ -97,10 +104,16 @@ def _emptied(model: nn.Module) -> nn.Module:
     return clone_tree(model, converted)
 
 
-def _check_slices(model: nn.Module, plan: Plan, unknown: tuple[str, ...]) -> None:
-    """Refuse slices of what is not in a checkpoint, and of what more is said than the model has."""
+def _slices(model: nn.Module, plan: Plan) -> Slices:
+    """What goes of each stored tensor; of one that is tied, a plan may have but one name."""
     stored = stored_tensors(model)
-    unstored = [name for name in plan.slices if name not in stored]
+    by_tensor = {id(stored[name]): gone for name, gone in plan.slices.items() if name in stored}
+    return {name: by_tensor[id(t)] for name, t in stored.items() if id(t) in by_tensor}
+
+
+def _check_slices(slices: Slices, plan: Plan, unknown: tuple[str, ...]) -> None:
+    """Refuse slices of what is not in a checkpoint, and of what more is said than the model has."""
+    unstored = [name for name in plan.slices if name not in slices]
     if unstored:
         raise RewriteError(
             f"{first_of(unstored)} would have to be sliced, and is in no checkpoint",
@@ -108,7 +121,7 @@ def _check_slices(model: nn.Module, plan: Plan, unknown: tuple[str, ...]) -> Non
             hint="leave the channels alone that it goes with (ignore=, head_dims=False), or shrink"
             " the model in memory, and use fxprune.save",
         )
-    parts = [n for n in unknown if any(n.startswith(f"{sliced}_") for sliced in plan.slices)]
+    parts = [n for n in unknown if any(n.startswith(f"{sliced}_") for sliced in slices)]
     if parts:
         raise InputError(
             f"the checkpoint has {first_of(parts)} beside a tensor that would be sliced",
@@ -123,16 +136,15 @@ def _is_dropped(name: str, plan: Plan) -> bool:
 
 def _planned(
     checkpoint: Checkpoint,
-    file: str,
-    plan: Plan,
+    names: Iterable[str],
+    slices: Slices,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[Planned, ...]:
     """The tensors of a file, those of the widest elements first."""
     found = []
-    for name, entry in checkpoint.shards[file].entries.items():
-        if _is_dropped(name, plan):
-            continue
-        gone = plan.slices.get(name, {})
+    for name in names:
+        entry = checkpoint.entries[name]
+        gone = slices.get(name, {})
         shape = tuple(n - len(gone.get(dim, ())) for dim, n in enumerate(entry.shape))
         if shapes.get(name) != shape:
             raise RewriteError(
@@ -144,11 +156,14 @@ def _planned(
     return tuple(sorted(found, key=lambda tensor: -tensor.itemsize))
 
 
-def _config(small: Any) -> str | None:
-    """The text of the configuration of a model of transformers."""
+def _config(small: Any, checkpoint: Checkpoint) -> str | None:
+    """The text of the configuration of a model of transformers, as `save_pretrained` writes it."""
     if not is_model(small):
         return None
     config = copy.deepcopy(small.config)
     config.architectures = [type(small).__name__]
+    if getattr(config, "dtype", None) is None:
+        first = next((n for n, entry in checkpoint.entries.items() if is_real(entry)), None)
+        config.dtype = None if first is None else checkpoint[first].dtype
     text: str = config.to_json_string()
     return text

@@ -87,7 +87,7 @@ def shrink_checkpoint(
     outcome = outcome_of(model, checkpoint, plan, example_inputs)
     if verify:
         check_verifiable(model, checkpoint)
-    job = Job(checkpoint, folder, outcome.files, outcome.plan.slices)
+    job = Job(checkpoint, folder, outcome.files, outcome.slices)
     with owned(folder):
         marker, resumed = _begun(job, outcome)
         work = Work(job, marker, progress)
