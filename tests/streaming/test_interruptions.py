@@ -239,7 +239,7 @@ def test_a_finished_file_that_was_changed_since_is_refused(
         "[]",
         '{"format": "fxprune shrunk checkpoint", "version": 2}',
         '{"format": "fxprune shrunk checkpoint", "version": 1, "plan": "x", "source": "y"}',
-        '{"format": "fxprune shrunk checkpoint", "version": 1, "plan": "", "source": 1, "shards": 2}',
+        '{"format": "fxprune shrunk checkpoint", "version": 1, "plan": 0, "source":1, "shards": 2}',
     ],
 )
 def test_a_marker_that_is_malformed_is_refused(source: Path, target: Path, text: str) -> None:
