@@ -27,7 +27,6 @@ from fxprune.dropping import refuse_cache_keepers
 from fxprune.emission import (
     emit_module,
     example_arguments,
-    is_on_meta,
     put_report,
     refuse_decisions,
     refuse_exact,
@@ -263,7 +262,7 @@ class _Attempt:
         fold_constants(additions, small, layout)
         unsavable: tuple[Diagnostic, ...] = ()
         if emit == "module":
-            arguments = None if is_on_meta(deps) else example_arguments(deps, self.values)
+            arguments = example_arguments(deps, self.values)
             unsavable = adapt_configs(small, deps.model, arguments)
         proof = None
         if self.verify:

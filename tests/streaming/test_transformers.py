@@ -28,6 +28,10 @@ def llama(**options: Any) -> Any:
     return transformers.LlamaConfig(vocab_size=64, **sizes, **heads, **options)
 
 
+def gpt2() -> Any:
+    return transformers.GPT2Config(vocab_size=64, n_embd=32, n_head=4, n_layer=2, n_positions=32)
+
+
 def qwen2() -> Any:
     sizes = {"hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
@@ -46,6 +50,7 @@ CASES: dict[str, tuple[Callable[[], Any], str, dict[str, Any]]] = {
         "LlamaForCausalLM",
         {"use_cache": False},
     ),
+    "gpt2": (gpt2, "GPT2LMHeadModel", {"use_cache": False}),
     "qwen2": (qwen2, "Qwen2ForCausalLM", {"use_cache": False}),
     "bert": (bert, "BertForMaskedLM", {}),
 }
@@ -114,6 +119,23 @@ def test_widths_that_no_configuration_tells_are_refused_before_anything_is_writt
         fxprune.shrink_checkpoint(bare, tmp_path / "source", tmp_path / "target", plan)
     assert "uniform=True" in caught.value.hint
     assert not (tmp_path / "target").exists()
+
+
+def test_a_number_that_forward_reads_has_to_be_the_new_one(tmp_path: Path) -> None:
+    class Scaled(transformers.GPT2LMHeadModel):  # type: ignore[name-defined,misc]
+        def forward(self, **inputs: Any) -> Any:
+            out = super().forward(**inputs)
+            out.logits = out.logits * self.transformer.embed_dim
+            return out
+
+    inputs = {"input_ids": TOKENS, "use_cache": False}
+    Scaled(gpt2()).save_pretrained(tmp_path / "source")
+    with torch.device("meta"):
+        bare = Scaled(gpt2()).eval()
+    plan = fxprune.plan(bare, inputs, 0.25, uniform=True, criterion="random")
+    with pytest.raises(RewriteError, match="could not be loaded") as caught:
+        fxprune.shrink_checkpoint(bare, tmp_path / "source", tmp_path / "target", plan)
+    assert "embed_dim is 24, not 32" in caught.value.why
 
 
 def test_dims_of_heads_that_rotate_are_refused(tmp_path: Path) -> None:
