@@ -13,7 +13,6 @@ from fxprune.cli_options import FILE, check_removal, examples, model_options, re
 from fxprune.cli_output import stage, stages
 from fxprune.loading import ModelSource
 from fxprune.planning import Plan
-from fxprune.shards import Checkpoint
 from fxprune.streaming.folders import check_target
 from fxprune.tensor_files import library
 
@@ -68,7 +67,7 @@ def shrink_checkpoint(
     elif removal:
         raise click.UsageError("--plan says what to remove: leave out the options of a new plan")
     made = Plan.load(plan_path) if plan_path else None
-    check_target(Checkpoint.open(in_dir).folder, out_dir)
+    check_target(in_dir, out_dir)
     with stage("Building the model"):
         model = source.empty()
         inputs = source.example_inputs() if made else source.required_inputs()

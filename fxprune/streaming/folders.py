@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from fxprune.errors import FxPruneError, InputError, first_of
@@ -25,23 +26,29 @@ _LARGEST = 1 << 28
 """How many bytes a file has at most that is copied."""
 
 
-def check_target(source: Path, target: Path) -> bool:
+def check_target(source: Path, target: Path) -> None:
     """Refuse a target that cannot be one, before any work.
 
-    Returns:
-        Whether it was begun before.
+    Args:
+        source: the folder of a checkpoint, or the path of a file.
+        target: the folder that is to be written.
 
     Raises:
         InputError: it is in the source, or the source is in it, or it is not empty, or there is no
-            folder for it.
+            folder for it; or the source is incomplete itself.
     """
     real, place = source.resolve(), target.resolve()
-    if place == real or real in place.parents:
+    folder = real if real.is_dir() else real.parent
+    if place == folder or real in place.parents:
         raise InputError(f"the target {target} is in the source {source}, which stays as it is")
+    if (folder / MARKER).exists():
+        raise InputError(
+            f"the source {source} is incomplete", why=f"{MARKER} in it tells so", hint="finish it"
+        )
     if not target.exists():
         if not place.parent.is_dir():
             raise InputError(f"the folder {target.parent}, where the target is to be, is not there")
-        return False
+        return
     if not target.is_dir():
         raise InputError(f"the target {target} is a file", hint="name a folder")
     names = sorted(path.name for path in target.iterdir() if not path.name.startswith(DRAFT))
@@ -54,7 +61,6 @@ def check_target(source: Path, target: Path) -> bool:
             why=why,
             hint="name another folder, or empty this one",
         )
-    return MARKER in names
 
 
 @contextmanager
@@ -95,22 +101,37 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def companions(source: Path) -> tuple[list[str], list[str]]:
-    """The other files in the folder of a checkpoint: those to copy, and those to leave out.
+@dataclass(frozen=True)
+class Companions:
+    """The other files in the folder of a checkpoint.
 
-    Weights of any format are left out, and folders, hidden files, and what is written anew.
+    Attributes:
+        copied: the names of those to copy.
+        left_out: the names of those to leave out.
+    """
+
+    copied: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def companions(source: Path, *, has_config: bool) -> Companions:
+    """The other files in a folder; none of a source that is a file.
+
+    Weights of any format are left out, and folders, hidden files, and what is written anew or is
+    true of the original only.
     """
     copied, left_out = [], []
-    for path in sorted(source.iterdir()):
+    for path in sorted(source.iterdir()) if source.is_dir() else ():
         name = path.name
-        if name in _OURS or name.endswith((SUFFIX, INDEX)):
+        if name.endswith((SUFFIX, INDEX)) or (name == CONFIG and has_config):
             continue
         is_small = path.is_file() and path.stat().st_size <= _LARGEST
-        if is_small and not name.startswith(".") and not name.lower().endswith(_WEIGHTS):
+        is_text = not name.startswith(".") and not name.lower().endswith(_WEIGHTS)
+        if is_small and is_text and name not in _OURS:
             copied.append(name)
         else:
             left_out.append(f"{name}/" if path.is_dir() else name)
-    return copied, left_out
+    return Companions(tuple(copied), tuple(left_out))
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -67,15 +67,16 @@ def outcome_of(model: nn.Module, checkpoint: Checkpoint, plan: Any, example_inpu
             why=reason.what,
             hint=reason.hint,
         )
-    dropped = tuple(name for name in checkpoint if _is_dropped(name, plan))
+    dropped = [name for name in checkpoint if _is_dropped(name, plan)]
     shapes = {name: tuple(tensor.shape) for name, tensor in stored_tensors(small).items()}
     shapes |= {name: checkpoint.entries[name].shape for name in unknown}
-    left = {
-        file: [n for n in s.entries if n not in dropped] for file, s in checkpoint.shards.items()
-    }
-    files = {file: _planned(checkpoint, names, slices, shapes) for file, names in left.items()}
-    files = {file: tensors for file, tensors in files.items() if tensors}
-    return Outcome(plan, slices, files, unknown, dropped, _config(small, checkpoint), report)
+    files, gone = {}, {*dropped}
+    for file, shard in checkpoint.shards.items():
+        names = [name for name in shard.entries if name not in gone]
+        if names:
+            files[file] = _planned(checkpoint, names, slices, shapes)
+    config = _config(small, checkpoint)
+    return Outcome(plan, slices, files, unknown, tuple(dropped), config, report)
 
 
 def _check_kind(model: Any) -> None:
@@ -95,11 +96,12 @@ def _check_kind(model: Any) -> None:
 
 
 def _emptied(model: nn.Module) -> nn.Module:
-    """The model without data, but for integers."""
+    """The model without data, but for integers that are in no checkpoint."""
+    stored = {id(tensor) for tensor in stored_tensors(model).values()}
 
     def converted(tensor: Tensor) -> Tensor:
         is_real = tensor.is_floating_point() or tensor.is_complex()
-        return to_meta(tensor) if is_real and not tensor.is_meta else tensor
+        return to_meta(tensor) if is_real or id(tensor) in stored else tensor
 
     return clone_tree(model, converted)
 

@@ -55,8 +55,9 @@ def proof_of(
     """
     if _is_pretrained(model, checkpoint):
         kind: Any = type(model)
-        original = _from_pretrained(kind, checkpoint.folder)
-        small = _from_pretrained(kind, target)
+        original, small = (
+            _from_pretrained(kind, folder, model.dtype) for folder in (checkpoint.folder, target)
+        )
     else:
         original = _filled(model, checkpoint)
         made = shrink(original, plan, example_inputs, emit="module", verify=False)
@@ -70,9 +71,10 @@ def _is_pretrained(model: nn.Module, checkpoint: Checkpoint) -> bool:
     return is_model(model) and not names.isdisjoint([*checkpoint.shards, checkpoint.index])
 
 
-def _from_pretrained(kind: Any, folder: Path) -> nn.Module:
+def _from_pretrained(kind: Any, folder: Path, dtype: Any) -> nn.Module:
+    options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
     with quiet():
-        model: nn.Module = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        model: nn.Module = kind.from_pretrained(folder, **options)
     return model.eval()
 
 

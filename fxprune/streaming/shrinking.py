@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,15 @@ from fxprune.errors import FxPruneError, InputError
 from fxprune.files import write_atomically
 from fxprune.planning import Plan
 from fxprune.shards import Checkpoint
-from fxprune.streaming.folders import CONFIG, PLAN, check_target, companions, copy_file, owned
+from fxprune.streaming.folders import (
+    CONFIG,
+    PLAN,
+    Companions,
+    check_target,
+    companions,
+    copy_file,
+    owned,
+)
 from fxprune.streaming.markers import FINISHED, MARKER, Marker
 from fxprune.streaming.outcomes import Outcome, outcome_of
 from fxprune.streaming.proofs import check_verifiable, proof_of
@@ -83,18 +92,19 @@ def shrink_checkpoint(
     """
     _check_options(workers, verify)
     checkpoint, folder = Checkpoint.open(source), Path(target)
-    check_target(checkpoint.folder, folder)
+    check_target(Path(source), folder)
     outcome = outcome_of(model, checkpoint, plan, example_inputs)
     if verify:
         check_verifiable(model, checkpoint)
     job = Job(checkpoint, folder, outcome.files, outcome.slices)
+    others = companions(Path(source), has_config=outcome.config is not None)
     with owned(folder):
         marker, resumed = _begun(job, outcome)
         work = Work(job, marker, progress)
         with _told_how_to_go_on(work):
             work.run(workers)
-            _write_rest(job, outcome)
-        report = _report(job, outcome, work.marker, resumed)
+            _write_rest(job, outcome, others)
+        report = _report(work, outcome, others, resumed)
         if verify:
             quick, made = verify == "quick", outcome.plan
             proof = proof_of(model, checkpoint, folder, made, example_inputs, quick=quick)
@@ -120,38 +130,36 @@ def _begun(job: Job, outcome: Outcome) -> tuple[Marker, frozenset[str]]:
         return new, frozenset()
     marker = Marker.read(job.target)
     marker.check_same_job(new, job.target)
-    for name, finished in marker.shards.items():
-        if name not in job.files:
-            raise InputError(f"{job.target / MARKER} names {name}, which the source has not")
-        job.check(name, finished)
-    return marker, frozenset(marker.shards)
+    if unknown := [name for name in marker.shards if name not in job.files]:
+        raise InputError(f"{job.target / MARKER} names {unknown[0]}, which the source has not")
+    whole = {name: f for name, f in marker.shards.items() if not job.wrong(name, f)}
+    return replace(marker, shards=whole), frozenset(whole)
 
 
-class _told_how_to_go_on:  # noqa: N801  # a context manager
+@contextmanager
+def _told_how_to_go_on(work: Work) -> Iterator[None]:
     """Tell of whatever ends the work early how to go on."""
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if error is None:
-            return
-        job, done = self.work.job, len(self.work.marker.shards)
-        text = (
-            f"{done} of {len(job.files)} files are finished in {job.target}, which is marked as"
-            " incomplete; the source is as it was"
-        )
-        hint = "do the same again: it goes on from there, and writes no finished file again"
-        if isinstance(error, FxPruneError):
-            why = f"{error.why}; {text}" if error.why else text
-            hint = f"{error.hint}; then {hint}" if error.hint else hint
-            raise FxPruneError(error.what, where=error.where, why=why, hint=hint) from error
-        error.add_note(f"{text}. To go on, {hint}.")
+    hint = "do the same again: it goes on from there, and writes no finished file again"
+    try:
+        yield
+    except FxPruneError as error:
+        why = f"{error.why}; {_state(work)}" if error.why else _state(work)
+        hint = f"{error.hint}; then {hint}" if error.hint else hint
+        raise FxPruneError(error.what, where=error.where, why=why, hint=hint) from error
+    except BaseException as error:
+        error.add_note(f"{_state(work)}. To go on, {hint}.")
+        raise
 
 
-def _write_rest(job: Job, outcome: Outcome) -> None:
+def _state(work: Work) -> str:
+    job = work.job
+    return (
+        f"{len(work.marker.shards)} of {len(job.files)} files are finished in {job.target}, which"
+        " is marked as incomplete; the source is as it was"
+    )
+
+
+def _write_rest(job: Job, outcome: Outcome, others: Companions) -> None:
     """Write all but the tensors."""
     source, target = job.checkpoint, job.target
     if source.index is not None:
@@ -159,7 +167,7 @@ def _write_rest(job: Job, outcome: Outcome) -> None:
     if outcome.config is not None:
         _write(target / CONFIG, outcome.config)
     outcome.plan.save(target / PLAN)
-    for name in companions(source.folder)[0]:
+    for name in others.copied:
         copy_file(source.folder / name, target / name)
 
 
@@ -178,9 +186,9 @@ def _index(source: Checkpoint, outcome: Outcome) -> dict[str, Any]:
 
 
 def _report(
-    job: Job, outcome: Outcome, marker: Marker, resumed: frozenset[str]
+    work: Work, outcome: Outcome, others: Companions, resumed: frozenset[str]
 ) -> CheckpointReport:
-    copied, left_out = companions(job.checkpoint.folder)
+    job, marker = work.job, work.marker
     names = [tensor.name for tensors in job.files.values() for tensor in tensors]
     shards = [
         WrittenShard(
@@ -200,8 +208,8 @@ def _report(
         untouched=tuple(name for name in names if name not in job.slices),
         unknown=outcome.unknown,
         dropped=outcome.dropped,
-        copied=tuple(copied),
-        left_out=tuple(left_out),
+        copied=others.copied,
+        left_out=others.left_out,
         has_config=outcome.config is not None,
         model=outcome.report,
     )

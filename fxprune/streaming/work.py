@@ -86,6 +86,15 @@ class Job:
         Raises:
             FxPruneError: it does not hold what was to be written.
         """
+        if wrong := self.wrong(name, expected):
+            raise FxPruneError(
+                f"{self.target / name} does not hold what was to be written",
+                why=first_of(wrong),
+                hint="check the disk",
+            )
+
+    def wrong(self, name: str, expected: Finished) -> list[str]:
+        """What is wrong with a file that was written: nothing, it should be."""
         path = self.target / name
         wrong = _wrong_bytes(path, expected)
         if not wrong:
@@ -101,12 +110,7 @@ class Job:
                 if each.name not in self.slices
                 and not _are_equal(source.tensor(each.name), made.tensor(each.name))
             ]
-        if wrong:
-            raise FxPruneError(
-                f"{path} does not hold what was to be written",
-                why=first_of(wrong),
-                hint="check the disk; delete the folder, and begin anew",
-            )
+        return wrong
 
 
 def _wrong_bytes(path: Path, expected: Finished) -> list[str]:
@@ -148,6 +152,7 @@ class Work:
         self.job = job
         self.marker = marker
         self._progress = progress
+        self._go = threading.Event()  # an executor that is interrupted forgets its newest thread
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._sizes = {name: sum(t.size for t in tensors) for name, tensors in job.files.items()}
@@ -162,19 +167,28 @@ class Work:
             FxPruneError: a file cannot be written.
         """
         left = [name for name in self.job.files if name not in self.marker.shards]
+        pending: dict[Future[Finished], str] = {}
         with ThreadPoolExecutor(workers) as executor:
-            pending = {executor.submit(self.job.write, name, self._wrote): name for name in left}
             try:
+                for name in left:
+                    pending[executor.submit(self._write, name)] = name
+                self._go.set()
                 while pending:
                     done, _ = wait(pending, return_when="FIRST_COMPLETED")
                     self._finish(done, pending)
             except BaseException:
                 self._stop.set()
+                self._go.set()
                 for future in pending:
                     future.cancel()
                 wait(pending)
                 self._finish_rest(pending)
                 raise
+
+    def _write(self, name: str) -> Finished:
+        self._go.wait()
+        self._wrote(0)
+        return self.job.write(name, self._wrote)
 
     def _finish(
         self, done: Iterable[Future[Finished]], pending: dict[Future[Finished], str]
@@ -203,7 +217,8 @@ class Work:
     def _wrote(self, count: int) -> None:
         if self._stop.is_set():
             raise _StoppedError("stopped")
-        self._tell(count)
+        if count:
+            self._tell(count)
 
     def _tell(self, count: int) -> None:
         with self._lock:

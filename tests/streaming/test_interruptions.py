@@ -133,10 +133,12 @@ def test_a_full_disk_leaves_the_source_as_it_is_and_the_target_marked(
         full_after(patched, 1)
         with pytest.raises(FxPruneError, match="No space left on device") as caught:
             fxprune.shrink_checkpoint(empty(), source, target, plan_of(), workers=workers)
-    assert "1 of 3 files are finished" in str(caught.value)
+    finished = Marker.read(target).shards
+    assert len(finished) == 1 or workers == 2  # the other may have been stopped
+    assert f"{len(finished)} of 3 files are finished" in str(caught.value)
     assert "do the same again" in caught.value.hint
     assert digests(source) == before
-    assert len(tensor_files(target)) == 1
+    assert tensor_files(target).keys() == finished.keys()
     assert MARKER in names(target)
     assert not list(target.glob(f"{DRAFT}*"))
     there = tensor_files(target)
@@ -216,7 +218,7 @@ def test_how_a_plan_was_made_does_not_make_it_another_one(source: Path, target: 
 
 
 @pytest.mark.parametrize("change", ["flip", "cut", "remove"])
-def test_a_finished_file_that_was_changed_since_is_refused(
+def test_a_finished_file_that_was_changed_since_is_written_again(
     source: Path, target: Path, change: str
 ) -> None:
     stop_after(source, target, 1)
@@ -227,8 +229,9 @@ def test_a_finished_file_that_was_changed_since_is_refused(
         (target / name).unlink()
     else:
         (target / name).write_bytes(data if change == "flip" else data[:-1])
-    with pytest.raises(FxPruneError, match="does not hold what was to be written"):
-        fxprune.shrink_checkpoint(empty(), source, target, plan_of())
+    report = fxprune.shrink_checkpoint(empty(), source, target, plan_of())
+    check_whole(source, target)
+    assert name in {shard.name for shard in report.shards if not shard.resumed}
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,21 @@ def test_a_target_in_the_source(source: Path, place: str) -> None:
     assert "is in the source" in refused(source, source / place)
 
 
+def test_a_source_that_is_incomplete(source: Path, target: Path) -> None:
+    (source / MARKER).write_text("{}")
+    assert "is incomplete" in refused(source, target)
+
+
+def test_a_target_beside_a_file_is_none_in_the_source(source: Path, tmp_path: Path) -> None:
+    write_single(stored(build()), tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    plan = plan_of()
+    report = fxprune.shrink_checkpoint(empty(), tmp_path / SINGLE, tmp_path / "small", plan)
+    assert report.copied == ()
+    with pytest.raises(InputError, match="is in the source"):
+        fxprune.shrink_checkpoint(empty(), tmp_path / SINGLE, tmp_path, plan)
+
+
 def test_a_source_in_the_target(source: Path) -> None:
     assert "is not empty" in refused(source, source.parent)
 

@@ -195,11 +195,12 @@ def test_small_files_are_copied_and_other_weights_are_not(source: Path, target: 
     for name in ("pytorch_model.bin", "model.gguf", ".hidden", "rust_model.ot"):
         (source / name).write_bytes(b"weights")
     (source / "original").mkdir()
+    (source / "config.json").write_text("{}")  # of a library that we do not know
     report = fxprune.shrink_checkpoint(empty(), source, target, plan_of())
     assert sorted(report.copied) == sorted(texts)
     assert {name: (target / name).read_text() for name in texts} == texts
     assert sorted(report.left_out) == sorted(
-        ["pytorch_model.bin", "model.gguf", ".hidden", "rust_model.ot", "original/"]
+        ["pytorch_model.bin", "model.gguf", ".hidden", "rust_model.ot", "original/", "config.json"]
     )
     assert "no config.json" in str(report)
     assert "original/" in str(report)

@@ -123,8 +123,8 @@ def test_widths_that_no_configuration_tells_are_refused_before_anything_is_writt
 
 def test_a_number_that_forward_reads_has_to_be_the_new_one(tmp_path: Path) -> None:
     class Scaled(transformers.GPT2LMHeadModel):  # type: ignore[name-defined,misc]
-        def forward(self, **inputs: Any) -> Any:
-            out = super().forward(**inputs)
+        def forward(self, input_ids: torch.Tensor, use_cache: bool = False) -> Any:
+            out = super().forward(input_ids, use_cache=use_cache)
             out.logits = out.logits * self.transformer.embed_dim
             return out
 
