@@ -35,12 +35,14 @@ from fxprune.report import ShrinkReport
 from fxprune.rules import rule
 from fxprune.sensitivities import sensitivity
 from fxprune.sparsifying import SparsityReport, make_permanent, sparsify, sparsity
+from fxprune.streaming import CheckpointReport, shrink_checkpoint
 from fxprune.verification import verify
 from fxprune.version import __version__ as __version__
 
 __all__ = [
     "AnalysisError",
     "CaptureError",
+    "CheckpointReport",
     "DependencyGraph",
     "Diagnostic",
     "Explanation",
@@ -70,6 +72,7 @@ __all__ = [
     "save",
     "sensitivity",
     "shrink",
+    "shrink_checkpoint",
     "sparsify",
     "sparsity",
     "verify",

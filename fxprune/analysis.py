@@ -34,7 +34,7 @@ from fxprune.tables import Page
 from fxprune.traces import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import networkx as nx
     import torch
@@ -58,6 +58,7 @@ class DependencyGraph(Shown):
         captured: how the graph was made.
         drop: the blocks that were dropped before the model was captured, or None. Then `model` is
             a twin of the user's, in which these pass their input on.
+        weights: where the values of parameters and buffers are, if they are not those of the model.
     """
 
     graph_module: fx.GraphModule
@@ -68,6 +69,7 @@ class DependencyGraph(Shown):
     remarks: tuple[Diagnostic, ...] = ()
     captured: Captured = field(kw_only=True)
     drop: Drop | None = field(default=None, kw_only=True)
+    weights: Mapping[str, torch.Tensor] | None = field(default=None, kw_only=True)
 
     @property
     def captured_by(self) -> Rung:

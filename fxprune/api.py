@@ -28,7 +28,6 @@ from fxprune.dropping import refuse_cache_keepers
 from fxprune.emission import (
     emit_module,
     example_arguments,
-    is_on_meta,
     put_report,
     refuse_decisions,
     refuse_exact,
@@ -317,7 +316,7 @@ class _Attempt:
         fold_constants(additions, small, layout)
         unsavable: tuple[Diagnostic, ...] = ()
         if emit == "module":
-            arguments = None if is_on_meta(deps) else example_arguments(deps, self.values)
+            arguments = example_arguments(deps, self.values)
             unsavable = adapt_configs(small, deps.model, arguments)
         proof = None
         if self.verify:
@@ -395,8 +394,8 @@ def _neither(graph: FxPruneError, module: FxPruneError) -> FxPruneError:
     return neither
 
 
-def as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:
-    """What `shrink` takes for a plan, as a Plan.
+def as_plan(model: Model, given: Any, example_inputs: Any, weights: Any = None) -> Plan:
+    """What `shrink` takes for a plan, as a Plan; `weights` is as for `fxprune.plan`.
 
     Raises:
         InputError, PlanError: see `shrink`.
@@ -411,7 +410,7 @@ def as_plan(model: Model, given: Any, example_inputs: Any) -> Plan:
         )
     ratios: dict[str, Any] = {n: value for n, value in given.items() if isinstance(value, Real)}
     channels = {name: value for name, value in given.items() if name not in ratios}
-    return make(model, example_inputs, ratios=ratios, channels=channels)
+    return make(model, example_inputs, ratios=ratios, channels=channels, weights=weights)
 
 
 def _renormalized(claim: Claim) -> tuple[Diagnostic, ...]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fxprune.analysis import Model
 from fxprune.cost import undropped_cost
 from fxprune.errors import InputError, PlanError, shown
+from fxprune.given_weights import weighed, weights_given, with_integers
 from fxprune.importance import REDUCTIONS, Criterion, Normalization, Reduction, criterion_of
 from fxprune.latency_check import measured_latency
 from fxprune.planning.blocks import analyzed_without, drop_to_budget
@@ -75,6 +76,7 @@ def plan(
     head_dims: bool = False,
     groups: bool = False,
     after: Plan | None = None,
+    weights: Mapping[str, torch.Tensor] | str | os.PathLike[str] | None = None,
 ) -> Plan:
     """Choose the channels to remove from a model.
 
@@ -139,9 +141,14 @@ def plan(
         groups: whether ratios take whole groups of grouped convolutions and norms.
         after: an earlier plan for the same model. What it removes goes first and counts towards
             ratios and targets, so the new plan removes it too, and as little more as it takes.
+        weights: where the values of weights are, if they are not to be read from the model, which
+            may be on the meta device: the folder of a checkpoint of safetensors (in one file or
+            in shards), of which one tensor after another is read; or a state dict. For criteria of
+            weights alone.
 
     Raises:
-        InputError: an option is out of range, or a weight is not finite.
+        InputError: an option is out of range, or a weight is not finite; or `weights` are broken,
+            or of another model.
         PlanError: an unknown module, a channel that does not exist or must stay, a block that
             cannot be dropped, or constraints or a target that cannot be kept; tells the closest
             that can.
@@ -172,7 +179,7 @@ def plan(
     switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
     kinds = {"channels", *(kind for kind, on in switches.items() if _checked_switch(on, kind))}
     _checked_switch(uniform, "uniform")
-    deps = analyzed_without(model, example_inputs, drop)
+    deps = _analyzed(model, example_inputs, drop, weights)
     matcher = ModuleMatcher(deps)
     for option, named_by in (("keep", staying), ("channels", explicit), ("ignore", ignore)):
         _refuse_gone(matcher, option, named_by)
@@ -187,7 +194,7 @@ def plan(
             criterion=base.criterion,
             keep=[*ignore, *explicit, *staying],
         )
-        deps = analyzed_without(deps, example_inputs, taken)
+        deps = _analyzed(deps, example_inputs, taken, weights)
         matcher = ModuleMatcher(deps)
         wanted = _wanted(matcher, said, base, kinds, is_checked=True)
     if curves is not None:
@@ -232,6 +239,20 @@ def plan(
     }
     made |= {name: value for name, value in told.items() if value not in (None, {})}
     return make_plan(deps, selection.with_named(named) if met is None else met.removed, made)
+
+
+def _analyzed(
+    model: Model,
+    example_inputs: Any,
+    drop: Sequence[str],
+    weights: Any,
+) -> DependencyGraph:
+    """The analysis of a model without some blocks, and with other weights if there are some."""
+    if weights is None:
+        return analyzed_without(model, example_inputs, drop)
+    values = weights_given(weights)
+    model = with_integers(model, values)
+    return weighed(analyzed_without(model, example_inputs, drop), values)
 
 
 def _gone_before(deps: DependencyGraph, after: Plan | None, kept: NDArray[np.bool_]) -> Ids:

@@ -1,6 +1,6 @@
 """The command line: `fxprune analyze | plan | sensitivity | shrink | verify | export | bench`.
 
-`fxprune draw` and `fxprune report` too.
+`fxprune draw`, `fxprune report` and `fxprune shrink-checkpoint` too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import fxprune
 from fxprune import cli_output as output
 from fxprune.api import Emit
 from fxprune.cli_bench import bench
+from fxprune.cli_checkpoint import shrink_checkpoint
 from fxprune.cli_draw import draw, error_picture
 from fxprune.cli_export import export
 from fxprune.cli_options import (
@@ -107,6 +108,7 @@ main.add_command(bench)
 main.add_command(draw)
 main.add_command(report)
 main.add_command(sensitivity)
+main.add_command(shrink_checkpoint)
 
 
 @main.command(

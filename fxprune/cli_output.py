@@ -22,9 +22,10 @@ from fxprune.layers import layers_of
 from fxprune.planning import GroupPlan, Plan
 from fxprune.planning.sensitivity_data import Sensitivity
 from fxprune.report import ShrinkReport
-from fxprune.report_page import cost_table, costs_of, layer_table
+from fxprune.report_page import cost_table, costs_of, costs_told, layer_table
 from fxprune.runtimes import Comparison
-from fxprune.tables import Page
+from fxprune.streaming import CheckpointReport
+from fxprune.tables import Page, item, share, table
 
 Printed: TypeAlias = DependencyGraph | Plan | Sensitivity | ShrinkReport | Verification
 
@@ -112,6 +113,44 @@ def show_page(page: Page) -> None:
         console.print(page)
     else:
         click.echo(str(page))
+
+
+def show_checkpoint(report: CheckpointReport) -> None:
+    """The files before and after, the cost of the model, and what was checked."""
+    rows = [(s.name, s.before, s.after, s.sha256[:16]) for s in report.shards]
+    cells = [(n, f"{b:,}", f"{a:,}", share(a, b), digest) for n, b, a, digest in rows]
+    before, after = report.before, report.after
+    total = ("all", f"{before:,}", f"{after:,}", share(after, before), "")
+    shards = table(
+        ("shard", "before", "after", "left", "SHA-256"),
+        cells,
+        left=(0, 4),
+        total=total if len(rows) > 1 else (),
+    )
+    costs = cost_table(costs_told(report.model))
+    show_page(Page.of(shards, "", costs, "", *map(item, report.notes())))
+
+
+def checkpoint_document(report: CheckpointReport) -> dict[str, Any]:
+    """A report on a checkpoint for JSON."""
+    proof = report.verification
+    return {
+        "source": str(report.source),
+        "target": str(report.target),
+        "shards": [asdict(shard) for shard in report.shards],
+        "before": {"bytes": report.before, "model": asdict(report.model.before)},
+        "after": {"bytes": report.after, "model": asdict(report.model.after)},
+        "tensors": {
+            "sliced": len(report.sliced),
+            "untouched": len(report.untouched),
+            "unknown": list(report.unknown),
+            "dropped": list(report.dropped),
+        },
+        "files": {"copied": list(report.copied), "left_out": list(report.left_out)},
+        "config": report.has_config,
+        "groups": widths_document(report.model.groups),
+        "verification": verification_document(proof) if proof else None,
+    }
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -70,7 +70,7 @@ class DocumentKind:
 
     def document(self, text: str) -> dict[str, Any]:
         """The JSON object in a text: of this format and version, with its keys."""
-        document = self._json(text)
+        document = self.value(text)
         if not isinstance(document, dict) or document.get("format") != self.format:
             raise self.error(f'not a {self.name}: the text has no "format": "{self.format}"')
         version = document.get("version")
@@ -81,7 +81,8 @@ class DocumentKind:
             )
         return self.with_keys(document, self.keys, self.optional)
 
-    def _json(self, text: str) -> Any:
+    def value(self, text: str) -> Any:
+        """The value in a text of strict JSON, of whatever format."""
         lists = text.count("[") + text.count("{")
         if len(text) > self.largest or lists > _MOST_LISTS:
             raise self.error(

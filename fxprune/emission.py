@@ -18,13 +18,14 @@ from fxprune.module_runs import (
     tensor_at,
     without_axes,
 )
-from fxprune.module_trees import clone_tree
+from fxprune.module_trees import clone_tree, to_meta
 from fxprune.passes.align_attributes import set_attributes
 from fxprune.passes.slicing import sliced
 from fxprune.real_calls import with_own_buffers
 from fxprune.reference import QuietMode
 from fxprune.stepping import RESULT, ResultFailsError
 from fxprune.traces import TracedTensor
+from fxprune.values import mapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,8 +81,10 @@ def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | N
 
 def example_arguments(deps: DependencyGraph, values: Sequence[Any] | None) -> dict[str, Any]:
     """The values of forward's arguments by name; random ones if there are none."""
-    if values is None:
-        values = materialize(deps.inputs, seed=None if is_on_meta(deps) else 0)
+    if is_on_meta(deps):
+        values = mapped(to_meta, values or materialize(deps.inputs, seed=None))
+    elif values is None:
+        values = materialize(deps.inputs, seed=0)
     return named_values(deps.graph_module, values)
 
 

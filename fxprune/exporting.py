@@ -108,7 +108,7 @@ def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
 
 
 def _without_data(value: Any, device: torch.device) -> Any:
-    if not isinstance(value, torch.Tensor) or value.device.type != "meta":
+    if not isinstance(value, torch.Tensor) or "meta" not in (value.device.type, device.type):
         return value
     return torch.zeros_like(value, device=device)
 

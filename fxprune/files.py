@@ -12,6 +12,9 @@ from typing import BinaryIO
 
 from fxprune.errors import FxPruneError, in_one_line
 
+DRAFT = ".fxprune-"
+"""What the name of a file begins with that is not written to its end."""
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a file which then takes the place of `path`, whole or not at all.
@@ -30,7 +33,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         if target.exists() and not target.is_file():
             raise FxPruneError(f"{path} cannot be written: it exists and is not a file")
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
-        draft = target.with_name(f".fxprune-{secrets.token_hex(8)}")
+        draft = target.with_name(f"{DRAFT}{secrets.token_hex(8)}")
 
         def private(name: str, flags: int) -> int:
             return os.open(name, flags, 0o666 if mode is None else 0o600)

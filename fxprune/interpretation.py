@@ -14,7 +14,8 @@ from torch.utils import _pytree as pytree
 
 from fxprune.errors import AnalysisError, FxPruneError, first_line
 from fxprune.interpreter import Interpreter
-from fxprune.label_mode import LARGEST_KNOWN, LabelMode, on_meta
+from fxprune.known_values import LARGEST_KNOWN, on_meta
+from fxprune.label_mode import LabelMode
 from fxprune.labels import LabelAlgebra
 from fxprune.module_trees import clone_tree, named_state, to_meta
 from fxprune.rules import Place, locate, put_value

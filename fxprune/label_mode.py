@@ -11,11 +11,11 @@ from torch.utils.flop_counter import flop_registry
 
 from fxprune.decompositions import decomposed
 from fxprune.errors import AnalysisError
+from fxprune.known_values import computed, follows_from_constants, note_outcome, on_meta
 from fxprune.meta_kernels import DispatchMode, run_on_meta
-from fxprune.rules import Call, Place, Rule, locate, lookup, put_axes, put_value, value_of
+from fxprune.rules import Call, Place, Rule, locate, lookup, put_axes, value_of
 from fxprune.rules.normalization import BATCH_NORMS
 from fxprune.traces import GROUPED, STATE_NAME, Renormalization, Trace, Work, snapshot
-from fxprune.values import tensors
 
 if TYPE_CHECKING:
     from torch import fx
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from fxprune.labels import Axis
 
 aten = torch.ops.aten
-LARGEST_KNOWN = 1 << 20
-"""Larger integer tensors do not keep their values."""
 
 
 class LabelMode(DispatchMode):
@@ -82,39 +80,17 @@ class LabelMode(DispatchMode):
         if known is not None and torch.Tag.dynamic_output_shape in call.op.tags:
             return pytree.tree_map(on_meta, known)
         out = run_on_meta(call.op, call.args, call.kwargs)
-        if known is not None:
-            for tensor, value in zip(tensors(out), tensors(known), strict=False):
-                put_value(tensor, value)
-        elif call.op._schema.is_mutable:
-            forget_values(out)
+        note_outcome(call.op, out, known)
         return out
 
     def is_known(self, call: Call) -> bool:
         """Whether the operands are integers that follow from constants."""
-        operands = call.tensors()
-        if any(t.is_floating_point() for t in operands) or (
-            torch.Tag.nondeterministic_seeded in call.op.tags
-        ):
-            return False
-        if not operands and call.has("dtype") and call.arg("dtype") not in (None, *_INTEGERS):
-            return False
-        return all(t.numel() <= LARGEST_KNOWN and value_of(t) is not None for t in operands)
+        dtype = call.arg("dtype") if call.has("dtype") else None
+        return follows_from_constants(call.op, call.tensors(), dtype)
 
     def known(self, call: Call) -> Any:
         """The output's value if it consists of integers that follow from constants."""
-        if not self.is_known(call):
-            return None
-        kwargs = dict(call.kwargs)
-        if "device" in kwargs:
-            kwargs["device"] = torch.device("cpu")
-        real = pytree.tree_map(
-            lambda v: value_of(v) if isinstance(v, torch.Tensor) else v, (call.args, kwargs)
-        )
-        with torch.utils._python_dispatch._disable_current_modes():
-            out = call.op(*real[0], **real[1])
-        if any(t.is_floating_point() or t.numel() > LARGEST_KNOWN for t in tensors(out)):
-            return None
-        return out
+        return computed(call.op, call.args, call.kwargs) if self.is_known(call) else None
 
     def number(self, call: Call) -> Any:
         """A Python number out of a tensor, if it is known."""
@@ -201,24 +177,3 @@ class LabelMode(DispatchMode):
                     )
         for out in call.outputs():
             put_axes(out, [call.pinned(size, f"made by {call.op}") for size in out.shape])
-
-
-_INTEGERS = (torch.int64, torch.int32, torch.bool, torch.int16, torch.int8, torch.uint8)
-
-
-def forget_values(out: Any) -> None:
-    """What an operator computed of data is unknown, even if it wrote into what was known."""
-    for tensor in tensors(out):
-        if not tensor.is_floating_point():
-            put_value(tensor, None)
-
-
-def on_meta(value: Any) -> Any:
-    """A tensor of the same shape and type without data, which knows its value if it is integers."""
-    if not isinstance(value, torch.Tensor) or value.device.type == "meta":
-        return value
-    with torch.utils._python_dispatch._disable_current_modes():
-        shadow = torch.empty_like(value, device="meta")
-        if not value.is_floating_point() and value.numel() <= LARGEST_KNOWN:
-            put_value(shadow, value.clone())
-    return shadow

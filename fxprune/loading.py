@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 import re
@@ -107,7 +108,10 @@ class ModelSource:
         """
         if isinstance(self.name, Path):
             return self._program(self.name) if self.is_program else self._read(self.name)
-        found = self._find()
+        return self._built(self._find())
+
+    def _built(self, found: Any) -> nn.Module:
+        """The model that was found, or that a callable returns."""
         torch.manual_seed(self.seed)
         built = not isinstance(found, nn.Module) and callable(found)
         with self._user_code(f"calling {self.name}"):
@@ -122,6 +126,25 @@ class ModelSource:
         if self.state is not None:
             _load_state(model, self.state)
         return model if self.train else model.eval()
+
+    def empty(self) -> nn.Module:
+        """The model without data: built on the meta device, where it takes no memory.
+
+        Raises:
+            InputError: it is in a file with its weights; or see `model`.
+        """
+        if isinstance(self.name, Path) or self.state is not None:
+            raise InputError(
+                f"{self.state or self.name} has weights, and the model is to be built without",
+                hint="name what builds the model: package.module:callable, or hf:PATH of a"
+                " config.json",
+            )
+        found = self._find()  # what is imported is not on meta
+        creating: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if isinstance(self.name, LibraryModel):
+            creating = self.name.without_data()
+        with torch.device("meta"), creating:
+            return self._built(found)
 
     def module(self) -> nn.Module:
         """The model as a module; of a program its graph.

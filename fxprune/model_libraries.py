@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,15 @@ class LibraryModel:
             self.prefix
         ](self.name)
         return model
+
+    def without_data(self) -> AbstractContextManager[Any]:
+        """What has to be on while the model is built on the meta device."""
+        if self.prefix != "hf":
+            return nullcontext()
+        _library("hf")
+        module = importlib.import_module("transformers.initialization")
+        found: AbstractContextManager[Any] = module.meta_device_safe_creation_ops()
+        return found
 
     def example_inputs(self) -> Any:
         """Random inputs of the size that the model is made for; None if it does not tell any.

@@ -23,7 +23,8 @@ from torch import fx, nn
 from fxprune.errors import AnalysisError, FxPruneError, first_line
 from fxprune.inputs import arguments_of_call, given_arguments
 from fxprune.interpretation import decomposed_attention, shadow_state
-from fxprune.label_mode import LabelMode, forget_values, on_meta
+from fxprune.known_values import forget_values, on_meta
+from fxprune.label_mode import LabelMode
 from fxprune.labels import LabelAlgebra
 from fxprune.module_trees import clone_tree, named_tensors
 from fxprune.rules import put_axes

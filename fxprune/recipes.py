@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from fxprune.label_mode import LARGEST_KNOWN
+from fxprune.known_values import LARGEST_KNOWN
 from fxprune.module_trees import named_tensors
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from torch.overrides import TorchFunctionMode
 from fxprune.errors import AnalysisError, Diagnostic, first_line
 from fxprune.inputs import arguments_of_call
 from fxprune.interpretation import decomposed_attention
-from fxprune.label_mode import LabelMode, forget_values
+from fxprune.known_values import forget_values
+from fxprune.label_mode import LabelMode
 from fxprune.labels import LabelAlgebra
 from fxprune.module_trees import clone_tree, named_state, named_tensors, own_object, restore_root
 from fxprune.rules import Call, Place, Rule, axes_of, locate, value_of, written

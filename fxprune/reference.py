@@ -16,6 +16,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from fxprune.decompositions import decomposed
+from fxprune.known_values import is_without_data, run_without_data
 from fxprune.meta_kernels import DispatchMode
 from fxprune.precision import INSTEAD, CastMode
 from fxprune.rules import Call, Rule, axes_of, lookup, put_axes
@@ -116,7 +117,16 @@ class QuietMode(RunMode):
 
 
 def run_quietly(func: OpOverload, args: Any, kwargs: Any) -> Any:
-    """Run an operator; dropout passes its input, random numbers are ones, new memory is zero."""
+    """Run an operator; dropout passes its input, random numbers are ones, new memory is zero.
+
+    On the meta device integers that follow from constants keep their values.
+    """
+    if is_without_data(args, kwargs):
+        return run_without_data(func, args, kwargs, _quietly)
+    return _quietly(func, args, kwargs)
+
+
+def _quietly(func: OpOverload, args: Any, kwargs: Any) -> Any:
     if func is aten.native_dropout.default:
         return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
     if func in INSTEAD and args[0].dtype is torch.float64:

@@ -28,11 +28,7 @@ Row: TypeAlias = "tuple[str, list[Layer], Pair, Pair]"
 
 def report_page(report: ShrinkReport, *, full: bool = False) -> Page:
     """The layers and what the other kinds of groups lose, the cost, and the remarks."""
-    before, after, proof = report.before, report.after, report.verification
-    cost = {
-        name: (getattr(before, name.lower()), getattr(after, name.lower()))
-        for name in ("parameters", "bytes", "MACs")
-    }
+    proof = report.verification
     groups = {
         name: group
         for name, group in report.groups.items()
@@ -41,10 +37,18 @@ def report_page(report: ShrinkReport, *, full: bool = False) -> Page:
     return Page.of(
         *((layer_table(report.layers, full=full), "") if report.layers else ()),
         *((width_table(groups, full=full), "") if groups else ()),
-        *(cost_table(cost), ""),
+        *(cost_table(costs_told(report)), ""),
         *map(item, report.notes(full=full)),
         item("NOT verified" if proof is None else verification_page(proof, full=full)),
     )
+
+
+def costs_told(report: ShrinkReport) -> dict[str, tuple[int, int]]:
+    """Parameters, bytes and MACs before and after."""
+    return {
+        name: (getattr(report.before, name.lower()), getattr(report.after, name.lower()))
+        for name in ("parameters", "bytes", "MACs")
+    }
 
 
 def costs_of(layers: Iterable[Layer]) -> dict[str, tuple[int, int]]:

@@ -24,10 +24,12 @@ PUBLIC_NAMES = {
     "save",
     "sensitivity",
     "shrink",
+    "shrink_checkpoint",
     "sparsify",
     "sparsity",
     "verify",
     # Data
+    "CheckpointReport",
     "DependencyGraph",
     "Diagnostic",
     "Explanation",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -63,31 +64,53 @@ class Elementwise(Criterion):
     """A criterion that tells how much every single weight counts.
 
     A position along an axis of a parameter counts as much as all weights there together.
+
+    Attributes:
+        separable: whether a weight counts the same whatever the others are. Then large parameters
+            are taken in pieces, so that little memory is needed.
     """
+
+    separable: bool = False
 
     @abstractmethod
     def saliency(self, name: str, weights: torch.Tensor) -> torch.Tensor | None:
-        """How much every element of a parameter counts: a tensor of its shape, or None for not."""
+        """How much every element of a parameter counts: a tensor of its shape, or None for not.
+
+        If the criterion is separable, the weights are a part of a large parameter.
+        """
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """The sums over all other dims of each parameter, in float64.
 
         Raises:
-            InputError: `saliency` returns another shape than the parameter's.
+            InputError: `saliency` returns another shape than that of the weights.
         """
-        for name, weights in weights_of(deps):
-            saliency = self.saliency(name, weights)
+        for name, weights in stored_weights(deps):
+            axes = deps.trace.axes[name]
+            dims = [dim for dim, axis in enumerate(axes) if deps.trace.labels.leaves(axis)]
+            for dim, sums in (self._sums(name, weights, dims) or {}).items():
+                yield Evidence(axes[dim], sums)
+
+    def _sums(
+        self, name: str, weights: torch.Tensor, dims: Sequence[int]
+    ) -> dict[int, Numbers] | None:
+        """The sums over all dims but one, for some dims; None if the parameter does not count."""
+        sums = {dim: np.zeros(weights.shape[dim]) for dim in dims}
+        whole = (slice(None),) * weights.dim()
+        for place in pieces(weights.shape) if self.separable else (whole,):
+            part = widened(weights[place])
+            saliency = self.saliency(name, part)
             if saliency is None:
-                continue
-            if saliency.shape != weights.shape:
+                return None
+            if saliency.shape != part.shape:
                 raise InputError(
                     f"{self}.saliency returns shape {tuple(saliency.shape)} for parameter {name}",
-                    why=f"it must return a tensor of the parameter's, {tuple(weights.shape)}",
+                    why=f"it must return a tensor of the parameter's, {tuple(part.shape)}",
                 )
             saliency = saliency.double()
-            for dim, axis in enumerate(deps.trace.axes[name]):
-                if deps.trace.labels.leaves(axis):
-                    yield Evidence(axis, _along(saliency, dim).cpu().numpy())
+            for dim in dims:
+                sums[dim][place[dim]] += _along(saliency, dim).cpu().numpy()
+        return sums
 
 
 def _along(saliency: torch.Tensor, dim: int) -> torch.Tensor:
@@ -96,11 +119,70 @@ def _along(saliency: torch.Tensor, dim: int) -> torch.Tensor:
     return rows.flatten(1).sum(1) if rows.dim() > 1 else rows
 
 
-def weights_of(deps: DependencyGraph) -> Iterator[tuple[str, torch.Tensor]]:
-    """The values of `parameters_of`, at least in single precision; of complex ones, absolute."""
-    for name, parameter in parameters_of(deps).items():
-        weights = parameter.abs() if parameter.is_complex() else parameter
-        yield name, weights if weights.dtype == torch.float64 else weights.float()
+LARGEST_PIECE = 1 << 14
+"""How many elements of a tensor are worked on at once, where that is possible: as many as caches
+hold in double precision, and fewer than torch splits among threads, which takes half of the time on
+a free machine and a fraction on a busy one."""
+
+
+def pieces(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Parts of a tensor that are together the whole one, in order: small ones if it is large.
+
+    >>> list(pieces([2, 3]))
+    [(slice(0, 2, None), slice(0, 3, None))]
+    """
+    if math.prod(shape) <= LARGEST_PIECE:
+        yield tuple(slice(0, size) for size in shape)
+        return
+    row = math.prod(shape[1:])
+    step = max(1, LARGEST_PIECE // row)
+    for start in range(0, shape[0], step):
+        stop = min(start + step, shape[0])
+        for rest in pieces(shape[1:]) if step == 1 else (tuple(map(slice, shape[1:])),):
+            yield slice(start, stop), *rest
+
+
+def widened(weights: torch.Tensor) -> torch.Tensor:
+    """Weights, at least in single precision; absolute values of complex ones."""
+    weights = weights.abs() if weights.is_complex() else weights
+    return weights if weights.dtype == torch.float64 else weights.float()
+
+
+def weights_of(
+    deps: DependencyGraph, only: Container[str] | None = None
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """What `stored_weights` yields, widened, one after another.
+
+    Args:
+        deps: the analysis of the model.
+        only: the names of parameters, if not all are wanted.
+    """
+    for name, weights in stored_weights(deps, only):
+        yield name, widened(weights)
+
+
+def stored_weights(
+    deps: DependencyGraph, only: Container[str] | None = None
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The parameters with channels that some operator reads, detached: a tied one once.
+
+    Args:
+        deps: the analysis of the model.
+        only: the names of parameters, if not all are wanted.
+
+    Raises:
+        InputError: a parameter has no data.
+    """
+    for name, own in _named_parameters(deps).items():
+        if only is None or name in only:
+            tensor = own if deps.weights is None else deps.weights[name]
+            if tensor.device.type == "meta":
+                raise InputError(
+                    f"parameter {name} has no data",
+                    hint="load the weights, pass weights= to fxprune.plan, or take"
+                    ' criterion="random"',
+                )
+            yield name, tensor.detach()
 
 
 @contextmanager
@@ -114,20 +196,31 @@ def refusing(what: str, hint: str) -> Iterator[None]:
 
 
 def parameters_of(deps: DependencyGraph) -> dict[str, torch.Tensor]:
-    """The parameters with channels that some operator reads, detached: a tied one once.
+    """As `stored_weights`, those of the model itself, for criteria that run it.
 
     Raises:
-        InputError: a parameter has no data.
+        InputError: a parameter has no data, or is to have other values.
     """
-    trace = deps.trace
     found = {}
-    for name, tensor in deps.graph_module.named_parameters():
-        if name not in trace.touched or not any(map(trace.labels.leaves, trace.axes[name])):
-            continue
-        if tensor.device.type == "meta":
+    for name, tensor in _named_parameters(deps).items():
+        if tensor.device.type == "meta" or deps.weights is not None:
             raise InputError(
-                f"parameter {name} has no data",
-                hint='load the weights, or take criterion="random"',
+                f"parameter {name} has no data in the model"
+                if tensor.device.type == "meta"
+                else "the criterion runs the model, whose weights are not those that count",
+                why="gradients and activations are of a model with its weights in memory",
+                hint="load the weights into the model, or take a criterion of weights alone, such"
+                ' as "l2" or "l1", for which fxprune.plan takes weights=',
             )
         found[name] = tensor.detach()
     return found
+
+
+def _named_parameters(deps: DependencyGraph) -> dict[str, torch.Tensor]:
+    """The parameters with channels that some operator reads: a tied one once."""
+    trace = deps.trace
+    return {
+        name: tensor
+        for name, tensor in deps.graph_module.named_parameters()
+        if name in trace.touched and any(map(trace.labels.leaves, trace.axes[name]))
+    }

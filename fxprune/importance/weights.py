@@ -27,6 +27,7 @@ class L1(Elementwise):
 
     needs = ""
     comparable = False
+    separable = True
 
     def saliency(self, name: str, weights: torch.Tensor) -> torch.Tensor:
         """|w|."""
@@ -39,6 +40,7 @@ class L2(Elementwise):
 
     needs = ""
     comparable = False
+    separable = True
 
     def saliency(self, name: str, weights: torch.Tensor) -> torch.Tensor:
         """w^2, in float64, where none is 0 or infinite; the root is taken of a channel's sum."""
@@ -83,9 +85,8 @@ class BatchNormScale(Criterion):
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """|scale| of each batch norm; a shared one counts once."""
-        for name, scale in weights_of(deps):
-            if name in deps.trace.scales:
-                yield Evidence(deps.trace.axes[name][0], scale.abs().double().cpu().numpy())
+        for name, scale in weights_of(deps, deps.trace.scales):
+            yield Evidence(deps.trace.axes[name][0], scale.abs().double().cpu().numpy())
 
 
 @dataclass(frozen=True)

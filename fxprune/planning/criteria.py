@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fxprune.errors import InputError
 from fxprune.importance import channel_scores
+from fxprune.importance.criterion import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,17 +60,23 @@ def check_values(deps: DependencyGraph) -> None:
         InputError: they are not; tells which.
     """
     known = dict(deps.graph_module.named_parameters(remove_duplicate=False))
-    for name, tensor in deps.state.items():
+    for name, own in deps.state.items():
+        tensor = own if deps.weights is None else deps.weights.get(name, own)
         if not tensor.is_floating_point() or tensor.device.type == "meta":
             continue
-        values = tensor.detach().float() if tensor.element_size() == 1 else tensor.detach()
-        if bool(torch.isfinite(values.sum())):  # one pass without a mask, which is all it takes
-            continue
-        is_wrong = ~torch.isfinite(values) if name in known else torch.isnan(values)
-        if bool(is_wrong.any()):
+        is_parameter = name in known
+        if any(_is_wrong(tensor[place], is_parameter) for place in pieces(tensor.shape)):
             kind, what = (
-                ("parameter", "NaN or infinite values") if name in known else ("buffer", "NaN")
+                ("parameter", "NaN or infinite values") if is_parameter else ("buffer", "NaN")
             )
             raise InputError(
                 f"{kind} {name} contains {what}", hint="mend the weights: no plan can rank them"
             )
+
+
+def _is_wrong(tensor: torch.Tensor, is_parameter: bool) -> bool:
+    """Whether values are NaN, or infinite if they are of a parameter."""
+    values = tensor.detach().float() if tensor.element_size() == 1 else tensor.detach()
+    if bool(torch.isfinite(values.sum())):  # one pass without a mask, which is all it takes
+        return False
+    return bool((~torch.isfinite(values) if is_parameter else torch.isnan(values)).any())

@@ -24,22 +24,31 @@ def sliced_state(plan: Plan, state: Mapping[str, Any]) -> dict[str, Any]:
         for name, dims in plan.slices.items()
     }
     _check(plan, state)
+    tied = {_place(state[name]): name for name in reversed(list(kept)) if name in state}
     result: OrderedDict[str, Any] = OrderedDict()
     made: dict[Any, torch.Tensor] = {}
     for name, value in state.items():
         if any(str(name).startswith(f"{block}.") for block in plan.dropped):
             continue
-        if name not in kept:
+        known = name  # an exported graph has one name of what is tied
+        if name not in kept and name not in plan.shapes and isinstance(value, torch.Tensor):
+            known = tied.get(_place(value), name)
+        if known not in kept:
             result[name] = value
             continue
-        place = (value.storage_offset(), value.shape, value.stride(), value.dtype)
-        key = (memory(value), *place, str(plan.slices[name]))
+        key = (_place(value), str(plan.slices[known]))
         if key not in made:
-            made[key] = _taken(value, kept[name])
+            made[key] = _taken(value, kept[known])
         result[name] = made[key]
     if hasattr(state, "_metadata"):  # versions of modules, for load_state_dict
         vars(result)["_metadata"] = state._metadata
     return result
+
+
+def _place(value: torch.Tensor) -> tuple[Any, ...]:
+    """What tells tensors that are tied."""
+    layout = (value.storage_offset(), value.shape, value.stride(), value.dtype)
+    return memory(value), *layout
 
 
 def _kept(plan: Plan, name: str, dim: int, gone: tuple[int, ...]) -> torch.Tensor:

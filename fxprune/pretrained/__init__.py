@@ -1,5 +1,6 @@
 """Models of transformers: their configurations tell the widths that are left."""
 
-from fxprune.pretrained.rewriting import adapt_configs, without_refusals
+from fxprune.pretrained.configs import is_model
+from fxprune.pretrained.rewriting import adapt_configs, quiet, without_refusals
 
-__all__ = ["adapt_configs", "without_refusals"]
+__all__ = ["adapt_configs", "is_model", "quiet", "without_refusals"]

@@ -71,7 +71,8 @@ def adapt_configs(
     Args:
         small: the shrunk model, whose modules get the new configurations.
         original: the model that it was made of; it may share configurations with `small`.
-        arguments: values of forward's arguments by name; None for a model without data.
+        arguments: values of forward's arguments by name, without data if the model has none; None
+            for a model that is not to be called.
 
     Returns:
         Why there is none, for each model that has none.
@@ -80,7 +81,7 @@ def adapt_configs(
     outer = list(_outermost(small))
     if not outer:
         return ()
-    with _quiet(), torch.random.fork_rng(devices=[]), torch.no_grad():
+    with quiet(), torch.random.fork_rng(devices=[]), torch.no_grad():
         calls = _calls(small, [path for path, _ in outer], arguments)
         for path, module in outer:
             before = original.get_submodule(path)
@@ -187,6 +188,8 @@ def _fitted(small: Any, original: Any, call: _Call | None) -> Any:
     try:
         _check(_other_sizes(small, built(kind, reread(config))), said)
         again = _again(small, config)
+        if call is not None and _is_on_meta(small):
+            stale -= _read_numbers(again, call, stale)
         others = _other_numbers(small, again).items()
         _check(((n, what) for n, what in others if n not in stale | own), said)
         _check(_other_buffers(small, again), said)
@@ -210,6 +213,40 @@ def _stale_numbers(small: nn.Module, original: nn.Module) -> set[str]:
         for name, value in _numbers(small)
         if not isinstance(value, float) and was.get(name) == value
     }
+
+
+def _read_numbers(model: nn.Module, call: _Call, names: set[str]) -> set[str]:
+    """Which of these numbers the forward of a model reads, that or any of its modules.
+
+    Without data no outputs tell whether a number matters; one that nothing reads does not.
+
+    Args:
+        model: of no more use then: its modules get other classes.
+        call: what it is called with.
+        names: of attributes of modules.
+    """
+    read: set[str] = set()
+    for path, module in model.named_modules():
+        own = {n.rpartition(".")[2] for n in names if n.rpartition(".")[0] == path}
+        if own:
+            module.__class__ = _spied(type(module), path, own, read)
+    with QuietMode():
+        model(*copied(call.args), **copied(call.kwargs))
+    return read
+
+
+def _spied(kind: Any, path: str, attributes: set[str], read: set[str]) -> Any:
+    """A class that notes which of some attributes are read."""
+
+    class Spied(kind):  # type: ignore[misc]  # a class of anyone
+        def __getattribute__(self, name: str) -> Any:
+            if name in attributes:
+                read.add(f"{path}.{name}" if path else name)
+            return super().__getattribute__(name)
+
+    Spied.__name__, Spied.__qualname__ = kind.__name__, kind.__qualname__
+    Spied.__module__ = kind.__module__
+    return Spied
 
 
 def _check(found: Iterator[tuple[str, str]], said: str) -> None:
@@ -274,6 +311,8 @@ def _other_outputs(again: nn.Module, call: _Call) -> Iterator[tuple[str, str]]:
         if expected.shape != got.shape:
             yield "the model", f"returns shape {tuple(got.shape)}, not {tuple(expected.shape)}"
             continue
+        if expected.is_meta:
+            continue
         apart = difference(expected, got)[1]
         exact = not (expected.is_floating_point() or expected.is_complex())
         if apart > (0 if exact else _ROUNDING * torch.finfo(expected.dtype).eps):
@@ -286,7 +325,7 @@ def _again(small: Any, config: Any) -> Any:
     Weights without values cannot be loaded; then what the configuration makes.
     """
     config = reread(config)
-    if any(tensor.is_meta for tensor in named_tensors(small).values()):
+    if _is_on_meta(small):
         return built(type(small), config)
     state = {name: tensor.clone() for name, tensor in small.state_dict().items()}
     again = type(small).from_pretrained(
@@ -299,8 +338,12 @@ def _again(small: Any, config: Any) -> Any:
     return again.to(small.device)
 
 
+def _is_on_meta(model: nn.Module) -> bool:
+    return any(tensor.is_meta for tensor in named_tensors(model).values())
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the reports, progress bars and warnings of building and loading."""
     from transformers.utils import logging  # noqa: PLC0415  # a model of it is there
 

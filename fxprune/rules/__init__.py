@@ -20,7 +20,7 @@ from fxprune.rules import (
     spectral,
     windows,
 )
-from fxprune.rules.call import Call, axes_of, put_axes, put_value, value_of, written
+from fxprune.rules.call import Call, axes_of, put_axes, put_value, tensors_in, value_of, written
 from fxprune.rules.place import Place, as_diagnostic, locate
 from fxprune.rules.registry import Rule, lookup, registered, rule
 
@@ -53,6 +53,7 @@ __all__ = [
     "rule",
     "scattering",
     "spectral",
+    "tensors_in",
     "value_of",
     "windows",
     "written",

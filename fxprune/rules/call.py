@@ -57,7 +57,7 @@ def written(op: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> l
         if argument.alias_info is not None and argument.alias_info.is_write:
             is_given = position < len(args)
             targets.append(args[position] if is_given else kwargs.get(argument.name))
-    return _tensors_in(targets)
+    return tensors_in(targets)
 
 
 @cache
@@ -68,12 +68,12 @@ def _signature(op: OpOverload) -> dict[str, tuple[int, Any]]:
     }
 
 
-def _tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
+def tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
     """Tensors among values and, as operators take and return them, in lists of values."""
     found = []
     for value in values:
         if isinstance(value, (list, tuple)):
-            found += _tensors_in(value)
+            found += tensors_in(value)
         elif type(value) is not int and isinstance(value, torch.Tensor):  # sizes are many
             found.append(value)
     return found
@@ -142,12 +142,12 @@ class Call:
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """All tensors among the arguments."""
         if self._operands is None:
-            self._operands = tuple(_tensors_in([*self.args, *self.kwargs.values()]))
+            self._operands = tuple(tensors_in([*self.args, *self.kwargs.values()]))
         return self._operands
 
     def outputs(self) -> list[torch.Tensor]:
         """All tensors among the outputs."""
-        return _tensors_in([self.out])
+        return tensors_in([self.out])
 
     def result(self, axes: Sequence[Axis]) -> None:
         """Label every output of the same shape with these axes; pin the axes of the others."""

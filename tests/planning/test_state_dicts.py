@@ -125,3 +125,33 @@ def test_slices_out_of_range_are_refused(slices: dict[int, tuple[int, ...]]) -> 
     plan = dataclasses.replace(fxprune.plan(chain(), X, ratio=0), slices={"0.weight": slices})
     with pytest.raises(PlanError, match=r"slices of 0.weight are out of range"):
         plan.apply_to_state_dict(chain().state_dict())
+
+
+class TiedHead(nn.Module):
+    """Its forward cannot be traced, so its graph is exported, and has one name of what is tied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(12, 8)
+        self.mid = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 12, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.table(tokens)
+        if x.shape[1] > 2:
+            x = x + self.mid(x)
+        return self.head(x)
+
+
+def test_all_names_of_a_tied_tensor_are_sliced_though_an_exported_graph_has_one() -> None:
+    torch.manual_seed(0)
+    model = TiedHead().eval()
+    tokens = torch.zeros(2, 5, dtype=torch.int64)
+    plan = fxprune.plan(model, tokens, ratio=0.5)
+    assert len({"table.weight", "head.weight"} & plan.slices.keys()) == 1
+    made = plan.apply_to_state_dict(model.state_dict())
+    small = fxprune.shrink(model, plan, tokens, emit="module").state_dict()
+    assert made.keys() == small.keys()
+    assert all(torch.equal(made[name], tensor) for name, tensor in small.items())
+    assert made["table.weight"] is made["head.weight"]
