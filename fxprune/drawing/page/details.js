@@ -46,6 +46,7 @@ class Details {
     const { reasons } = this.page.data;
     return [
       this.head(fullName(leaf), leaf),
+      data.mark ? html('p', { class: 'reason mark' }, data.mark) : null,
       html('p', { class: 'kind' }, data.operators.join(', ')),
       data.repeats.length ? html('p', {}, `drawn once for ${data.repeats.length + 1}: also ${data.repeats.join(', ')}`) : null,
       data.pinned >= 0 ? this.reason(reasons[data.pinned]) : null,
@@ -58,6 +59,7 @@ class Details {
       ...this.tensors('reads', leaf),
       ...this.tensors('puts out', leaf),
       ...this.groups(leaf),
+      ...(data.group === this.page.lit ? [] : this.members(data.group, 'its group is on the axes')),
     ].filter(Boolean);
   }
 
@@ -65,6 +67,8 @@ class Details {
     const times = box.folds.length;
     return [
       this.head(box.path, box),
+      ...box.leaves.filter(isMarked).map((leaf) => html('p', { class: 'reason mark' },
+        this.link(fullName(leaf), () => this.page.goTo(leaf)), `: ${leaf.data.mark}`)),
       html('p', { class: 'kind' }, [box.kind, `${box.leaves.length} nodes`].filter(Boolean).join(', ')),
       times ? html('p', {}, `drawn once for ${times} blocks that are all the same: ${box.folds.join(', ')}`) : null,
       this.rows([
@@ -85,9 +89,15 @@ class Details {
       html('div', { class: 'head' }, title, close),
       html('p', { class: 'kind', id: 'width' }, groupWidth(group, stop)),
       group.pinned >= 0 ? this.reason(data.reasons[group.pinned], group.pinnedAt) : null,
-      ...this.list('on the axes', group.members.map((name) => html('li', {}, html('code', {}, ...breakable(name))))),
+      ...this.members(number, 'on the axes'),
       ...this.list('touches', leaves.map((leaf) => html('li', {}, this.link(fullName(leaf), () => this.page.goTo(leaf))))),
     ].filter(Boolean);
+  }
+
+  /** The axes of parameters that a group is on. */
+  members(number, title) {
+    const names = number < 0 ? [] : this.page.data.groups[number].members;
+    return this.list(title, names.map((name) => html('li', {}, html('code', {}, ...breakable(name)))));
   }
 
   head(name, item) {

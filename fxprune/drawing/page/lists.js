@@ -115,6 +115,7 @@ const LEGEND = [
   ['white', 'no channels, or those of several groups'],
   ['hatched', 'its channels must stay; the panel tells why'],
   ['red border', 'here channels met what must stay'],
+  ['thick red border', 'the place in question'],
   ['bar', 'its share of the parameters, as a square root; the dark part is left'],
   ['64 \u2192 32', 'sizes of the axes that carry channels, before and after'],
   ['dashed node', 'nothing is left of it'],

@@ -128,4 +128,7 @@ document.querySelector('h1').textContent = page.data.name;
 fillLegend();
 page.slider.show();
 page.details.show();
-page.draw(({ bounds }) => page.view.fit(bounds, READABLE)).then(followAddress);
+page.draw(({ bounds }) => page.view.fit(bounds, READABLE)).then(() => {
+  page.marked.slice(0, 1).forEach((leaf) => page.goTo(leaf));
+  followAddress();
+});

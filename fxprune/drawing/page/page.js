@@ -17,7 +17,8 @@ class Page {
     const some = [0, 1, Math.floor(data.ratios.length / 2), data.ratios.length - 1, plans - 1];
     this.samples = [...new Set(some.filter((stop) => stop < plans))];
     this.stop = data.planned ? plans - 1 : 0;
-    this.open = opened(this.root, MOST_AT_FIRST);
+    this.marked = this.leaves.filter(isMarked);
+    this.open = new Set([...opened(this.root, MOST_AT_FIRST), ...this.marked.flatMap(around)]);
     this.selected = null;
     this.lit = null;
     this.isGroupFirst = false;

@@ -56,6 +56,10 @@ function merged(data, itemOf) {
   return [...found.values()];
 }
 
+/** Whether the same tensors flow along two edges. */
+const isSame = (edge, other) => edge.values.length === other.values.length &&
+  edge.values.every((value) => other.values.includes(value));
+
 /** One dashed edge for many that an earlier item has too; as sharing.py has it. */
 function shared(items, edges) {
   const entering = new Map(items.map((item) => [item, new Map()]));
@@ -67,7 +71,7 @@ function shared(items, edges) {
   for (const [to, found] of entering) {
     let best = null;
     for (const [item, theirs] of recent) {
-      const isPart = [...theirs.keys()].every((from) => found.has(from));
+      const isPart = [...theirs].every(([from, edge]) => found.has(from) && isSame(edge, found.get(from)));
       if (isPart && !theirs.has(to) && (!best || theirs.size > best[1].size)) {
         best = [item, theirs];
       }
