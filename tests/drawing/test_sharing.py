@@ -31,18 +31,40 @@ def test_a_dense_block_has_as_many_edges_as_layers_and_loses_none() -> None:
     assert known == truth
 
 
-class Halves(nn.Module):
-    """Two concats that read different parts of what the same four layers put out."""
+class Part(nn.Module):
+    """A layer that puts out two tensors."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Conv2d(3, 5, 1) for _ in range(4))
-        self.first, self.second = nn.Conv2d(12, 2, 1), nn.Conv2d(8, 2, 1)
+        self.conv = nn.Conv2d(3, 5, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = self.conv(x).split((3, 2), 1)
+        return first.relu(), second.relu()
+
+
+class Joint(nn.Module):
+    """A layer on a concat."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, 2, 1)
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        return self.conv(torch.cat(parts, 1))
+
+
+class Halves(nn.Module):
+    """Two layers that read different parts of what the same four layers put out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(Part() for _ in range(4))
+        self.first, self.second = Joint(12), Joint(8)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = [layer(x).split((3, 2), 1) for layer in self.layers]
-        first, second = (torch.cat(found, 1) for found in zip(*parts, strict=True))
-        return self.first(first) + self.second(second)
+        first, second = zip(*(part(x) for part in self.parts), strict=True)
+        return self.first(*first) + self.second(*second)
 
 
 def test_nodes_that_read_different_tensors_of_the_same_nodes_share_nothing() -> None:
