@@ -87,21 +87,18 @@ def tradeoff(
         layout = plan.layout(deps)
         if not found:
             found += _original(deps, evaluate, values)
-        value: float | None
-        if evaluate is not None:
-            small = shrink(
+        value = _kept_norm(deps, layout) if values is None else values.get(name)
+        layers = layers_of(deps, plan)
+        if evaluate is not None or constants == "fold":  # folding adds biases
+            small: Any = shrink(
                 *(deps, plan, example_inputs),
                 emit=emit,
                 norm=norm,
                 constants=constants,
                 verify=verify,
             )
-            value = _number(evaluate(small), name)
-        elif values is None:
-            value = _kept_norm(deps, layout)
-        else:
-            value = values.get(name)
-        layers = layers_of(deps, plan)
+            layers = getattr(small, "graph_module", small).meta["fxprune"].layers
+            value = value if evaluate is None else _number(evaluate(small), name)
         parameters = sum(layer.parameters.after for layer in layers)
         macs = sum(layer.macs.after for layer in layers)
         found.append(Candidate(name, parameters, macs, value, plan_digest(plan)))
