@@ -15,7 +15,7 @@ from fxprune.api import Emit, shrink
 from fxprune.cost import undropped_cost
 from fxprune.errors import InputError, shown
 from fxprune.inputs import materialize
-from fxprune.layers import layers_of
+from fxprune.layers import Change, layers_of
 from fxprune.meaning import Constants, Norm
 from fxprune.module_trees import as_parameter, clone_tree
 from fxprune.planning import Plan
@@ -99,8 +99,8 @@ def tradeoff(
             )
             layers = getattr(small, "graph_module", small).meta["fxprune"].layers
             value = value if evaluate is None else _number(evaluate(small), name)
-        parameters = sum(layer.parameters.after for layer in layers)
-        macs = sum(layer.macs.after for layer in layers)
+        parameters = Change.total(layer.parameters for layer in layers).after
+        macs = Change.total(layer.macs for layer in layers).after
         found.append(Candidate(name, parameters, macs, value, plan_digest(plan)))
     return Tradeoff(metric, mode, tuple(found))
 
