@@ -118,6 +118,14 @@ def test_a_block_that_is_drawn_for_others_is_found_by_their_names(
     assert "drawn once for 2: also blocks.1.conv1" in details(watched)
 
 
+def test_a_parameter_leads_to_its_groups(opened: Opened, drawn: Path) -> None:
+    watched = opened(drawn)
+    watched.page.fill("#search", "blocks.2.conv1.weight")
+    assert watched.texts("#found span") == ["stem", "blocks.2.conv1"]
+    watched.page.click('#found button:has-text("blocks.2.conv1")')
+    assert heading(watched) == "group blocks.2.conv1"
+
+
 def test_what_is_not_there_is_not_found(opened: Opened, drawn: Path) -> None:
     watched = opened(drawn)
     watched.page.fill("#search", "nobody")
@@ -274,6 +282,29 @@ def test_many_edges_that_tell_the_same_become_one_and_the_node_tells_it(
     assert len(ends) == len(set(ends))
 
 
+def test_a_lit_group_is_lit_on_its_way_through_edges_that_stand_for_others(
+    opened: Opened, tmp_path: Path
+) -> None:
+    path = tmp_path / "dense.html"
+    deps = analyzed(Dense(8))
+    fxprune.draw(deps, path)
+    watched = opened(path)
+    watched.page.click("[data-do=expandAll]")
+    watched.page.click("#groups summary")
+    watched.page.click('#groups button:has(span:text-is("layers.0.0"))')
+    lit = [each.get_attribute("data-id") for each in watched.page.locator(".item.lit").all()]
+    ends = [e.get_attribute("data-ends") or "" for e in watched.page.locator(".edge.lit").all()]
+    entered = {both.split(" ")[1] for both in ends}
+    assert len(lit) > 8
+    assert set(lit[1:]) <= entered
+    whole = picture_of(deps)
+    unread = {e.target for e in whole.edges} - {
+        e.target for e in whole.edges for v in e.values for on in v.groups if "layers.0.0" in on
+    }
+    places = {f"n{place}" for place, node in enumerate(whole.nodes) if node.name in unread}
+    assert places.isdisjoint(entered)
+
+
 class Shown:
     """The items and edges of a page, by the names of the nodes in them."""
 
@@ -381,6 +412,8 @@ def test_light_and_dark_follow_the_system_and_the_switch(opened: Opened, drawn: 
 def test_the_address_can_name_what_is_looked_at(opened: Opened, drawn: Path) -> None:
     watched = opened(drawn, "blocks.2.conv1")
     assert heading(watched) == "blocks.2.conv1"
+    assert heading(opened(drawn, "blocks.1.conv1")) == "blocks.0.conv1"  # which is drawn for both
+    assert heading(opened(drawn, "blocks_2_bn1")) == "blocks.2.conv1"
     for name in ("nobody", "%"):
         assert details(opened(drawn, name)).startswith("Click a node")
 

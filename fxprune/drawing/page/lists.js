@@ -22,7 +22,7 @@ function search(page, text) {
     ask(names, fullName(leaf), operators.join(', ') || leaf.data.kind, () => page.goTo(leaf));
   }
   page.data.groups.forEach((group, number) =>
-    ask([group.name], group.name, 'group', () => page.lit === number || page.light(number)));
+    ask([group.name, ...group.members], group.name, 'group', () => page.lit === number || page.light(number)));
   return wanted ? hits.sort((a, b) => a[0] - b[0]) : [];
 }
 

@@ -76,10 +76,8 @@ class Page {
     const { selected, lit, data } = this;
     this.drawing.select(selected);
     const leaves = lit === null ? null : new Set(this.leavesOf(lit));
-    const places = new Set([...(leaves || [])].map(({ place }) => place));
-    this.drawing.light(leaves, ({ values, ends }) =>
-      values.some((value) => data.values[value][2].includes(lit)) ||
-      (values.length === 0 && ends.every((both) => both.every((end) => places.has(end)))));
+    this.drawing.light(leaves, ({ carries }) =>
+      carries.some((value) => data.values[value][2].includes(lit)));
   }
 
   /** Shows the numbers after one of the plans. */

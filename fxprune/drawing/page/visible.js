@@ -37,7 +37,10 @@ function visible(root, data, open) {
   return { items, clusters, kids, edges, fans: fans(edges, data) };
 }
 
-/** One edge for all that flows from an item to another; none within an item. */
+/**
+ * One edge for all that flows from an item to another; none within an item. `carries` has what flows
+ * along the edges that a dashed one stands for, too.
+ */
 function merged(data, itemOf) {
   const found = new Map();
   for (const [source, target, values] of data.edges) {
@@ -47,11 +50,11 @@ function merged(data, itemOf) {
     }
     const key = `${from.id}\n${to.id}`;
     if (!found.has(key)) {
-      found.set(key, { key, from, to, values: [], ends: [], all: false });
+      found.set(key, { key, from, to, values: [], carries: [], all: false });
     }
     const edge = found.get(key);
-    edge.ends.push([source, target]);
     edge.values.push(...values.filter((value) => !edge.values.includes(value)));
+    edge.carries = edge.values;
   }
   return [...found.values()];
 }
@@ -83,12 +86,12 @@ function shared(items, edges) {
     }
     if (best) {
       const direct = found.get(best[0]);
-      const stood = [...best[1].keys()].flatMap((from) => found.get(from).ends);
+      const stood = [...best[1].values()].flatMap(({ values }) => values);
       if (direct) {
-        Object.assign(direct, { all: true, ends: [...direct.ends, ...stood] });
+        Object.assign(direct, { all: true, carries: [...direct.values, ...stood] });
       } else {
         const key = `${best[0].id}\n${to.id}`;
-        kept.push({ key, from: best[0], to, values: [], ends: stood, all: true });
+        kept.push({ key, from: best[0], to, values: [], carries: stood, all: true });
       }
     }
     if (found.size >= LEAST) {
