@@ -1,6 +1,7 @@
 // The panel: all that is known of a node, a box or a group.
 
 const MOST = 12; // Entries of a list before the rest is left out.
+const FEW_MEMBERS = 5; // Of the group of a node; the panel of the group has more.
 const MOST_GROUPS = 100;
 const HINT = 'Click a node to see what is known of it, a group to see all that it touches, '
   + 'a double click opens or closes a box.';
@@ -59,7 +60,7 @@ class Details {
       ...this.tensors('reads', leaf),
       ...this.tensors('puts out', leaf),
       ...this.groups(leaf),
-      ...(data.group === this.page.lit ? [] : this.members(data.group, 'its group is on the axes')),
+      ...(data.group === this.page.lit ? [] : this.members(data.group, 'its group is on the axes', FEW_MEMBERS)),
     ].filter(Boolean);
   }
 
@@ -95,9 +96,9 @@ class Details {
   }
 
   /** The axes of parameters that a group is on. */
-  members(number, title) {
+  members(number, title, most = MOST) {
     const names = number < 0 ? [] : this.page.data.groups[number].members;
-    return this.list(title, names.map((name) => html('li', {}, html('code', {}, ...breakable(name)))));
+    return this.list(title, names.map((name) => html('li', {}, html('code', {}, ...breakable(name)))), most);
   }
 
   head(name, item) {
