@@ -48,6 +48,12 @@ class Change:
     before: int
     after: int
 
+    @classmethod
+    def total(cls, changes: Iterable[Change]) -> Change:
+        """The sum of several."""
+        listed = list(changes)
+        return cls(sum(each.before for each in listed), sum(each.after for each in listed))
+
     @property
     def left(self) -> float | None:
         """The share that is left, from 0 to 1; None of nothing."""

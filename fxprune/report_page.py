@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from fxprune.layers import Change
 from fxprune.planning.plan_page import width_table
 from fxprune.repeats import folded
 from fxprune.tables import Page, arrows, between, item, share, short, table, times
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from fxprune.layers import Change, Layer
+    from fxprune.layers import Layer
     from fxprune.repeats import Pattern
     from fxprune.report import ShrinkReport
 
@@ -54,13 +55,11 @@ def costs_told(report: ShrinkReport) -> dict[str, tuple[int, int]]:
 def costs_of(layers: Iterable[Layer]) -> dict[str, tuple[int, int]]:
     """Parameters and MACs of all layers before and after."""
     listed = list(layers)
-    return {
-        name: (sum(c.before for c in changes), sum(c.after for c in changes))
-        for name, changes in (
-            ("parameters", [layer.parameters for layer in listed]),
-            ("MACs", [layer.macs for layer in listed]),
-        )
+    totals = {
+        "parameters": Change.total(layer.parameters for layer in listed),
+        "MACs": Change.total(layer.macs for layer in listed),
     }
+    return {name: (total.before, total.after) for name, total in totals.items()}
 
 
 def cost_table(cost: Mapping[str, tuple[int, int]]) -> Table:
@@ -150,6 +149,5 @@ def _range(changes: Sequence[Change | None]) -> Pair:
 
 def _summed(changes: Iterable[Change]) -> Pair:
     """A sum before and after in short; None for nothing."""
-    listed = list(changes)
-    before, after = sum(c.before for c in listed), sum(c.after for c in listed)
-    return (short(before), short(after)) if before or after else None
+    total = Change.total(changes)
+    return (short(total.before), short(total.after)) if total.before or total.after else None

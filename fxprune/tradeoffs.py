@@ -15,7 +15,7 @@ from fxprune.api import Emit, shrink
 from fxprune.cost import undropped_cost
 from fxprune.errors import InputError, shown
 from fxprune.inputs import materialize
-from fxprune.layers import layers_of
+from fxprune.layers import Change, layers_of
 from fxprune.meaning import Constants, Norm
 from fxprune.module_trees import as_parameter, clone_tree
 from fxprune.planning import Plan
@@ -87,23 +87,20 @@ def tradeoff(
         layout = plan.layout(deps)
         if not found:
             found += _original(deps, evaluate, values)
-        value: float | None
-        if evaluate is not None:
-            small = shrink(
+        value = _kept_norm(deps, layout) if values is None else values.get(name)
+        layers = layers_of(deps, plan)
+        if evaluate is not None or constants == "fold":  # folding adds biases
+            small: Any = shrink(
                 *(deps, plan, example_inputs),
                 emit=emit,
                 norm=norm,
                 constants=constants,
                 verify=verify,
             )
-            value = _number(evaluate(small), name)
-        elif values is None:
-            value = _kept_norm(deps, layout)
-        else:
-            value = values.get(name)
-        layers = layers_of(deps, plan)
-        parameters = sum(layer.parameters.after for layer in layers)
-        macs = sum(layer.macs.after for layer in layers)
+            layers = getattr(small, "graph_module", small).meta["fxprune"].layers
+            value = value if evaluate is None else _number(evaluate(small), name)
+        parameters = Change.total(layer.parameters for layer in layers).after
+        macs = Change.total(layer.macs for layer in layers).after
         found.append(Candidate(name, parameters, macs, value, plan_digest(plan)))
     return Tradeoff(metric, mode, tuple(found))
 

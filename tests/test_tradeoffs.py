@@ -70,6 +70,20 @@ def test_the_meaning_and_the_kind_of_the_models_can_be_chosen() -> None:
     assert report.verification is not None
 
 
+@pytest.mark.parametrize("known", [{}, {"values": {"half": 1.0}}, {"evaluate": lambda _: 1.0}])
+def test_biases_that_take_folded_constants_are_counted(known: dict[str, Any]) -> None:
+    layers = [nn.Conv2d(3, 8, 1), nn.Sigmoid(), nn.Conv2d(8, 2, 1, bias=False)]
+    dense = nn.Sequential(*layers).eval()
+    half = fxprune.plan(dense, X, ratio=0.5)
+    costs = []
+    for constants in ("drop", "fold"):
+        found = tradeoff(dense, {"half": half}, X, constants=constants, **known)
+        small = fxprune.shrink(dense, half, X, constants=constants, verify=False)
+        costs.append(found.candidates[-1].parameters)
+        assert costs[-1] == small.meta["fxprune"].after.parameters
+    assert costs == [4 * 4 + 4 * 2, 4 * 4 + 4 * 2 + 2]
+
+
 def test_evaluate_gets_a_copy_of_the_original() -> None:
     dense = model()
     before = {name: p.clone() for name, p in dense.named_parameters()}

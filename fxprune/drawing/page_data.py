@@ -10,9 +10,9 @@ from fxprune.drawing.marks import bordered, explained
 from fxprune.explanations import in_plain_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from fxprune.drawing.pictures import Picture, PictureNode
+    from fxprune.drawing.pictures import Picture, PictureNode, Value
     from fxprune.drawing.series import Flow, Numbers, Series, Weight
     from fxprune.errors import Diagnostic
 
@@ -44,7 +44,12 @@ class _Document:
     def __init__(self, picture: Picture, drawn: Picture, series: Series) -> None:
         self.picture = drawn
         self.series = series
-        self.repeats = _repeats(picture, drawn)
+        instead = _instead(picture, drawn)
+        self.repeats: dict[str, list[PictureNode]] = {}
+        for node in picture.nodes:
+            if node.name in instead:
+                self.repeats.setdefault(instead[node.name], []).append(node)
+        self.carried = _carried(picture, instead)
         self.groups = {name: place for place, name in enumerate(drawn.groups)}
         self.places = {node.name: place for place, node in enumerate(drawn.nodes)}
         self.explained, self.bordered = explained(drawn), bordered(drawn)
@@ -94,6 +99,7 @@ class _Document:
             "tells": node.name in self.explained,
             "bordered": node.name in self.bordered,
             "outside": node.name in self.picture.outside,
+            "mark": self.picture.marks.get(node.name, ""),
             "repeats": [other.path or other.name for other in self.repeats.get(node.name, ())],
             "repeated": self.repeated(node),
         }
@@ -110,11 +116,15 @@ class _Document:
         if found is None:
             sources = [other.name for other in self.repeats.get(source, ())]
             found = next(f for s in sources if (f := self.series.flows.get((s, target))))
-        return [self.values.place(self.value(each)) for each in found]
+        repeated = self.carried.get((source, target), {})
+        return [self.values.place(self.value(each, repeated)) for each in found]
 
-    def value(self, flow: Flow) -> tuple[Any, ...]:
-        """A tensor: the sizes of its axes, those that are shown, and the groups on it."""
-        names = dict.fromkeys(name for on in flow.value.groups for name in on)
+    def value(self, flow: Flow, repeated: Iterable[str]) -> tuple[Any, ...]:
+        """A tensor: the sizes of its axes, those that are shown, and the groups on it.
+
+        Of an edge that is drawn for several, these are the groups on any of them.
+        """
+        names = dict.fromkeys((*_groups_on((flow.value,)), *repeated))
         return (
             tuple(map(_short, flow.sizes)),
             flow.value.dims,
@@ -154,22 +164,37 @@ def _short(numbers: Numbers) -> Any:
     return numbers[0] if len(set(numbers)) == 1 else numbers
 
 
-def _repeats(picture: Picture, drawn: Picture) -> dict[str, list[PictureNode]]:
-    """For each node that is drawn for several the others, in the order of the graph."""
+def _instead(picture: Picture, drawn: Picture) -> dict[str, str]:
+    """For each node that is not drawn the one that is drawn for it."""
     instead: dict[str, str] = {}
     for first, paths in drawn.folds.items():
         own = _inside(picture.nodes, first)
         for path in paths[1:]:
             for node, other in zip(own, _inside(picture.nodes, path), strict=True):
                 instead[other.name] = node.name
-    found: dict[str, list[PictureNode]] = {}
-    for node in picture.nodes:
-        name = node.name
+
+    def last(name: str) -> str:
         while name in instead:
             name = instead[name]
-        if name != node.name:
-            found.setdefault(name, []).append(node)
+        return name
+
+    return {name: last(other) for name, other in instead.items()}
+
+
+def _carried(
+    picture: Picture, instead: Mapping[str, str]
+) -> dict[tuple[str, str], dict[str, None]]:
+    """For each edge that is drawn for others the groups on those."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for edge in picture.edges:
+        ends = (instead.get(edge.source, edge.source), instead.get(edge.target, edge.target))
+        if ends != (edge.source, edge.target):
+            found.setdefault(ends, {}).update(dict.fromkeys(_groups_on(edge.values)))
     return found
+
+
+def _groups_on(values: Iterable[Value]) -> Iterator[str]:
+    return (name for value in values for on in value.groups for name in on)
 
 
 def _inside(nodes: Iterable[PictureNode], path: str) -> Sequence[PictureNode]:

@@ -15,7 +15,7 @@ from fxprune.planning.layout import Layout
 from fxprune.planning.plain import plain_selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fxprune.analysis import DependencyGraph
     from fxprune.drawing.building import Builder
@@ -55,6 +55,7 @@ class Series:
         flows: for the source and the target of each edge the tensors on it.
         weights: for each node its weight.
         groups: for each group its width.
+        totals: parameters and MACs of the whole model.
     """
 
     ratios: tuple[float, ...]
@@ -64,13 +65,7 @@ class Series:
     flows: Mapping[tuple[str, str], tuple[Flow, ...]] = field(default_factory=dict)
     weights: Mapping[str, Weight] = field(default_factory=dict)
     groups: Mapping[str, Numbers] = field(default_factory=dict)
-
-    @property
-    def totals(self) -> tuple[Numbers, Numbers]:
-        """Parameters and MACs of all nodes after each plan."""
-        sums = np.array([[w.parameters, w.macs] for w in self.weights.values()], dtype=object)
-        parameters, macs = sums.sum(axis=0).tolist()
-        return tuple(parameters), tuple(macs)
+    totals: tuple[Numbers, Numbers] = ((), ())
 
     def at(self, picture: Picture) -> dict[str, tuple[object, ...]]:
         """All numbers at each node of a picture and on the edges to it, to compare nodes by."""
@@ -101,19 +96,24 @@ def series_of(builder: Builder) -> Series:
         layouts = [Layout(deps, np.zeros(0, dtype=np.int64))]
     if builder.layout is not None:
         layouts.append(builder.layout)
+    weights = dict(_weights(builder, layouts))
     return Series(
         ratios=ratios,
         planned=builder.layout is not None,
         criterion=criterion,
         why_not=why_not,
         flows=dict(_flows(builder, layouts)),
-        weights=dict(_weights(builder, layouts)),
+        weights=weights,
         groups={
             group.name: tuple(
                 group.size - int(each.is_removed(group.ids).sum()) for each in layouts
             )
             for group in deps.groups
         },
+        totals=(
+            _summed(weight.parameters for weight in weights.values()),
+            _summed(weight.macs for weight in weights.values()),
+        ),
     )
 
 
@@ -144,7 +144,13 @@ def still(picture: Picture) -> Series:
             for node in picture.nodes
         },
         groups={name: numbers(g.size, g.width) for name, g in picture.groups.items()},
+        totals=(numbers(*picture.parameters), numbers(*picture.macs)),
     )
+
+
+def _summed(numbers: Iterable[Numbers]) -> Numbers:
+    """The sum after each plan."""
+    return tuple(map(sum, zip(*numbers, strict=True)))
 
 
 def _criterion(deps: DependencyGraph) -> str:

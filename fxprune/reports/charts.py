@@ -12,7 +12,7 @@ from fxprune.images import figure_class
 from fxprune.reports.cells import magnitude
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -95,6 +95,7 @@ def curves_figure(sensitivity: Sensitivity) -> Figure:
     worst = {name: max(row.values(), default=0.0) for name, row in sensitivity.drops.items()}
     named = sorted(worst, key=lambda name: -worst[name])[: len(COLOURS)]
     colours = dict(zip(named, COLOURS, strict=False))
+    lines = {}
     for name, curve in sensitivity.curves.items():
         points = [(0.0, sensitivity.baseline)]
         points += [
@@ -104,14 +105,13 @@ def curves_figure(sensitivity: Sensitivity) -> Figure:
         ]
         x, y = zip(*points, strict=True)
         is_named = name in colours
-        axes.plot(
+        (lines[name],) = axes.plot(
             *(x, y),
             color=colours.get(name, _GREY),
             linewidth=1.6 if is_named else 0.7,
             marker="o" if is_named else None,
             markersize=3.5,
             zorder=3 if is_named else 2,
-            label=_short(name) if is_named else None,
         )
     axes.axhline(sensitivity.baseline, color=_INK, linewidth=0.7, linestyle=(0, (4, 3)))
     axes.set_xlabel("share of the group's channels that was removed")
@@ -120,9 +120,8 @@ def curves_figure(sensitivity: Sensitivity) -> Figure:
     )
     axes.set_xlim(0, 1)
     if colours:
-        lines = {str(line.get_label()): line for line in axes.get_lines()}
-        known = [lines[_short(name)] for name in named]
-        axes.legend(handles=known, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+        known = ([lines[name] for name in named], [_short(name) for name in named])
+        axes.legend(*known, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     return figure
 
 
@@ -166,14 +165,14 @@ def _draw_front(axes: Axes, tradeoff: Tradeoff, cost: Cost, chosen: str) -> None
                 *place, marker="o", color="none", markeredgecolor=COLOURS[1], markersize=12, mew=1.8
             )
     axes.margins(x=0.2, y=0.15)
-    _label(axes, {_short(c.name): (getattr(c, cost), c.value or 0.0) for c in drawn})
+    _label(axes, [(_short(c.name), getattr(c, cost), c.value or 0.0) for c in drawn])
 
 
-def _label(axes: Axes, names: dict[str, tuple[float, float]]) -> None:
+def _label(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
     """A name beside each point, above or below the names that are there already."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     taken: list[tuple[float, float, float]] = []
-    for name, (x, y) in names.items():
+    for name, x, y in points:
         at = (x - left) / (right - left) * _AXES_WIDTH
         height = (y - bottom) / (top - bottom) * _AXES_HEIGHT
         width = len(name) * _LETTER

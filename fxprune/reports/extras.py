@@ -147,8 +147,8 @@ def candidate_section(tradeoff: Tradeoff, report: ShrinkReport, *, plots: bool) 
     )
     better = "higher" if tradeoff.mode == "max" else "lower"
     first = Paragraph(
-        "A plan is on the Pareto front if no other one is better in both, cost and"
-        f" {tradeoff.metric}; {better} values are better."
+        "A plan is on the Pareto front if no other one is as good in both, cost and"
+        f" {tradeoff.metric}, and better in one; {better} values are better."
         + (" In the plot these are filled, and this plan has a ring." if plots else "")
     )
     parts: list[Part] = [first]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 import fxprune
 from fxprune.drawing import picture_of
 from fxprune.drawing.building import Builder
+from fxprune.drawing.drawings import write_picture
 from fxprune.drawing.page_data import page_data
 from fxprune.drawing.page_writing import page_of
 from fxprune.drawing.series import series_of
@@ -18,10 +20,13 @@ from fxprune.drawing.wording import count, flow
 from models_zoo import ZOO
 from tests.browsers import Watched
 from tests.drawing.models import WORDS, Attention, Dense, analyzed, named, residual
+from tests.drawing.test_sharing import Halves
 
 pytest.importorskip("netron")
 pytestmark = pytest.mark.xdist_group("browser")
 Opened = Callable[..., Watched]
+NAMES = ("constructor", "__proto__", "toString", "ottom", "op")
+"""Names that objects of scripts have, or that could be those of helpers of the layout."""
 SOME = ("attention_windows_shifted", "experts_batched", "recurrent_lstm_pr", "shared_module")
 
 
@@ -96,7 +101,10 @@ def test_a_module_is_found_shown_and_told_of(opened: Opened, drawn: Path) -> Non
     assert "conv2" in watched.texts(".item .title")
     text = details(watched)
     assert text.startswith("blocks / 2 blocks.2.conv2 Conv2d")
-    for told in ("parameters 296", "forward", "reads 2x4x6x6", "puts out 2x8x6x6", "stem"):
+    for told in (
+        *("parameters 296", "forward", "reads 2x4x6x6", "puts out 2x8x6x6", "stem"),
+        *("its group is on the axes", "stem.weight[0]", "blocks.0.conv1.weight[1]", "and 7 more"),
+    ):
         assert told in text
     selected = watched.page.locator(".item.selected .title")
     assert selected.text_content() == "conv2"
@@ -108,6 +116,14 @@ def test_a_block_that_is_drawn_for_others_is_found_by_their_names(
     watched = opened(drawn)
     search(watched, "blocks.1.conv1")
     assert "drawn once for 2: also blocks.1.conv1" in details(watched)
+
+
+def test_a_parameter_leads_to_its_groups(opened: Opened, drawn: Path) -> None:
+    watched = opened(drawn)
+    watched.page.fill("#search", "blocks.2.conv1.weight")
+    assert watched.texts("#found span") == ["stem", "blocks.2.conv1"]
+    watched.page.click('#found button:has-text("blocks.2.conv1")')
+    assert heading(watched) == "group blocks.2.conv1"
 
 
 def test_what_is_not_there_is_not_found(opened: Opened, drawn: Path) -> None:
@@ -159,6 +175,7 @@ def test_a_group_of_a_block_that_is_not_drawn_lights_up_the_one_in_its_place(
     watched.page.click("#groups summary")
     watched.page.click('#groups button:has-text("blocks.1.conv1")')
     assert watched.texts(".item.lit .title") == ["conv1", "conv2"]
+    assert watched.page.locator(".edge.lit").count() == 1
 
 
 def test_boxes_close_and_open_with_one_edge_for_all_that_flows(opened: Opened, drawn: Path) -> None:
@@ -263,6 +280,29 @@ def test_many_edges_that_tell_the_same_become_one_and_the_node_tells_it(
     assert "out: 4" in watched.texts(".item .small")
     ends = [edge.get_attribute("data-ends") for edge in watched.page.locator(".edge").all()]
     assert len(ends) == len(set(ends))
+
+
+def test_a_lit_group_is_lit_on_its_way_through_edges_that_stand_for_others(
+    opened: Opened, tmp_path: Path
+) -> None:
+    path = tmp_path / "dense.html"
+    deps = analyzed(Dense(8))
+    fxprune.draw(deps, path)
+    watched = opened(path)
+    watched.page.click("[data-do=expandAll]")
+    watched.page.click("#groups summary")
+    watched.page.click('#groups button:has(span:text-is("layers.0.0"))')
+    lit = [each.get_attribute("data-id") for each in watched.page.locator(".item.lit").all()]
+    ends = [e.get_attribute("data-ends") or "" for e in watched.page.locator(".edge.lit").all()]
+    entered = {both.split(" ")[1] for both in ends}
+    assert len(lit) > 8
+    assert set(lit[1:]) <= entered
+    whole = picture_of(deps)
+    unread = {e.target for e in whole.edges} - {
+        e.target for e in whole.edges for v in e.values for on in v.groups if "layers.0.0" in on
+    }
+    places = {f"n{place}" for place, node in enumerate(whole.nodes) if node.name in unread}
+    assert places.isdisjoint(entered)
 
 
 class Shown:
@@ -372,6 +412,8 @@ def test_light_and_dark_follow_the_system_and_the_switch(opened: Opened, drawn: 
 def test_the_address_can_name_what_is_looked_at(opened: Opened, drawn: Path) -> None:
     watched = opened(drawn, "blocks.2.conv1")
     assert heading(watched) == "blocks.2.conv1"
+    assert heading(opened(drawn, "blocks.1.conv1")) == "blocks.0.conv1"  # which is drawn for both
+    assert heading(opened(drawn, "blocks_2_bn1")) == "blocks.2.conv1"
     for name in ("nobody", "%"):
         assert details(opened(drawn, name)).startswith("Click a node")
 
@@ -450,3 +492,122 @@ def test_weights_that_cannot_be_ranked_leave_a_slider_that_tells_why(
     watched = opened(path)
     assert watched.page.is_disabled("#ratio")
     assert "contains NaN or infinite values" in watched.page.inner_text("#call")
+
+
+def test_a_part_of_a_model_without_the_model_has_no_slider_and_tells_the_cost_of_the_whole(
+    opened: Opened, deps: fxprune.DependencyGraph, tmp_path: Path
+) -> None:
+    path = tmp_path / "part.html"
+    for plan, cost in (
+        (None, "2.65k parameters, "),
+        (fxprune.plan(deps, ratio=0.5), "2.65k \u2192 "),
+    ):
+        picture = picture_of(deps, plan).around("blocks.2.conv1", 1)
+        write_picture(picture, path, fold=False)
+        watched = opened(path)
+        assert watched.page.inner_text("#cost").startswith(cost)
+        assert count(picture.parameters[1]) in watched.page.inner_text("#cost")
+        for hidden in ("#ratio", "label[for=ratio]", "#stop", "#planned"):
+            assert watched.page.is_hidden(hidden)
+        assert "a part of a model" in watched.page.inner_text("#call")
+        assert flows(watched) == sorted(flow(e, pruned=plan is not None) for e in picture.edges)
+
+
+MARK = "all is <b>wrong</b> & 'more' here"
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> Path:
+    """The page of many different blocks, of which a node in one is marked, and the head."""
+    path = tmp_path / "error.html"
+    picture = picture_of(residual(*range(3, 30)))
+    write_picture(replace(picture, marks={"blocks_20_conv2": MARK, "head": "and here"}), path)
+    return path
+
+
+def test_a_page_of_an_error_opens_at_the_node_in_question(opened: Opened, marked: Path) -> None:
+    watched = opened(marked)
+    page = watched.page
+    page.wait_for_selector(".item.selected")
+    assert watched.texts(".item.marked .title") == ["conv2", "head"]
+    assert watched.texts(".cluster text") == ["\u2212 blocks", "\u2212 20  Block"]
+    assert " ".join(watched.texts(f"{item('conv2')} .mark")) == MARK
+    assert details(watched).startswith(f"blocks / 20 blocks.20.conv2 {MARK} Conv2d")
+    page.wait_for_timeout(100)
+    box, canvas = (
+        page.locator(each).bounding_box() for each in (f"{item('conv2')} .body", "#canvas")
+    )
+    assert box is not None
+    assert canvas is not None
+    for start, size in (("x", "width"), ("y", "height")):
+        middle = canvas[start] + canvas[size] / 2
+        assert box[start] + box[size] / 2 == pytest.approx(middle, abs=2)
+
+
+def test_marked_nodes_have_a_thick_red_border_and_others_do_not(
+    opened: Opened, marked: Path, drawn: Path
+) -> None:
+    watched = opened(marked)
+    watched.page.wait_for_selector(".item.selected")
+    looks = watched.page.evaluate(
+        """() => [...document.querySelectorAll('.item')].map((each) => {
+            const { stroke, strokeWidth } = getComputedStyle(each.querySelector('.body'));
+            return [each.querySelector('.title').textContent, stroke, strokeWidth];
+        })"""
+    )
+    red = ["rgb(212, 0, 0)", "5px"]
+    assert [title for title, *look in looks if look == red] == ["conv2", "head"]
+    assert "the place in question" in (watched.page.text_content("#legend") or "")
+    assert opened(drawn).page.locator(".marked").count() == 0
+
+
+def test_a_closed_box_around_a_marked_node_is_marked_and_leads_there(
+    opened: Opened, marked: Path
+) -> None:
+    watched = opened(marked)
+    watched.page.wait_for_selector(".item.selected")
+    watched.page.click("[data-do=collapseAll]")
+    assert watched.texts(".item.marked .title") == ["blocks", "head"]
+    search(watched, "blocks")
+    assert f"blocks.20.conv2: {MARK}" in details(watched)
+    watched.page.click("#details .mark .link")
+    assert heading(watched) == "blocks.20.conv2"
+
+
+def test_the_address_goes_before_what_is_marked(opened: Opened, marked: Path) -> None:
+    watched = opened(marked, "stem")
+    watched.page.wait_for_selector(".item.selected")
+    assert heading(watched) == "stem"
+
+
+def test_a_why_not_is_a_page(opened: Opened, deps: fxprune.DependencyGraph, tmp_path: Path) -> None:
+    path = tmp_path / "why.html"
+    picture = deps.why("head").draw(path)
+    watched = opened(path)
+    watched.page.wait_for_selector(".item.selected")
+    assert watched.texts(".item.marked .title") == ["output"]
+    assert " ".join(picture.marks["output"].split()) in details(watched)
+
+
+def test_names_that_scripts_know_are_names_like_others(opened: Opened, tmp_path: Path) -> None:
+    model = nn.Sequential()
+    for name in NAMES:
+        model.add_module(name, nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)))
+    path = tmp_path / "model.html"
+    fxprune.draw(analyzed(model), path, fold=False)
+    watched = opened(path)
+    watched.page.click("[data-do=expandAll]")
+    assert watched.texts(".cluster text") == [f"\u2212 {name}" for name in NAMES]
+    search(watched, "constructor.1")
+    assert heading(watched) == "constructor.1"
+
+
+def test_nodes_that_read_different_tensors_of_the_same_nodes_keep_their_edges(
+    opened: Opened, tmp_path: Path
+) -> None:
+    path = tmp_path / "halves.html"
+    fxprune.draw(analyzed(Halves()), path)
+    watched = opened(path)
+    watched.page.click("[data-do=expandAll]")
+    assert watched.page.locator(".edge.all").count() == 0
+    assert {"3", "2"} <= labels(watched)

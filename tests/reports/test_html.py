@@ -15,6 +15,7 @@ from fxprune.errors import Location
 from fxprune.layers import Change, Layer
 from fxprune.planning import GroupPlan
 from fxprune.reports import plan_digest
+from fxprune.reports.charts import curves_figure, front_figure
 from tests.reports.reading import Parsed
 from tests.reports.samples import LATENCY, X, candidates, model, plan, report, sensitivity
 
@@ -190,6 +191,21 @@ def test_plots_take_the_colour_of_the_text() -> None:
     assert text.count("<svg") == 3
     assert "currentColor" in text
     assert "#010203" not in text
+
+
+def test_names_that_are_cut_alike_have_each_their_own_place_in_a_plot() -> None:
+    ends = ("a" * 30, "b" * 30)
+    made = candidates()
+    names = [middle.join(ends) for middle in ("/x/", "/y/")]
+    alike = [replace(c, name=name) for c, name in zip(made.candidates[:2], names, strict=True)]
+    front = front_figure(replace(made, candidates=tuple(alike)))
+    assert [len(axes.texts) for axes in front.axes] == [2, 2]
+    found = sensitivity()
+    curves = dict(zip(names, found.curves.values(), strict=True))
+    legend = curves_figure(replace(found, curves=curves)).axes[0].get_legend()
+    assert legend is not None
+    colours = [line.get_color() for line in legend.get_lines()]
+    assert len(set(colours)) == len(colours) == 2
 
 
 @pytest.mark.usefixtures("no_matplotlib")

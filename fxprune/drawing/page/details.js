@@ -1,6 +1,7 @@
 // The panel: all that is known of a node, a box or a group.
 
 const MOST = 12; // Entries of a list before the rest is left out.
+const FEW_MEMBERS = 5; // Of the group of a node; the panel of the group has more.
 const MOST_GROUPS = 100;
 const HINT = 'Click a node to see what is known of it, a group to see all that it touches, '
   + 'a double click opens or closes a box.';
@@ -46,6 +47,7 @@ class Details {
     const { reasons } = this.page.data;
     return [
       this.head(fullName(leaf), leaf),
+      data.mark ? html('p', { class: 'reason mark' }, data.mark) : null,
       html('p', { class: 'kind' }, data.operators.join(', ')),
       data.repeats.length ? html('p', {}, `drawn once for ${data.repeats.length + 1}: also ${data.repeats.join(', ')}`) : null,
       data.pinned >= 0 ? this.reason(reasons[data.pinned]) : null,
@@ -58,6 +60,7 @@ class Details {
       ...this.tensors('reads', leaf),
       ...this.tensors('puts out', leaf),
       ...this.groups(leaf),
+      ...(data.group === this.page.lit ? [] : this.members(data.group, 'its group is on the axes', FEW_MEMBERS)),
     ].filter(Boolean);
   }
 
@@ -65,6 +68,8 @@ class Details {
     const times = box.folds.length;
     return [
       this.head(box.path, box),
+      ...box.leaves.filter(isMarked).map((leaf) => html('p', { class: 'reason mark' },
+        this.link(fullName(leaf), () => this.page.goTo(leaf)), `: ${leaf.data.mark}`)),
       html('p', { class: 'kind' }, [box.kind, `${box.leaves.length} nodes`].filter(Boolean).join(', ')),
       times ? html('p', {}, `drawn once for ${times} blocks that are all the same: ${box.folds.join(', ')}`) : null,
       this.rows([
@@ -85,9 +90,15 @@ class Details {
       html('div', { class: 'head' }, title, close),
       html('p', { class: 'kind', id: 'width' }, groupWidth(group, stop)),
       group.pinned >= 0 ? this.reason(data.reasons[group.pinned], group.pinnedAt) : null,
-      ...this.list('on the axes', group.members.map((name) => html('li', {}, html('code', {}, ...breakable(name))))),
+      ...this.members(number, 'on the axes'),
       ...this.list('touches', leaves.map((leaf) => html('li', {}, this.link(fullName(leaf), () => this.page.goTo(leaf))))),
     ].filter(Boolean);
+  }
+
+  /** The axes of parameters that a group is on. */
+  members(number, title, most = MOST) {
+    const names = number < 0 ? [] : this.page.data.groups[number].members;
+    return this.list(title, names.map((name) => html('li', {}, html('code', {}, ...breakable(name)))), most);
   }
 
   head(name, item) {

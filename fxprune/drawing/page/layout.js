@@ -6,6 +6,7 @@ const ABOVE = HEADER + 14;
 const PORT = 2; // The size of a place where lines cross a border.
 const WIDEST_TITLE = 260;
 const SPACING = { nodesep: 26, ranksep: 44, edgesep: 14 };
+const [TOP, FOOT] = ['top', 'foot']; // Nodes by whose names no item is called: these begin with n or b.
 const HUG = 8; // How strongly ports are drawn to the border.
 
 /** Places for all that is seen: rectangles by names, ways of edges, and labels. */
@@ -57,8 +58,8 @@ function borders(level, nodes) {
   const reading = new Set(segments.map(({ from }) => from));
   const down = (name, kid) => ({ v: name, w: kid });
   const up = (name, kid) => ({ v: kid, w: name });
-  tie(ports.filter((port) => port.startsWith(ENTER)), kids.filter((kid) => !read.has(kid)), down, 'top');
-  tie(ports.filter((port) => port.startsWith(LEAVE)), kids.filter((kid) => !reading.has(kid)), up, 'bottom');
+  tie(ports.filter((port) => port.startsWith(ENTER)), kids.filter((kid) => !read.has(kid)), down, TOP);
+  tie(ports.filter((port) => port.startsWith(LEAVE)), kids.filter((kid) => !reading.has(kid)), up, FOOT);
   return found;
 }
 

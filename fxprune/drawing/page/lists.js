@@ -22,7 +22,7 @@ function search(page, text) {
     ask(names, fullName(leaf), operators.join(', ') || leaf.data.kind, () => page.goTo(leaf));
   }
   page.data.groups.forEach((group, number) =>
-    ask([group.name], group.name, 'group', () => page.lit === number || page.light(number)));
+    ask([group.name, ...group.members], group.name, 'group', () => page.lit === number || page.light(number)));
   return wanted ? hits.sort((a, b) => a[0] - b[0]) : [];
 }
 
@@ -115,6 +115,7 @@ const LEGEND = [
   ['white', 'no channels, or those of several groups'],
   ['hatched', 'its channels must stay; the panel tells why'],
   ['red border', 'here channels met what must stay'],
+  ['thick red border', 'the place in question'],
   ['bar', 'its share of the parameters, as a square root; the dark part is left'],
   ['64 \u2192 32', 'sizes of the axes that carry channels, before and after'],
   ['dashed node', 'nothing is left of it'],

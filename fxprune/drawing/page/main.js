@@ -107,6 +107,13 @@ document.getElementById('tools').addEventListener('click', (event) => {
 });
 document.addEventListener('keydown', onKey);
 
+/** How addresses name what is there, the most exact first. */
+const ADDRESSES = [
+  (item) => [fullName(item)],
+  (item) => (item instanceof Box ? item.folds : item.data.repeats),
+  (item) => (item instanceof Box ? [] : [...item.data.ops, ...item.data.paths]),
+];
+
 /** Goes to the module or node that the address names: model.html#layer3.0 */
 function followAddress() {
   let name = location.hash.slice(1);
@@ -116,10 +123,8 @@ function followAddress() {
     return; // It is no name.
   }
   const items = [...page.root.boxes(), ...page.leaves];
-  const item = items.find((each) => name && fullName(each) === name);
-  if (item) {
-    page.goTo(item);
-  }
+  const found = ADDRESSES.map((names) => items.find((each) => name && names(each).includes(name)));
+  found.filter(Boolean).slice(0, 1).forEach((item) => page.goTo(item));
 }
 window.addEventListener('hashchange', followAddress);
 window.addEventListener('resize', () => page.view.show());
@@ -128,4 +133,7 @@ document.querySelector('h1').textContent = page.data.name;
 fillLegend();
 page.slider.show();
 page.details.show();
-page.draw(({ bounds }) => page.view.fit(bounds, READABLE)).then(followAddress);
+page.draw(({ bounds }) => page.view.fit(bounds, READABLE)).then(() => {
+  page.marked.slice(0, 1).forEach((leaf) => page.goTo(leaf));
+  followAddress();
+});

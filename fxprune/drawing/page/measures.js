@@ -1,12 +1,13 @@
 // The sizes of texts and of what they stand in.
 
 const PAD = 9;
-const LINE = { title: 15, small: 13, reason: 13 };
+const LINE = { title: 15, small: 13, reason: 13, mark: 13 };
 const BAR = 7;
 const FONTS = {
   title: '600 12px system-ui, sans-serif',
   small: '11px system-ui, sans-serif',
   reason: 'italic 11px system-ui, sans-serif',
+  mark: '600 11px system-ui, sans-serif',
 };
 
 const pen = document.createElement('canvas').getContext('2d');

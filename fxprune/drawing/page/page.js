@@ -17,7 +17,8 @@ class Page {
     const some = [0, 1, Math.floor(data.ratios.length / 2), data.ratios.length - 1, plans - 1];
     this.samples = [...new Set(some.filter((stop) => stop < plans))];
     this.stop = data.planned ? plans - 1 : 0;
-    this.open = opened(this.root, MOST_AT_FIRST);
+    this.marked = this.leaves.filter(isMarked);
+    this.open = new Set([...opened(this.root, MOST_AT_FIRST), ...this.marked.flatMap(around)]);
     this.selected = null;
     this.lit = null;
     this.isGroupFirst = false;
@@ -75,10 +76,8 @@ class Page {
     const { selected, lit, data } = this;
     this.drawing.select(selected);
     const leaves = lit === null ? null : new Set(this.leavesOf(lit));
-    const places = new Set([...(leaves || [])].map(({ place }) => place));
-    this.drawing.light(leaves, ({ values, ends }) =>
-      values.some((value) => data.values[value][2].includes(lit)) ||
-      (values.length === 0 && ends.every((both) => both.every((end) => places.has(end)))));
+    this.drawing.light(leaves, ({ carries }) =>
+      carries.some((value) => data.values[value][2].includes(lit)));
   }
 
   /** Shows the numbers after one of the plans. */

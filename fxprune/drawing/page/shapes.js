@@ -1,6 +1,7 @@
 // The drawing: what is seen as SVG.
 
 const SVG = 'http://www.w3.org/2000/svg';
+const MOST_LINES = 8; // Of what happened at a node; its panel has all.
 
 /** An SVG element; text in it is never markup. */
 function svg(name, attributes = {}, text = null) {
@@ -51,8 +52,14 @@ function linesOf(item, data, fans, stop) {
     const reason = data.reasons[item.data.pinned].what;
     lines.push(...wrapped(`must stay: ${reason}`).map((line) => ['reason', line]));
   }
+  if (item instanceof Leaf) {
+    lines.push(...wrapped(item.data.mark).slice(0, MOST_LINES).map((line) => ['mark', line]));
+  }
   return lines.filter(([, text]) => text);
 }
+
+/** Whether a node is one that the picture is about. */
+const isMarked = (leaf) => leaf.data.mark !== '';
 
 /** The group that an item is coloured by; -1 if there is none. */
 const groupOf = (item) => (item instanceof Box ? item.group : item.data.group);
@@ -116,6 +123,9 @@ class Drawing {
     }
     if (item.leaves.some((leaf) => leaf.data.bordered)) {
       element.classList.add('bordered');
+    }
+    if (item.leaves.some(isMarked)) {
+      element.classList.add('marked');
     }
     if (item.leaves.every((leaf) => leaf.data.outside)) {
       element.classList.add('outside');

@@ -5,15 +5,15 @@ class Slider {
     this.page = page;
     this.range = document.getElementById('ratio');
     this.button = document.getElementById('planned');
-    const { ratios, planned, whyNot } = page.data;
+    const { ratios, planned } = page.data;
     this.range.max = ratios.length - 1;
     this.range.disabled = ratios.length < 2;
-    this.button.hidden = !planned;
+    this.button.hidden = !planned || this.range.disabled;
+    for (const each of [...this.range.labels, this.range, document.getElementById('stop')]) {
+      each.hidden = this.range.disabled;
+    }
     this.range.addEventListener('input', () => page.plan(Number(this.range.value)));
     this.button.addEventListener('click', () => page.plan(ratios.length));
-    if (whyNot) {
-      this.range.title = `no other ratio: ${whyNot}`;
-    }
   }
 
   /** One ratio up or down. */
@@ -42,8 +42,8 @@ class Slider {
   /** What gives these widths. */
   call(isPlan, ratio) {
     const { data } = this.page;
-    if (data.whyNot && !isPlan) {
-      return `no other ratio: ${data.whyNot}`;
+    if (data.whyNot) {
+      return `${isPlan ? 'the widths of the plan; ' : ''}no slider over ratios: ${data.whyNot}`;
     }
     const drop = data.dropped.length ? `, drop=[${data.dropped.map((name) => JSON.stringify(name)).join(', ')}]` : '';
     const criterion = data.criterion === 'l2' ? '' : `, criterion="${data.criterion}"`;

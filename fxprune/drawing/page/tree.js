@@ -41,11 +41,12 @@ class Box {
 /** The root of the tree. A box that would hold a single node or box is left out. */
 function treeOf(data) {
   const boxes = new Map([['', new Box('')]]);
+  const [folds, modules] = [data.folds, data.modules].map((names) => new Map(Object.entries(names)));
   const boxOf = (path) => {
     if (!boxes.has(path)) {
       const box = new Box(path);
-      box.folds = data.folds[path] || [];
-      box.kind = data.modules[path] || '';
+      box.folds = folds.get(path) || [];
+      box.kind = modules.get(path) || '';
       boxes.set(path, box);
       boxOf(path.slice(0, Math.max(0, path.lastIndexOf('.')))).kids.push(box);
     }

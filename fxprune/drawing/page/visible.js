@@ -37,7 +37,10 @@ function visible(root, data, open) {
   return { items, clusters, kids, edges, fans: fans(edges, data) };
 }
 
-/** One edge for all that flows from an item to another; none within an item. */
+/**
+ * One edge for all that flows from an item to another; none within an item. `carries` has what flows
+ * along the edges that a dashed one stands for, too.
+ */
 function merged(data, itemOf) {
   const found = new Map();
   for (const [source, target, values] of data.edges) {
@@ -47,14 +50,18 @@ function merged(data, itemOf) {
     }
     const key = `${from.id}\n${to.id}`;
     if (!found.has(key)) {
-      found.set(key, { key, from, to, values: [], ends: [], all: false });
+      found.set(key, { key, from, to, values: [], carries: [], all: false });
     }
     const edge = found.get(key);
-    edge.ends.push([source, target]);
     edge.values.push(...values.filter((value) => !edge.values.includes(value)));
+    edge.carries = edge.values;
   }
   return [...found.values()];
 }
+
+/** Whether the same tensors flow along two edges. */
+const isSame = (edge, other) => edge.values.length === other.values.length &&
+  edge.values.every((value) => other.values.includes(value));
 
 /** One dashed edge for many that an earlier item has too; as sharing.py has it. */
 function shared(items, edges) {
@@ -67,7 +74,7 @@ function shared(items, edges) {
   for (const [to, found] of entering) {
     let best = null;
     for (const [item, theirs] of recent) {
-      const isPart = [...theirs.keys()].every((from) => found.has(from));
+      const isPart = [...theirs].every(([from, edge]) => found.has(from) && isSame(edge, found.get(from)));
       if (isPart && !theirs.has(to) && (!best || theirs.size > best[1].size)) {
         best = [item, theirs];
       }
@@ -79,12 +86,12 @@ function shared(items, edges) {
     }
     if (best) {
       const direct = found.get(best[0]);
-      const stood = [...best[1].keys()].flatMap((from) => found.get(from).ends);
+      const stood = [...best[1].values()].flatMap(({ values }) => values);
       if (direct) {
-        Object.assign(direct, { all: true, ends: [...direct.ends, ...stood] });
+        Object.assign(direct, { all: true, carries: [...direct.values, ...stood] });
       } else {
         const key = `${best[0].id}\n${to.id}`;
-        kept.push({ key, from: best[0], to, values: [], ends: stood, all: true });
+        kept.push({ key, from: best[0], to, values: [], carries: stood, all: true });
       }
     }
     if (found.size >= LEAST) {
