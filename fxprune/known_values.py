@@ -98,6 +98,11 @@ def on_meta(value: Any) -> Any:
     return shadow
 
 
+def _integers_on_meta(value: Any) -> Any:
+    is_tensor = isinstance(value, torch.Tensor)
+    return value if is_tensor and value.dtype not in _INTEGERS else on_meta(value)
+
+
 def is_without_data(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether an operator takes a tensor on the meta device, or is to make one there."""
     device = kwargs.get("device")
@@ -109,11 +114,12 @@ def is_without_data(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 def run_without_data(op: OpOverload, args: Any, kwargs: Any, run: Run = call) -> Any:
     """Run an operator of which `is_without_data` holds, and all that is known for real, too.
 
-    Other operands with data are taken to the meta device, unless the operator writes into one. What
-    is known has data again once it is moved to the CPU.
+    Integers with data are taken to the meta device, unless the operator writes into some; that other
+    operands are on two devices is an error of the model. What is known has data again once it is
+    moved to the CPU.
     """
     if all(target.is_meta for target in written(op, args, kwargs)):
-        args, kwargs = pytree.tree_map(on_meta, (tuple(args), dict(kwargs)))
+        args, kwargs = pytree.tree_map(_integers_on_meta, (tuple(args), dict(kwargs)))
     operands, known = tensors_in([*args, *kwargs.values()]), None
     if follows_from_constants(op, operands, kwargs.get("dtype")):
         known = computed(op, args, kwargs, run)

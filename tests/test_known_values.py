@@ -103,12 +103,16 @@ def test_what_was_known_is_not_once_data_is_written_into_it() -> None:
     assert value_of(positions) is None
 
 
-def test_a_tensor_with_data_meets_one_without() -> None:
-    empty = torch.empty(3, device="meta")
-    out = run(lambda: empty * torch.ones(3))
-    assert out.is_meta
+def test_integers_with_data_meet_some_without() -> None:
     shadow = on_meta(torch.tensor([4, 5]))
     assert values(lambda: shadow + torch.tensor([1, 1])) == [5, 6]
+    assert run(lambda: torch.empty(3, device="meta")[torch.tensor([0, 2])]).is_meta
+
+
+def test_other_tensors_on_two_devices_are_refused_as_ever() -> None:
+    empty = torch.empty(3, device="meta")
+    with pytest.raises(RuntimeError, match="meta"):
+        run(lambda: empty * torch.ones(3))
 
 
 def test_data_never_goes_into_a_tensor_that_has_some() -> None:
