@@ -114,9 +114,9 @@ def is_without_data(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 def run_without_data(op: OpOverload, args: Any, kwargs: Any, run: Run = call) -> Any:
     """Run an operator of which `is_without_data` holds, and all that is known for real, too.
 
-    Integers with data are taken to the meta device, unless the operator writes into some; that other
-    operands are on two devices is an error of the model. What is known has data again once it is
-    moved to the CPU.
+    Integers with data are taken to the meta device, unless the operator writes into some; other
+    operands on two devices are an error of the model. What is known has data again once it is moved
+    to the CPU.
     """
     if all(target.is_meta for target in written(op, args, kwargs)):
         args, kwargs = pytree.tree_map(_integers_on_meta, (tuple(args), dict(kwargs)))
