@@ -18,6 +18,7 @@ from fxprune.comparison import Claim
 from fxprune.constants import (
     Addition,
     additions_to,
+    check_foldable,
     fold_constants,
     folded_layout,
     known_additions,
@@ -307,6 +308,7 @@ class _Attempt:
             pipeline = shrink_pipeline(meaning.norm, self.known, self.donation)
             small: nn.Module = pipeline(deps.graph_module, layout).graph_module
             if self.donation is not None:
+                check_foldable(additions, small, layout)  # nothing may be refused from there on
                 self.donation.fill(small)
         else:
             if meaning.norm == "exact":
