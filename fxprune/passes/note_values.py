@@ -72,7 +72,7 @@ def _propagate(
     """Run the graph on fake tensors; those without data get the devices of what they stand for."""
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
-        made = mode.from_tensor(tensor.detach(), static_shapes=True)
+        made: torch.Tensor = mode.from_tensor(tensor.detach(), static_shapes=True)
         if id(tensor) in devices:
             with mode:
                 made = torch.empty_like(made, device=devices[id(tensor)])
