@@ -58,6 +58,12 @@ class Change:
         """Whether the plan changes it."""
         return self.before != self.after
 
+    @classmethod
+    def total(cls, changes: Iterable[Change]) -> Change:
+        """Several numbers together."""
+        listed = list(changes)
+        return cls(sum(each.before for each in listed), sum(each.after for each in listed))
+
 
 @dataclass(frozen=True)
 class Layer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from fxprune.layers import Change
 from fxprune.planning.plan_page import width_table
 from fxprune.repeats import folded
 from fxprune.tables import Page, arrows, between, item, share, short, table, times
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from fxprune.layers import Change, Layer
+    from fxprune.layers import Layer
     from fxprune.repeats import Pattern
     from fxprune.report import ShrinkReport
 
@@ -30,7 +31,7 @@ def report_page(report: ShrinkReport, *, full: bool = False) -> Page:
     """The layers and what the other kinds of groups lose, the cost, and the remarks."""
     before, after, proof = report.before, report.after, report.verification
     cost = {
-        name: (getattr(before, name.lower()), getattr(after, name.lower()))
+        name: Change(getattr(before, name.lower()), getattr(after, name.lower()))
         for name in ("parameters", "bytes", "MACs")
     }
     groups = {
@@ -47,23 +48,19 @@ def report_page(report: ShrinkReport, *, full: bool = False) -> Page:
     )
 
 
-def costs_of(layers: Iterable[Layer]) -> dict[str, tuple[int, int]]:
+def costs_of(layers: Sequence[Layer]) -> dict[str, Change]:
     """Parameters and MACs of all layers before and after."""
-    listed = list(layers)
     return {
-        name: (sum(c.before for c in changes), sum(c.after for c in changes))
-        for name, changes in (
-            ("parameters", [layer.parameters for layer in listed]),
-            ("MACs", [layer.macs for layer in listed]),
-        )
+        "parameters": Change.total(layer.parameters for layer in layers),
+        "MACs": Change.total(layer.macs for layer in layers),
     }
 
 
-def cost_table(cost: Mapping[str, tuple[int, int]]) -> Table:
+def cost_table(cost: Mapping[str, Change]) -> Table:
     """Costs before and after."""
     rows = [
-        (name, f"{before:,}", f"{after:,}", share(after, before))
-        for name, (before, after) in cost.items()
+        (name, f"{each.before:,}", f"{each.after:,}", share(each.after, each.before))
+        for name, each in cost.items()
     ]
     return table(("cost", "before", "after", "left"), rows)
 
@@ -146,6 +143,5 @@ def _range(changes: Sequence[Change | None]) -> Pair:
 
 def _summed(changes: Iterable[Change]) -> Pair:
     """A sum before and after in short; None for nothing."""
-    listed = list(changes)
-    before, after = sum(c.before for c in listed), sum(c.after for c in listed)
-    return (short(before), short(after)) if before or after else None
+    whole = Change.total(changes)
+    return (short(whole.before), short(whole.after)) if whole.before or whole.after else None

@@ -74,8 +74,7 @@ def _weight(some: Iterable[Layer], layers: Sequence[Layer]) -> float:
 
 def total(layers: Iterable[Layer], name: str) -> Change:
     """The sum of a number of layers before and after."""
-    found = [getattr(layer, name) for layer in layers]
-    return Change(sum(c.before for c in found), sum(c.after for c in found))
+    return Change.total(getattr(layer, name) for layer in layers)
 
 
 def _module_table(modules: dict[str, list[Layer]]) -> Table:
