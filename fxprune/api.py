@@ -151,7 +151,8 @@ def shrink(
             its quick ones; False for none.
         donate: use the weights of `model` up: each tensor gives its memory to the result, so that
             no more than the largest of them is there twice. What is left of the model is good for
-            nothing, so nothing can be proved any more: needs `verify=False` and `emit="graph"`.
+            nothing, and so is whatever else holds these tensors, such as an optimizer. So nothing
+            can be proved any more: needs `verify=False` and `emit="graph"`.
 
     Returns:
         The shrunk model; `result.meta["fxprune"]` is its ShrinkReport. Of an `ExportedProgram` it

@@ -308,12 +308,18 @@ _MEASURED = textwrap.dedent(
 
 
 def _measured(how: str) -> tuple[int, int]:
-    """Peak of the additional memory, and the bytes that are kept, of six layers of 16 MiB."""
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURED, how], capture_output=True, text=True, check=True
-    )
-    peak, kept = map(int, done.stdout.split())
-    return peak, kept
+    """Peak of the additional memory, and the bytes that are kept, of six layers of 16 MiB.
+
+    The lower of two runs: what else the process does at the time only ever adds to it.
+    """
+    found = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", _MEASURED, how], capture_output=True, text=True, check=True
+        )
+        peak, kept = map(int, done.stdout.split())
+        found.append((peak, kept))
+    return min(found)
 
 
 @pytest.mark.slow
