@@ -250,7 +250,7 @@ def analyze(model: Model, example_inputs: Any = None) -> DependencyGraph:
 
     Args:
         model: the model, a GraphModule, or an `ExportedProgram` of torch.export; a DependencyGraph
-            is returned as it is.
+            is returned as it is, if its model has still its weights.
         example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments. Only shapes
             and dtypes matter (and the values of integers), unless the model has to be run. None
             for those that an `ExportedProgram` was exported with.
@@ -268,6 +268,7 @@ def analyze(model: Model, example_inputs: Any = None) -> DependencyGraph:
             raise InputError(
                 f"example_inputs is {shown(example_inputs)}", hint="pass a ratio by keyword: ratio="
             )
+        _check_weights(model)
         return model
     if isinstance(model, ExportedProgram):
         example_inputs = program_inputs(model, example_inputs)
@@ -284,6 +285,21 @@ def analyze(model: Model, example_inputs: Any = None) -> DependencyGraph:
             remarks=tuple(_unused(model, trace)),
             captured=captured,
         )
+
+
+def _check_weights(deps: DependencyGraph) -> None:
+    """Refuse an analysis of a model that has no weights any more.
+
+    Raises:
+        InputError: they were donated.
+    """
+    for name, tensor in deps.state.items():
+        if not tensor.numel() and all(axis.size for axis in deps.trace.axes[name]):
+            raise InputError(
+                f"the analyzed model has no weights any more: {name} is empty",
+                why="they are used up by a shrink with donate=True",
+                hint="analyze another instance of the model",
+            )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from fxprune.comparison import Claim
 from fxprune.constants import (
     Addition,
     additions_to,
+    check_foldable,
     fold_constants,
     folded_layout,
     known_additions,
@@ -149,7 +150,8 @@ def shrink(
             its quick ones; False for none.
         donate: use the weights of `model` up: each tensor gives its memory to the result, so that
             no more than the largest of them is there twice. What is left of the model is good for
-            nothing, so nothing can be proved any more: needs `verify=False` and `emit="graph"`.
+            nothing, and so is whatever else holds these tensors, such as an optimizer. So nothing
+            can be proved any more: needs `verify=False` and `emit="graph"`.
 
     Returns:
         The shrunk model; `result.meta["fxprune"]` is its ShrinkReport. Of an `ExportedProgram` it
@@ -306,6 +308,7 @@ class _Attempt:
             pipeline = shrink_pipeline(meaning.norm, self.known, self.donation)
             small: nn.Module = pipeline(deps.graph_module, layout).graph_module
             if self.donation is not None:
+                check_foldable(additions, small, layout)  # nothing may be refused from there on
                 self.donation.fill(small)
         else:
             if meaning.norm == "exact":

@@ -224,8 +224,8 @@ def cost_document(deps: DependencyGraph, plan: Plan) -> dict[str, Any]:
     """The cost before and after, as a plan predicts it, for JSON."""
     costs = costs_of(layers_of(deps, plan))
     return {
-        when: {name.lower(): costs[name][side] for name in costs}
-        for side, when in enumerate(("before", "after"))
+        when: {name.lower(): getattr(change, when) for name, change in costs.items()}
+        for when in ("before", "after")
     }
 
 

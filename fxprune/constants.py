@@ -346,19 +346,37 @@ def fold_constants(additions: Sequence[Addition], small: nn.Module, layout: Layo
     """
     modules = dict(small.named_modules(remove_duplicate=False))
     for each in additions:
-        owner: Any = modules.get(each.path)
         if each.bias(layout.original) is not None:
-            if owner is not None:
+            if each.path in modules:
                 each.add(small, slice(None))
             continue
-        if not isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
-            raise _no_bias(each, "its operators took its place")
-        width = owner.out_features if isinstance(owner, nn.Linear) else owner.out_channels
-        if each.share.shape != (width,):
-            raise _no_bias(each, f"it has {width} channels, and not {list(each.share.shape)}")
+        owner = _without_bias(each, modules)
         like: Any = getattr(owner, "weight_orig", owner.weight)
         new = nn.Parameter(each.share.to(like), requires_grad=like.requires_grad)
         owner.register_parameter(each.attribute, new)
+
+
+def check_foldable(additions: Sequence[Addition], small: nn.Module, layout: Layout) -> None:
+    """Check that `fold_constants` can do what it is asked, of which only shapes matter.
+
+    Raises:
+        RewriteError: see there.
+    """
+    modules = dict(small.named_modules(remove_duplicate=False))
+    for each in additions:
+        if each.bias(layout.original) is None:
+            _without_bias(each, modules)
+
+
+def _without_bias(addition: Addition, modules: Mapping[str, nn.Module]) -> Any:
+    """The layer that is to get a bias, which it has not."""
+    owner = modules.get(addition.path)
+    if not isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
+        raise _no_bias(addition, "its operators took its place")
+    width = owner.out_features if isinstance(owner, nn.Linear) else owner.out_channels
+    if addition.share.shape != (width,):
+        raise _no_bias(addition, f"it has {width} channels, and not {list(addition.share.shape)}")
+    return owner
 
 
 def constants_of(

@@ -110,7 +110,7 @@ def without_blocks(model: Model, example_inputs: Any, names: Sequence[str]) -> D
     if not names:
         return analyze(model, example_inputs)
     if isinstance(model, DependencyGraph) and set(model.dropped) == set(names):
-        return model
+        return analyze(model, example_inputs)
     source = with_modules(model)
     example_inputs = arguments_for(model, example_inputs)
     uses = uses_of(source, example_inputs)

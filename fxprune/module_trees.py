@@ -41,6 +41,19 @@ def eval_clone(module: Any, convert: Convert) -> Any:
     return clone
 
 
+def replace_tensors(root: nn.Module, convert: Convert) -> None:
+    """Let every tensor that a module tree holds be `convert(tensor)`, wherever `clone_tree` looks.
+
+    Modules stay the same objects; their tables, lists and sets are rebuilt. Each tensor is
+    converted once.
+    """
+    members = {id(module): module for module in root.modules()}
+    cloner = _Cloner(convert, set(members), members)
+    for module in members.values():
+        for name, value in list(vars(module).items()):
+            vars(module)[name] = value if type(value) in _PLAIN else cloner.attribute(value)
+
+
 class _Cloner:
     """Copies modules, and remembers what it has copied."""
 

@@ -143,14 +143,23 @@ def _written(indices: Sequence[int]) -> str:
     even = tuple(range(indices[0], indices[-1] + 1, step))
     if step > 1 and len(indices) > 3 and even == tuple(indices):
         return f"{{{indices[0]},{indices[1]},...,{indices[-1]}}}"
-    runs: list[list[int]] = []
-    for index in indices:
-        if runs and index == runs[-1][-1] + 1:
-            runs[-1].append(index)
+    return f"{{{','.join(_run(*ends) for ends in runs(indices))}}}"
+
+
+def _run(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}{',' if last == first + 1 else '-'}{last}"
+
+
+def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """The first and the last of each run of ascending numbers.
+
+    >>> runs([0, 1, 2, 7])
+    [(0, 2), (7, 7)]
+    """
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
         else:
-            runs.append([index])
-    return f"{{{','.join(map(_run, runs))}}}"
-
-
-def _run(run: Sequence[int]) -> str:
-    return ",".join(map(str, run)) if len(run) < 3 else f"{run[0]}-{run[-1]}"
+            found.append((number, number))
+    return found

@@ -44,29 +44,27 @@ def report_page(report: ShrinkReport, *, full: bool = False) -> Page:
     )
 
 
-def costs_told(report: ShrinkReport) -> dict[str, tuple[int, int]]:
+def costs_told(report: ShrinkReport) -> dict[str, Change]:
     """Parameters, bytes and MACs before and after."""
     return {
-        name: (getattr(report.before, name.lower()), getattr(report.after, name.lower()))
+        name: Change(getattr(report.before, name.lower()), getattr(report.after, name.lower()))
         for name in ("parameters", "bytes", "MACs")
     }
 
 
-def costs_of(layers: Iterable[Layer]) -> dict[str, tuple[int, int]]:
+def costs_of(layers: Sequence[Layer]) -> dict[str, Change]:
     """Parameters and MACs of all layers before and after."""
-    listed = list(layers)
-    totals = {
-        "parameters": Change.total(layer.parameters for layer in listed),
-        "MACs": Change.total(layer.macs for layer in listed),
+    return {
+        "parameters": Change.total(layer.parameters for layer in layers),
+        "MACs": Change.total(layer.macs for layer in layers),
     }
-    return {name: (total.before, total.after) for name, total in totals.items()}
 
 
-def cost_table(cost: Mapping[str, tuple[int, int]]) -> Table:
+def cost_table(cost: Mapping[str, Change]) -> Table:
     """Costs before and after."""
     rows = [
-        (name, f"{before:,}", f"{after:,}", share(after, before))
-        for name, (before, after) in cost.items()
+        (name, f"{each.before:,}", f"{each.after:,}", share(each.after, each.before))
+        for name, each in cost.items()
     ]
     return table(("cost", "before", "after", "left"), rows)
 
@@ -149,5 +147,5 @@ def _range(changes: Sequence[Change | None]) -> Pair:
 
 def _summed(changes: Iterable[Change]) -> Pair:
     """A sum before and after in short; None for nothing."""
-    total = Change.total(changes)
-    return (short(total.before), short(total.after)) if total.before or total.after else None
+    whole = Change.total(changes)
+    return (short(whole.before), short(whole.after)) if whole.before or whole.after else None

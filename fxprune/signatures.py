@@ -33,7 +33,12 @@ def signature(module: nn.Module) -> Signature | None:
             found.append((path, name, plain))
         found.append((path, type(child)))
     state = [*module.named_parameters(), *module.named_buffers()]
-    return (*found, *((name, tuple(t.shape), t.dtype) for name, t in state))
+    return (*found, *((name, tuple(t.shape), _strides(t), t.dtype) for name, t in state))
+
+
+def _strides(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Code may ask for them, and go another way."""
+    return tensor.stride() if tensor.layout is torch.strided else ()
 
 
 def _plain(value: Any) -> Signature | None:
@@ -44,5 +49,5 @@ def _plain(value: Any) -> Signature | None:
         parts = tuple(_plain(item) for item in value)
         return None if None in parts else (type(value), *parts)
     if isinstance(value, (*_PLAIN, *_FUNCTIONS)):
-        return (type(value), value)
+        return (type(value), repr(value) if isinstance(value, float) else value)  # -0.0 == 0.0
     return None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 import fxprune
 from fxprune.module_trees import named_tensors
@@ -154,6 +154,117 @@ def test_a_shrink_that_is_refused_leaves_the_weights() -> None:
     assert model.conv.weight.numel() == 8 * 3 * 9
 
 
+class Listed(nn.Module):
+    """Reads its weight out of a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+        self.weights = [self.weight]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weights[0]
+
+
+class Whole(fx.Tracer):
+    """Does not look into some modules."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, (Listed, Sized)) or super().is_leaf_module(m, module_qualified_name)
+
+
+class Sized(nn.Linear):
+    """Uses its width as a size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.reshape(-1, self.in_features))
+
+
+ROW = torch.randn(2, 4)
+
+
+def whole(*parts: nn.Module) -> fx.GraphModule:
+    model = nn.Sequential(*parts).eval()
+    return fx.GraphModule(model, Whole().trace(model))
+
+
+def test_weights_that_modules_keep_in_lists_are_taken_there_too() -> None:
+    model = whole(Listed(), nn.Linear(4, 8), nn.Linear(8, 3))
+    kept = fxprune.shrink(copy.deepcopy(model), {"1": 0.5}, ROW, verify=False)
+    used = fxprune.shrink(model, {"1": 0.5}, ROW, verify=False, donate=True)
+    assert torch.equal(kept(ROW), used(ROW))
+    assert used.get_submodule("0").weights[0] is used.get_parameter("0.weight")
+
+
+def test_nothing_is_refused_once_weights_are_given_up() -> None:
+    layer = nn.Linear(4, 8)
+    nn.init.ones_(layer.bias)
+    model = whole(layer, nn.ReLU(), Sized(8, 3, bias=False))
+    with pytest.raises(fxprune.RewriteError, match="cannot be folded into 2, which has no bias"):
+        fxprune.shrink(model, {"0": 0.5}, ROW, verify=False, donate=True, constants="fold")
+    assert all(parameter.numel() for parameter in model.parameters())
+
+
+def test_what_is_noted_of_values_is_the_same_as_without() -> None:
+    def exported() -> fx.GraphModule:
+        return torch.export.export(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3)), (ROW,)).module()
+
+    kept = fxprune.shrink(exported(), {"0": 0.5}, ROW, verify=False)
+    used = fxprune.shrink(exported(), {"0": 0.5}, ROW, verify=False, donate=True)
+
+    def noted(small: fx.GraphModule) -> dict[str, str]:
+        return {node.name: str(node.meta.get("val")) for node in small.graph.nodes}
+
+    assert noted(used) == noted(kept)
+    assert "FakeTensor" in noted(used)["linear"]
+
+
+def test_an_analysis_without_weights_is_refused() -> None:
+    deps = fxprune.analyze(Net().eval(), X)
+    plan = fxprune.plan(deps, ratio=0.5)
+    small = fxprune.shrink(deps, plan, verify=False, donate=True)
+    for use in (
+        lambda: fxprune.shrink(deps, plan, verify=False),
+        lambda: fxprune.plan(deps, ratio=0.5),
+        lambda: fxprune.verify(deps, small, plan),
+    ):
+        with pytest.raises(fxprune.InputError, match="has no weights any more"):
+            use()
+
+
+def test_a_model_without_data_can_be_donated() -> None:
+    with torch.device("meta"):
+        model = Net().eval()
+    small = fxprune.shrink(model, {"conv": [0, 1]}, X.to("meta"), verify=False, donate=True)
+    assert small.get_parameter("conv.weight").shape == (6, 3, 3, 3)
+    assert all(tensor.is_meta for tensor in named_tensors(small).values())
+
+
+def test_a_part_of_a_larger_memory_is_copied() -> None:
+    model = Net().eval()
+    larger = torch.rand(1000)
+    model.head.bias.data = larger[:4]
+    small = fxprune.shrink(model, {"conv": 0.5}, X, verify=False, donate=True)
+    bias = small.get_parameter("head.bias")
+    assert torch.equal(bias, larger[:4])
+    assert bias.untyped_storage().nbytes() == 4 * 4
+
+
+def test_weights_of_inference_mode_can_be_donated() -> None:
+    with torch.inference_mode():
+        model = Net().eval()
+    small = fxprune.shrink(model, {"conv": 0.5}, X, verify=False, donate=True)
+    small(X).sum().backward()
+    assert small.get_parameter("head.bias").grad is not None
+
+
+def test_gradients_are_given_up_too() -> None:
+    model = Net().eval()
+    model(X).sum().backward()
+    fxprune.shrink(model, {"conv": 0.5}, X, verify=False, donate=True)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 _MEASURED = textwrap.dedent(
     """
     import gc, sys, threading, time
@@ -197,12 +308,18 @@ _MEASURED = textwrap.dedent(
 
 
 def _measured(how: str) -> tuple[int, int]:
-    """Peak of the additional memory, and the bytes that are kept, of six layers of 16 MiB."""
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURED, how], capture_output=True, text=True, check=True
-    )
-    peak, kept = map(int, done.stdout.split())
-    return peak, kept
+    """Peak of the additional memory, and the bytes that are kept, of six layers of 16 MiB.
+
+    The lower of two runs: what else the process does at the time only ever adds to it.
+    """
+    found = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", _MEASURED, how], capture_output=True, text=True, check=True
+        )
+        peak, kept = map(int, done.stdout.split())
+        found.append((peak, kept))
+    return min(found)
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def test_verify_proves_the_drop_too(monkeypatch: pytest.MonkeyPatch) -> None:
     small = fxprune.shrink(model, plan, ROWS)
     proof = fxprune.verify(model, small, plan, ROWS)
     assert proof.dropped == 1
-    assert "dropped blocks pass their input on (1)" in str(proof)
+    assert "dropped blocks pass their input on (1)" in " ".join(str(proof).split())
     half = fxprune.plan(model, ROWS, ratio=0.5)
     assert fxprune.verify(model, fxprune.shrink(model, half, ROWS), half).dropped == 0
     monkeypatch.setattr(Dropped, "forward", scaled)

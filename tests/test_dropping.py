@@ -520,7 +520,7 @@ def test_a_plan_comes_back_from_its_file(tmp_path: Any) -> None:
     again = fxprune.Plan.load(tmp_path / "plan.json")
     assert again == plan
     assert again.dropped == ("blocks.1",)
-    assert "blocks.1: dropped" in str(again)
+    assert "dropped whole: blocks.1" in str(again)
     small = fxprune.shrink(model, str(tmp_path / "plan.json"))
     fxprune.verify(model, small, tmp_path / "plan.json")
 

@@ -11,6 +11,7 @@ import fxprune
 from fxprune.labels import Axis
 from fxprune.lowered_repeats import Channels, UnknownChannelError
 from fxprune.lowering import Lowered, Lowering
+from fxprune.signatures import signature
 from fxprune.traces import TracedTensor
 
 
@@ -94,6 +95,29 @@ def test_blocks_of_which_other_channels_must_stay_are_lowered_for_themselves(
     fxprune.shrink(Read().eval(), {"blocks": 0.5}, X)
     assert "blocks_1" not in names
     assert "blocks_3" in names
+
+
+class Strided(nn.Module):
+    """Goes another way where its weight does not lie row by row."""
+
+    def __init__(self, *, flipped: bool) -> None:
+        super().__init__()
+        weight = torch.randn(8, 8)
+        self.weight = nn.Parameter(weight.t() if flipped else weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.reshape(-1, 8) @ self.weight
+        return x if self.weight.is_contiguous() else x.neg()
+
+
+def test_modules_with_weights_in_another_order_are_told_apart() -> None:
+    one, same, other = (signature(Strided(flipped=flipped)) for flipped in (False, False, True))
+    assert one == same != other
+
+
+def test_numbers_of_another_sign_are_told_apart() -> None:
+    plus, minus = nn.LeakyReLU(0.0), nn.LeakyReLU(-0.0)
+    assert signature(plus) != signature(minus)
 
 
 # -- patterns -------------------------------------------------------------------------------

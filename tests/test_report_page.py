@@ -105,8 +105,8 @@ def test_the_costs_of_layers_are_those_of_the_report() -> None:
         plan = fxprune.plan(deps, ratio=0.5)
         report = fxprune.shrink(deps.model, plan, verify=False).meta["fxprune"]
         found = costs_of(layers_of(deps, plan))
-        assert found["parameters"] == (report.before.parameters, report.after.parameters)
-        assert found["MACs"] == (report.before.macs, report.after.macs)
+        assert found["parameters"] == Change(report.before.parameters, report.after.parameters)
+        assert found["MACs"] == Change(report.before.macs, report.after.macs)
 
 
 PROOF = Verification(

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from fxprune.errors import RewriteError
-from fxprune.module_trees import as_parameter, named_tensors, to_meta
+from fxprune.module_trees import as_parameter, named_tensors, replace_tensors, to_meta
 from fxprune.passes.slicing import sliced
 from fxprune.values import memory
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Kept: TypeAlias = Sequence[NDArray[np.int64] | None]
 """The positions that stay along each dim of a tensor; None for all."""
 
 
 class Donation:
-    """The parameters and floating-point buffers of a model that is used up.
+    """The parameters and buffers of a model that is used up, but for integers.
 
     While passes run, tensors without data stand for what is kept. `fill` then takes the dense
     tensors one after another, so that at no time more than one is there twice.
@@ -34,7 +32,7 @@ class Donation:
         self._dense = {
             key: tensor
             for key, tensor in state.items()
-            if tensor.is_floating_point() and not tensor.is_meta
+            if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta
         }
         self._owners = Counter(memory(tensor) for tensor in state.values())
         self._parts: dict[int, tuple[torch.Tensor, Kept]] = {}
@@ -61,28 +59,29 @@ class Donation:
                     f"{name} is made of weights that have no data yet",
                     hint="shrink without donate=True",
                 )
-        filled: dict[int, torch.Tensor] = {}
-        for module in small.modules():
-            tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-            for table in tables:
-                for name, tensor in table.items():
-                    key = id(tensor)
-                    if key in self._parts:
-                        if key not in filled:
-                            filled[key] = self._taken(*self._parts[key])
-                        table[name] = filled[key]
+        replace_tensors(small, self._taken)
         for dense in self._dense.values():
             _give_up(dense)
 
-    def _taken(self, dense: torch.Tensor, kept: Kept) -> torch.Tensor:
-        is_whole = all(positions is None for positions in kept)
-        if is_whole and self._owners[memory(dense)] == 1:
+    def _taken(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What is kept of the dense tensor that one stands for; any other tensor as it is."""
+        if id(tensor) not in self._parts:
+            return tensor
+        dense, kept = self._parts[id(tensor)]
+        if all(positions is None for positions in kept) and self._is_alone(dense):
             part = as_parameter(dense.detach(), dense)
         else:
             part = sliced(dense, kept)
         _give_up(dense)
         return part
 
+    def _is_alone(self, dense: torch.Tensor) -> bool:
+        """Whether a tensor can be handed on: its memory is all its own, and can be trained."""
+        own = dense.untyped_storage().nbytes() == dense.numel() * dense.element_size()
+        return own and self._owners[memory(dense)] == 1 and not dense.is_inference()
+
 
 def _give_up(dense: torch.Tensor) -> None:
+    if isinstance(dense, nn.Parameter):
+        dense.grad = None
     dense.data = dense.data.new_empty(0)

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 ACROSS = "fxprune_across"
 """Where nodes that lowering makes keep the axes that they look across, but not by summing."""
+STANDS_FOR = "fxprune_stands_for"
+"""Where nodes keep the names of those that were left out because they would return the same."""
 _CATS = frozenset({"cat", "concat", "concatenate"})
 _JOINS = _CATS | {"stack"}
 _POINTWISE = frozenset(
@@ -133,6 +135,7 @@ class _Removal:
         self.emptied: set[str] = set()
         self.added: set[str] = set()
         self.kinds: dict[str, Kind] = {}
+        self.needless: dict[fx.Node, fx.Node] = {}
 
     def run(self) -> None:
         """Lower what hides what has gone; let constants take the place of branches; clean up."""
@@ -143,6 +146,8 @@ class _Removal:
         runs = list(branches.run()) if constants else []
         for node in meetings:
             self.join(node, runs)
+        for node in self.needless:  # until here, nodes have the names that the runs know
+            self.leave_out(node)
         self.erase()
 
     # -- what cannot stay as it is ----------------------------------------------------------
@@ -330,7 +335,7 @@ class _Removal:
                 raise refusal(node, "the shape of its value comes from what has gone")
         self.out_of_place(node, constants)
         if (other := self.unchanged(node, constants, met)) is not None:
-            self.leave_out(node, other)
+            self.needless[node] = other
             return
         for source, value in constants.items():
             node.replace_input_with(source, self.constant(node, source, value))
@@ -404,10 +409,16 @@ class _Removal:
         )
         return other if same and bool((value == _NEUTRAL[name]).all()) else None
 
-    def leave_out(self, node: fx.Node, other: fx.Node) -> None:
+    def leave_out(self, node: fx.Node) -> None:
         """Take an operator out that returns one of its operands; where that may show, copy it."""
+        other = self.needless[node]
         in_place = writes(node, other, self.graph_module)
         if in_place or not is_written_later(node, other, self.graph_module):
+            for later, operand in self.needless.items():
+                if operand is node:
+                    self.needless[later] = other
+            names = (node.name, *node.meta.get(STANDS_FOR, ()))
+            other.meta[STANDS_FOR] = (*other.meta.get(STANDS_FOR, ()), *names)
             node.replace_all_uses_with(other)
             self.graph.erase_node(node)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from fxprune.errors import RewriteError
 from fxprune.rules import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fxprune.labels import Axis
     from fxprune.lowering import Lowered
@@ -21,12 +22,21 @@ _BUILDERS: dict[type, Any] = {tuple: tuple, list: list, dict: dict}
 
 
 def inline(
-    node: fx.Node, lowered: Lowered, graph_module: fx.GraphModule
+    node: fx.Node,
+    lowered: Lowered,
+    graph_module: fx.GraphModule,
+    instead: Mapping[str, fx.Node] = MappingProxyType({}),
 ) -> tuple[list[fx.Node], dict[str, Any], dict[str, Sequence[Axis]]]:
     """Put the operators of a node in front of it; the node itself becomes the last of them.
 
     So it keeps its name and its users. The module that it called stays as the holder of its
     parameters, which keep their names.
+
+    Args:
+        node: the node.
+        lowered: its operators.
+        graph_module: the graph that it is in.
+        instead: nodes that took the place of others, by the names of these.
 
     Returns:
         The new nodes in order, without the node itself; the value of each by name; and the axes
@@ -36,7 +46,7 @@ def inline(
         RewriteError: the node returns something else than tensors in tuples, lists and dicts.
     """
     graph = node.graph
-    sources = {source.name: source for source in graph.nodes}
+    sources = {**instead, **{source.name: source for source in graph.nodes}}
     inner = list(lowered.graph.nodes)
     placeholders = [n for n in inner if n.op == "placeholder"]
     new: list[fx.Node] = []

@@ -14,10 +14,12 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 from torch.fx.passes.shape_prop import _extract_tensor_metadata
 from torch.utils import _pytree as pytree
 
-from fxprune.module_trees import as_parameter, clone_tree
+from fxprune.module_trees import as_parameter, clone_tree, named_tensors
 from fxprune.passes.base import Pass
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fxprune.planning import Layout
 
 _PLACE = ("stack_trace", "nn_module_stack")
@@ -43,7 +45,13 @@ class NoteValues(Pass):
         given = [original[n.name].meta.get("val") if n.name in original else None for n in inputs]
         mode = detect_fake_mode([v for v in given if isinstance(v, FakeTensor)])
         if isinstance(mode, FakeTensorMode) and all(value is not None for value in given):
-            _propagate(graph_module, given, mode)
+            state = layout.deps.state
+            devices = {
+                id(tensor): state[name].device
+                for name, tensor in named_tensors(graph_module).items()
+                if tensor.is_meta and name in state
+            }
+            _propagate(graph_module, given, mode, devices)
             _note_tensor_meta(graph_module.graph, original)
         return False
 
@@ -55,9 +63,20 @@ def _pass_places_on(graph: fx.Graph) -> None:
             node.meta |= {k: user.meta[k] for k in _PLACE if k in user.meta and k not in node.meta}
 
 
-def _propagate(graph_module: fx.GraphModule, values: list[Any], mode: FakeTensorMode) -> None:
+def _propagate(
+    graph_module: fx.GraphModule,
+    values: list[Any],
+    mode: FakeTensorMode,
+    devices: Mapping[int, torch.device],
+) -> None:
+    """Run the graph on fake tensors; those without data get the devices of what they stand for."""
+
     def fake(tensor: torch.Tensor) -> torch.Tensor:
-        return as_parameter(mode.from_tensor(tensor.detach(), static_shapes=True), tensor)
+        made: torch.Tensor = mode.from_tensor(tensor.detach(), static_shapes=True)
+        if id(tensor) in devices:
+            with mode:
+                made = torch.empty_like(made, device=devices[id(tensor)])
+        return as_parameter(made, tensor)
 
     guards = nullcontext() if mode.shape_env is None else mode.shape_env.suppress_guards()
     try:

@@ -17,7 +17,7 @@ from fxprune.lowering import Lowering
 from fxprune.meta_kernels import MetaMode
 from fxprune.module_trees import attribute_at, clone_tree, to_meta
 from fxprune.passes.base import Pass
-from fxprune.passes.drop_branches import ACROSS
+from fxprune.passes.drop_branches import ACROSS, STANDS_FOR
 from fxprune.passes.erasing import PREDICTED
 from fxprune.passes.exact_norms import compensated
 from fxprune.passes.inlining import hold_state_only, inline
@@ -87,6 +87,7 @@ class _Walk:
         self.lowering = Lowering(layout.deps)
         self.lowerable = {node.name for node in layout.deps.graph_module.graph.nodes}
         self.emptied: set[str] = set()
+        self.instead = {n: node for node in graph_module.graph.nodes for n in _stands_for(node)}
         self.renormalized: dict[str, Sequence[Axis]] = {}
         if norm == "exact":
             for entry in layout.deps.trace.renormalized:
@@ -222,7 +223,7 @@ class _Walk:
         self.lowerable.remove(node.name)
         if node.op == "call_module":
             self.emptied.add(str(node.target))
-        made, values, renormalized = inline(node, lowered, self.graph_module)
+        made, values, renormalized = inline(node, lowered, self.graph_module, self.instead)
         self.modified = True
         self.layout = self.layout.extended(values)
         if self.norm == "exact":
@@ -324,6 +325,12 @@ class _Walk:
             is_number = isinstance(self.interpreter.env.get(node), (int, float, tuple))
             if is_number and not node.users and node.op.startswith("call"):
                 self.graph_module.graph.erase_node(node)
+
+
+def _stands_for(node: fx.Node) -> tuple[str, ...]:
+    """The names of nodes that were left out for this one; they are of no use any more then."""
+    names: tuple[str, ...] = node.meta.pop(STANDS_FOR, ())
+    return names
 
 
 def _uses_sizes(graph: fx.Graph, graph_module: fx.GraphModule) -> bool:

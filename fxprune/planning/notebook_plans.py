@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fxprune.bar_plots import bars
@@ -17,9 +16,11 @@ from fxprune.notebook_tables import (
     paragraph,
     whole,
 )
+from fxprune.planning.plan_page import kept_back, whole_width
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from matplotlib.figure import Figure
 
@@ -46,17 +47,14 @@ _KEPT = ["group", "kind", "size"]
 
 def plan_html(plan: Plan) -> str:
     """A plan: widths before and after, what is dropped, and how it was made."""
-    total = sum(group.size for group in plan.groups.values())
-    left = sum(group.width for group in plan.groups.values())
-    kept = plan.made.get("kept")  # in a file, that may be anything
-    told = kept.items() if isinstance(kept, Mapping) else ()
+    total, left = whole_width(plan.groups)
     made = [f"{name}: {shown(value)}" for name, value in plan.made.items() if name != "kept"]
     return whole(
         paragraph(f"Plan: {total:,} → {left:,} channels in {len(plan.groups)} groups"),
         paragraph(f"dropped whole: {', '.join(plan.dropped)}") if plan.dropped else Html(""),
         widths_html(plan.groups),
         details("how it was made", listed(made)),
-        *(paragraph(f"{name} keeps a channel: {why}") for name, why in told),
+        *(paragraph(f"{name} keeps a channel: {why}") for name, why in kept_back(plan).items()),
     )
 
 
@@ -66,7 +64,6 @@ def plot_of_widths(
     """A figure of the widths of groups before and after; see `Plan.plot`."""
     if not groups:
         raise InputError("there is nothing to plot", why="no group of channels can be pruned")
-    total = sum(group.size for group in groups.values())
-    left = sum(group.width for group in groups.values())
+    total, left = whole_width(groups)
     rows = [(name, group.size, group.width) for name, group in groups.items()]
     return bars(rows, "channels", f"{total:,} → {left:,} channels in {len(rows)} groups", path)

@@ -23,19 +23,25 @@ _MOST_ENTRIES = 4
 
 def plan_page(plan: Plan, *, full: bool = False) -> Page:
     """The widths, with repeats folded unless `full`, and how the plan was made."""
-    total = sum(group.size for group in plan.groups.values())
-    left = sum(group.width for group in plan.groups.values())
-    kept = plan.made.get("kept")  # in a file, that may be anything
+    total, left = whole_width(plan.groups)
     return Page.of(
         f"Plan: {total:,} -> {left:,} channels in {len(plan.groups)} groups",
         _told(plan.made),
         *(("", width_table(plan.groups, full=full)) if plan.groups else ()),
         item(f"dropped whole: {', '.join(plan.dropped)}") if plan.dropped else None,
-        *(
-            item(f"{name} keeps a channel: {why}")
-            for name, why in (kept.items() if isinstance(kept, Mapping) else ())
-        ),
+        *(item(f"{name} keeps a channel: {why}") for name, why in kept_back(plan).items()),
     )
+
+
+def whole_width(groups: Mapping[str, GroupPlan]) -> tuple[int, int]:
+    """The channels of all groups before and after."""
+    return sum(g.size for g in groups.values()), sum(g.width for g in groups.values())
+
+
+def kept_back(plan: Plan) -> Mapping[str, Any]:
+    """The groups that keep a channel which was to go, and why."""
+    kept = plan.made.get("kept")  # in a file, that may be anything
+    return kept if isinstance(kept, Mapping) else {}
 
 
 def width_table(groups: Mapping[str, GroupPlan], *, full: bool = False) -> Table:
@@ -48,7 +54,7 @@ def width_table(groups: Mapping[str, GroupPlan], *, full: bool = False) -> Table
     rows = folded(groups.items(), lambda entry: entry[0], alike)
     shown_groups = [entries[0][1] for _, entries in rows]
     sizes = [(group.size, group.width) for group in shown_groups]
-    whole = (sum(g.size for g in groups.values()), sum(g.width for g in groups.values()))
+    whole = whole_width(groups)
     widths = arrows((f"{before:,}", f"{after:,}") for before, after in [*sizes, whole])
     return table(
         ("group", "", "kind", "width", "left"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fxprune.layers import Change
+from fxprune.repeats import runs
 from fxprune.reports.cells import (
     Cell,
     Paragraph,
@@ -111,14 +112,9 @@ def _runs(channels: Sequence[int]) -> str:
     >>> _runs([0, 1, 2, 7])
     '0-2, 7'
     """
-    runs: list[list[int]] = []
-    for channel in channels:
-        if runs and channel == runs[-1][1] + 1:
-            runs[-1][1] = channel
-        else:
-            runs.append([channel, channel])
-    told = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:_RUNS]]
-    left = sum(last - first + 1 for first, last in runs[_RUNS:])
+    found = runs(channels)
+    told = [str(first) if first == last else f"{first}-{last}" for first, last in found[:_RUNS]]
+    left = sum(last - first + 1 for first, last in found[_RUNS:])
     return ", ".join(told) + (f" and {left:,} more" if left else "")
 
 
