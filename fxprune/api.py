@@ -354,11 +354,6 @@ class _Attempt:
             return known_additions(self.claim.deps.graph_module, self.known)
         return additions_to(self.claim, self.values or materialize(self.claim.deps.inputs, seed=0))
 
-    def original(self, emit: Literal["graph", "module"]) -> nn.Module:
-        """What a result of a kind is compared with."""
-        deps = self.claim.deps
-        return deps.graph_module if emit == "graph" else deps.model
-
     def cost_before(self, emit: Literal["graph", "module"]) -> Cost:
         """The cost of the original; of the user's module if blocks of it were dropped."""
         deps = self.claim.deps
