@@ -6,7 +6,6 @@ import weakref
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor, nn
 
 import fxprune
@@ -44,6 +43,7 @@ def report_of(
 
 
 def resnet18() -> nn.Module:
+    torchvision = pytest.importorskip("torchvision")
     model: nn.Module = torchvision.models.resnet18(num_classes=7)
     return model.eval()
 
@@ -74,6 +74,7 @@ def test_layers_of_a_network_add_up_for_both_kinds_of_results(emit: Emit) -> Non
 
 
 def test_layers_of_a_vision_transformer_add_up() -> None:
+    torchvision = pytest.importorskip("torchvision")
     model = torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 64).eval()
     x = IMAGE[..., :32, :32]
     deps = fxprune.analyze(model, x)
