@@ -11,10 +11,13 @@ A run of the peer that takes longer than the limit is stopped, and the row says 
 from __future__ import annotations
 
 import copy
+import ctypes
 import gc
 import math
 import signal
 import statistics
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -44,7 +47,6 @@ RUNS = 5
 LIMIT = 60
 """Seconds that a run of the peer may take."""
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "speed.svg"
-_IMAGES = (1, 3, 32, 32)
 
 
 class TooLongError(Exception):
@@ -70,7 +72,7 @@ class Row:
 
     name: str
     ours: Taken
-    proved: Taken | None
+    proved: float | None
     theirs: Taken | None
     why: str = ""
 
@@ -82,7 +84,7 @@ class Row:
 
     def __str__(self) -> str:
         ours = f"| {self.name} | {_time(self.ours.median)} | {self.ours.memory:.0f} "
-        proof = f"| {_time(self.proved.median)} " if self.proved else "| "
+        proof = f"| {_time(self.proved)} " if self.proved else "| "
         if self.theirs is None:
             return f"{ours}{proof}| {self.why} | | | |"
         ratios = sorted(self.ratios)
@@ -122,9 +124,20 @@ def _anonymous() -> float:
     return int(line.split()[1]) / 1024
 
 
-def _run(work: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds, and the most memory in MiB more than before."""
+def _seconds(work: Callable[[], Any]) -> float:
+    """What a run takes; its result is dropped afterwards."""
     gc.collect()
+    start = time.perf_counter()
+    result = work()
+    taken = time.perf_counter() - start
+    del result
+    return taken
+
+
+def _most_memory(work: Callable[[], Any]) -> float:
+    """The most memory of this process while it works, in MiB more than before."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # or what was freed before would be used again
     before = _anonymous()
     most, done = [before], threading.Event()
 
@@ -134,16 +147,19 @@ def _run(work: Callable[[], Any]) -> tuple[float, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    start = time.perf_counter()
-    try:
-        result = work()
-        taken = time.perf_counter() - start
-    finally:
-        done.set()
-        watcher.join()
+    result = work()
+    done.set()
+    watcher.join()
     most[0] = max(most[0], _anonymous())
     del result
-    return taken, most[0] - before
+    return most[0] - before
+
+
+def _memory(side: str, made: Made) -> float:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.peer", side, made.kind, str(made.size)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5 * LIMIT)
+    return float(done.stdout.split()[-1])
 
 
 def _theirs(model: nn.Module, inputs: Tensor) -> Callable[[], Any]:
@@ -170,17 +186,18 @@ def _ours(model: nn.Module, inputs: Tensor, *, verify: bool) -> Callable[[], Any
     return work
 
 
-def compare(name: str, model: nn.Module, inputs: Tensor, *, proof: bool) -> Row:
+def compare(made: Made, *, proof: bool) -> Row:
     """Both sides in turns."""
+    model, inputs = made.model()
     ours, theirs, why = [], [], ""
     for run in range(RUNS + 1):
-        mine = _run(_ours(model, inputs, verify=False))
+        mine = _seconds(_ours(model, inputs, verify=False))
         if not why:
             work = _theirs(model, inputs)
             try:
                 with _limited(LIMIT), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    other = _run(work)
+                    other = _seconds(work)
             except TooLongError:
                 why = f"stopped after {LIMIT} s"
             except Exception as error:  # noqa: BLE001  # whatever it is, the row says so
@@ -188,13 +205,11 @@ def compare(name: str, model: nn.Module, inputs: Tensor, *, proof: bool) -> Row:
             else:
                 theirs += [other] if run else []
         ours += [mine] if run else []
-    proved = _taken([_run(_ours(model, inputs, verify=True))]) if proof else None
-    return Row(name, _taken(ours), proved, None if why else _taken(theirs), why)
-
-
-def _taken(runs: Sequence[tuple[float, float]]) -> Taken:
-    seconds, memory = zip(*runs, strict=True)
-    return Taken(seconds, max(memory))
+    proved = _seconds(_ours(model, inputs, verify=True)) if proof else None
+    del model
+    taken = Taken(tuple(ours), _memory("ours", made))
+    peer = None if why else Taken(tuple(theirs), _memory("theirs", made))
+    return Row(str(made), taken, proved, peer, why)
 
 
 # -- models ---------------------------------------------------------------------------------
@@ -252,10 +267,36 @@ def chain(layers: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), *body, *ends)
 
 
-def _network(name: str) -> nn.Module:
+def network(name: str) -> nn.Module:
+    """A network of torchvision."""
     options = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
-    model: nn.Module = models.get_model(name, weights=None, **options).eval()
+    model: nn.Module = models.get_model(name, weights=None, **options)
     return model
+
+
+KINDS: dict[str, Callable[[int], nn.Module]] = {
+    "chain of {} layers": chain,
+    "{} residual blocks": Residual,
+    "dense block of {} layers": Dense,
+    "2 residual blocks of width {}": lambda width: Residual(2, width, kernel=1),
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model by its name, so that another process can make it: one of `KINDS`, or a network."""
+
+    kind: str
+    size: int = 0
+
+    def __str__(self) -> str:
+        return self.kind.format(self.size)
+
+    def model(self) -> tuple[nn.Module, Tensor]:
+        """The model, and inputs for it."""
+        if self.kind in KINDS:
+            return KINDS[self.kind](self.size).eval(), torch.randn(1, 3, 32, 32)
+        return network(self.kind).eval(), torch.randn(1, 3, 224, 224)
 
 
 # -- sections -------------------------------------------------------------------------------
@@ -273,8 +314,7 @@ def _table(rows: Iterator[Row]) -> tuple[list[str], list[Row]]:
 
 def networks() -> list[str]:
     """Networks of torchvision on both sides."""
-    image = torch.randn(1, 3, 224, 224)
-    rows = (compare(name, _network(name), image, proof=True) for name in NETWORKS)
+    rows = (compare(Made(name), proof=True) for name in NETWORKS)
     lines, made = _table(rows)
     both = [statistics.median(row.ratios) for row in made if row.theirs is not None]
     mean = math.exp(statistics.fmean(map(math.log, both)))
@@ -283,7 +323,7 @@ def networks() -> list[str]:
         f"Half of the channels of each group removed, criterion l2, beside Torch-Pruning {version}",
         "(`MagnitudePruner` with `GroupMagnitudeImportance(p=2)`, all but the last layer). Batch",
         f"1, 224 x 224. Medians of {RUNS} runs after a warm-up, in turns; one run of the proof.",
-        "`MiB more` is the most memory of the process beyond that before, files left out: ours",
+        "`MiB more` is the most memory of a process beyond that before, files left out: ours",
         "copies the kept weights, theirs cuts the model in place. `times as long` is theirs by",
         "ours without a proof, which theirs has none of.",
         *lines,
@@ -295,19 +335,10 @@ def networks() -> list[str]:
 
 def scaling() -> list[str]:
     """How time grows with depth and width."""
-    inputs = torch.randn(_IMAGES)
-    kinds: dict[str, tuple[Sequence[int], Callable[[int], nn.Module]]] = {
-        "chain of {} layers": (DEPTHS, chain),
-        "{} residual blocks": (DEPTHS, Residual),
-        "dense block of {} layers": (DENSE, Dense),
-        "2 residual blocks of width {}": (WIDTHS, lambda width: Residual(2, width, kernel=1)),
-    }
+    sizes_of = dict(zip(KINDS, (DEPTHS, DEPTHS, DENSE, WIDTHS), strict=True))
     text, curves = [], {}
-    for title, (sizes, make) in kinds.items():
-        rows = (
-            compare(title.format(size), make(size).eval(), inputs, proof=False) for size in sizes
-        )
-        lines, made = _table(rows)
+    for title, sizes in sizes_of.items():
+        lines, made = _table(compare(Made(title, size), proof=False) for size in sizes)
         text += lines
         curves[title] = (sizes, made)
         times = [row.ours.median for row in made]
@@ -342,3 +373,17 @@ def _plot(curves: dict[str, tuple[Sequence[int], list[Row]]]) -> None:
     axes[0].set_ylabel("seconds")
     axes[0].legend(fontsize=8)
     figure.savefig(PLOT, metadata={"Date": None})
+
+
+def main(side: str, kind: str, size: str) -> None:
+    """Print what one side takes of memory for a model."""
+    model, inputs = Made(kind, int(size)).model()
+    small = Residual(1).eval()
+    for run in (_ours(small, inputs, verify=False), _theirs(small, inputs)):
+        run()  # imports, and what is made once
+    work = _theirs(model, inputs) if side == "theirs" else _ours(model, inputs, verify=False)
+    print(_most_memory(work))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
