@@ -23,7 +23,7 @@ from fxprune.constants import (
     folded_layout,
     known_additions,
 )
-from fxprune.cost import Cost, cost_of, undropped_cost
+from fxprune.cost import Cost, cost_with, macs_of, undropped_cost
 from fxprune.drawing.scenes import drawable
 from fxprune.dropping import refuse_cache_keepers
 from fxprune.emission import (
@@ -325,9 +325,10 @@ class _Attempt:
         if self.verify:
             quick = self.verify == "quick"
             proof = verify_claim(self.claim, small, self.values, known_parts=True, quick=quick)
+        macs = macs_of(small, deps.trace, layout.shape)
         report = ShrinkReport(
             before=before,
-            after=cost_of(small, deps.trace, layout.shape),
+            after=cost_with(small, macs),
             groups=self.plan.groups,
             verification=proof,
             diagnostics=tuple(
@@ -341,7 +342,7 @@ class _Attempt:
             inputs=named_values(deps.graph_module, deps.inputs),
             recipe=Recipe.of(deps, self.plan, small),
             unsavable=unsavable,
-            layers=layers_made(deps, layout, sizes, small),
+            layers=layers_made(deps, layout, sizes, small, macs),
         )
         put_report(small, report)
         return small
@@ -359,7 +360,7 @@ class _Attempt:
         deps = self.claim.deps
         if emit == "graph" or deps.drop is not None:
             return undropped_cost(deps)
-        return cost_of(deps.model, deps.trace, lambda tensor: tensor.shape)
+        return cost_with(deps.model, deps.trace.dense_macs)
 
 
 def _first_possible(attempt: _Attempt, kinds: Sequence[Literal["graph", "module"]]) -> nn.Module:

@@ -45,11 +45,16 @@ def cost_of(
         trace: the analysis of the dense model.
         shape: the shape of each tensor of the analysis in `module`.
     """
+    return cost_with(module, macs_of(module, trace, shape))
+
+
+def cost_with(module: nn.Module, macs: Counter[str]) -> Cost:
+    """The cost of a module whose work is known by node."""
     state = [*module.parameters(), *module.buffers()]
     return Cost(
         parameters=sum(p.numel() for p in module.parameters()),
         bytes=sum(t.numel() * t.element_size() for t in state),
-        macs=macs_of(module, trace, shape).total(),
+        macs=macs.total(),
     )
 
 
@@ -67,6 +72,5 @@ def undropped_cost(deps: DependencyGraph) -> Cost:
     """The cost of a user's whole model, with the blocks that were dropped from it if any were."""
     drop = deps.drop
     if drop is None:
-        return cost_of(deps.graph_module, deps.trace, lambda tensor: tensor.shape)
-    cost = cost_of(drop.model, deps.trace, lambda tensor: tensor.shape)
-    return replace(cost, macs=drop.macs)
+        return cost_with(deps.graph_module, deps.trace.dense_macs)
+    return replace(cost_with(drop.model, deps.trace.dense_macs), macs=drop.macs)

@@ -11,7 +11,6 @@ import torch
 from torch import fx, nn
 
 from fxprune.axis_groups import AxisGroups
-from fxprune.cost import macs_of
 from fxprune.drawing.naming import class_name, operator_name
 from fxprune.groups import traced_tensors
 from fxprune.planning.branches import Kind, kinds_of
@@ -118,7 +117,7 @@ def layers_of(deps: DependencyGraph, plan: Plan | None = None) -> tuple[Layer, .
     """
     layout = None if plan is None else plan.layout(deps)
     sizes = {name: p.numel() for name, p in deps.graph_module.named_parameters()}
-    macs = deps.trace.macs()
+    macs = deps.trace.dense_macs
     if layout is not None:
         kinds = kinds_of(deps.graph_module.graph, layout) if layout.emptied else {}
         gone = _gone(deps, kinds) if kinds else set()
@@ -141,7 +140,11 @@ def sizes_before(deps: DependencyGraph, original: nn.Module) -> dict[str, int]:
 
 
 def layers_made(
-    deps: DependencyGraph, layout: Layout, before: Mapping[str, int], small: nn.Module
+    deps: DependencyGraph,
+    layout: Layout,
+    before: Mapping[str, int],
+    small: nn.Module,
+    macs: Mapping[str, int],
 ) -> tuple[Layer, ...]:
     """The layers of a model that was made smaller: those of `layers_of`, with its real sizes.
 
@@ -150,9 +153,10 @@ def layers_made(
         layout: what stays of it.
         before: see `sizes_before`.
         small: the result.
+        macs: its work by node.
     """
     sizes = {name: p.numel() for name, p in small.named_parameters()}
-    return _Table(deps, layout, before).rows(sizes, macs_of(small, deps.trace, layout.shape))
+    return _Table(deps, layout, before).rows(sizes, macs)
 
 
 def _size_in(deps: DependencyGraph, layout: Layout, name: str) -> int:
@@ -219,7 +223,7 @@ class _Table:
     def rows(self, sizes: Mapping[str, int], macs: Mapping[str, int]) -> tuple[Layer, ...]:
         """The layers, for the sizes of the parameters and the work of the nodes after the plan."""
         before, after = self._counted(self.sizes), self._counted(sizes)
-        work = self.deps.trace.macs()
+        work = self.deps.trace.dense_macs
         found = []
         for name, row in self._gathered({**before, **after}).items():
             layer = self._layer(name, row)

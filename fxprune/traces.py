@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -102,12 +103,17 @@ class Trace:
     unknown: dict[OpOverload, Place] = field(default_factory=dict)
     renormalized: list[Renormalization] = field(default_factory=list)
 
-    def macs(self, shape: Callable[[TracedTensor], Sequence[int]] = _shape_of) -> Counter[str]:
+    def macs(self, shape: Callable[[TracedTensor], Sequence[int]]) -> Counter[str]:
         """Multiply-accumulate operations by node, if every tensor has the shape that it is told."""
         found = Counter[str]()
         for work in self.work:
             found[work.node] += work.macs(shape)
         return found
+
+    @cached_property
+    def dense_macs(self) -> Counter[str]:
+        """Those of the interpretation itself, which is finished."""
+        return self.macs(_shape_of)
 
 
 def snapshot(value: Any, labels: LabelAlgebra) -> Any:

@@ -40,7 +40,7 @@ class Weights:
                 if owners.setdefault(name, number) == number:
                     self._owned[number].append(name)
         self.whole = undropped_cost(deps)
-        self._dense_macs = deps.trace.macs()
+        self._dense_macs = deps.trace.dense_macs
         self._enter(layout)
 
     def _enter(self, layout: Layout | None) -> None:

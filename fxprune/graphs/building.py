@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def graph_of(deps: DependencyGraph) -> nx.DiGraph:
     """See `DependencyGraph.to_networkx`."""
     graph = nx.DiGraph()
-    macs = deps.trace.macs()
+    macs = deps.trace.dense_macs
     for node in deps.graph_module.graph.nodes:
         graph.add_node(("op", node.name), **_op(deps, node), macs=macs[node.name])
         for source in node.all_input_nodes:
