@@ -49,16 +49,6 @@ fxprune.shrink_checkpoint(
 """
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_sharded(stored(build()), tmp_path / "source")
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "target"
-
-
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 

@@ -32,11 +32,6 @@ pytest.importorskip("safetensors", reason="needs the extra safetensors")
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_sharded(stored(build()), tmp_path / "source")
-
-
-@pytest.fixture
 def target(tmp_path: Path) -> Iterator[Path]:
     """A folder that is not there, before and after."""
     yield tmp_path / "target"

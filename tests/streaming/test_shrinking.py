@@ -33,16 +33,6 @@ from tests.streaming.nets import (
 pytest.importorskip("safetensors", reason="needs the extra safetensors")
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_sharded(stored(build()), tmp_path / "source")
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "target"
-
-
 def test_the_result_is_the_shrunk_module_and_the_plan_applied_to_the_state_dict(
     source: Path, target: Path
 ) -> None:
