@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fxprune.groups import traced_tensors
+from fxprune.traces import traced_tensors
 
 if TYPE_CHECKING:
     from fxprune.comparison import Claim

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
@@ -29,12 +27,12 @@ from fxprune.notebook_tables import Shown
 from fxprune.reasons import explain
 from fxprune.shares import Share, by_module, prunable_counts
 from fxprune.suggestions import nearest
-from fxprune.surroundings import undisturbed
+from fxprune.surroundings import collector_paused, undisturbed
 from fxprune.tables import Page
 from fxprune.traces import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import networkx as nx
     import torch
@@ -134,7 +132,7 @@ class DependencyGraph(Shown):
         vectors = [
             vector
             for _, _, axis in parameter_axes(self.trace)
-            for vector in self.trace.labels.expand(axis.vectors, keep_pinned=True)
+            for vector in self.trace.labels.roots(axis)
         ]
         if vectors:
             # ids as positions of their first appearance, so that only the pattern counts
@@ -275,6 +273,7 @@ def analyze(model: Model, example_inputs: Any = None) -> DependencyGraph:
         model = program_module(model)
     with collector_paused():
         captured, trace = _interpreted(model, example_inputs)
+        trace.labels.resolve(trace.all_axes)
         graph_module = captured.graph_module
         return DependencyGraph(
             graph_module=graph_module,
@@ -300,22 +299,6 @@ def _check_weights(deps: DependencyGraph) -> None:
                 why="they are used up by a shrink with donate=True",
                 hint="analyze another instance of the model",
             )
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """For work that makes many small objects and hardly any garbage.
-
-    Python's collector would look through all objects of the process again and again meanwhile,
-    which takes up to a third of the time of an analysis.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _interpreted(model: nn.Module, example_inputs: Any) -> tuple[Captured, Trace]:

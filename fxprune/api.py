@@ -55,7 +55,7 @@ from fxprune.programs import as_program, check_program
 from fxprune.recipes import Recipe
 from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError
-from fxprune.surroundings import undisturbed
+from fxprune.surroundings import collector_paused, undisturbed
 from fxprune.verification import verify_claim
 from fxprune.zeros import plan_of_zeros
 
@@ -306,7 +306,8 @@ class _Attempt:
             additions = self.additions()
             layout = folded_layout(layout, additions)
             pipeline = shrink_pipeline(meaning.norm, self.known, self.donation)
-            small: nn.Module = pipeline(deps.graph_module, layout).graph_module
+            with collector_paused():
+                small: nn.Module = pipeline(deps.graph_module, layout).graph_module
             if self.donation is not None:
                 check_foldable(additions, small, layout)  # nothing may be refused from there on
                 self.donation.fill(small)
@@ -325,7 +326,9 @@ class _Attempt:
         if self.verify:
             quick = self.verify == "quick"
             proof = verify_claim(self.claim, small, self.values, known_parts=True, quick=quick)
-        macs = macs_of(small, deps.trace, layout.shape)
+        with collector_paused():
+            macs = macs_of(small, deps.trace, layout.shape)
+            layers = layers_made(deps, layout, sizes, small, macs)
         report = ShrinkReport(
             before=before,
             after=cost_with(small, macs),
@@ -342,7 +345,7 @@ class _Attempt:
             inputs=named_values(deps.graph_module, deps.inputs),
             recipe=Recipe.of(deps, self.plan, small),
             unsavable=unsavable,
-            layers=layers_made(deps, layout, sizes, small, macs),
+            layers=layers,
         )
         put_report(small, report)
         return small

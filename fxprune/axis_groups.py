@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fxprune.groups import Group
-    from fxprune.labels import Axis, LabelAlgebra
+    from fxprune.labels import Axis, Ids, LabelAlgebra
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class AxisGroups:
         for number, group in enumerate(groups):
             self._number[group.ids] = number
         self._found: dict[int, tuple[Axis, OnAxis]] = {}
+        self._known: dict[bytes, list[int]] = {}
 
     def on(self, axis: Axis) -> OnAxis:
         """The groups on an axis."""
@@ -52,11 +53,16 @@ class AxisGroups:
         return self._found[id(axis)][1]
 
     def _search(self, axis: Axis) -> OnAxis:
-        vectors = self._labels.expand(axis.vectors, keep_pinned=True)
-        numbers = [np.unique(self._number[vector]).tolist() for vector in vectors]
+        numbers = [self._numbers(vector) for vector in self._labels.roots(axis)]
         found = {number for several in numbers for number in several} - {-1}
         covering = {n[0] for n in numbers if len(n) == 1} - {-1}
         return OnAxis(self._named(found), self._named(covering))
+
+    def _numbers(self, vector: Ids) -> list[int]:
+        code = vector.tobytes()
+        if code not in self._known:
+            self._known[code] = np.unique(self._number[vector]).tolist()
+        return self._known[code]
 
     def _named(self, numbers: set[int]) -> tuple[Group, ...]:
         return tuple(self._groups[number] for number in sorted(numbers))

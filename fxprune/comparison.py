@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from fxprune.analysis import collector_paused
 from fxprune.differences import difference, first_difference
 from fxprune.errors import FxPruneError, Location, VerificationError
 from fxprune.meaning import Meaning
@@ -18,6 +17,7 @@ from fxprune.notebook_reports import verification_html
 from fxprune.notebook_tables import Shown
 from fxprune.rounding import CAP, CHAOS, Key, Rounding
 from fxprune.stepping import OriginalFailsError, RefusedInputsError, ResultFailsError
+from fxprune.surroundings import collector_paused
 from fxprune.tables import Page
 from fxprune.unknowns import constant_rows
 from fxprune.values import Scratch, mapped, taken

@@ -20,7 +20,7 @@ from torch import nn
 from fxprune.errors import Location, RewriteError
 from fxprune.folding import Product
 from fxprune.input_sets import other_sizes
-from fxprune.module_trees import clone_tree
+from fxprune.module_trees import clone_tree, walk
 from fxprune.planning.branches import kinds_of
 from fxprune.reads import columns_read
 from fxprune.reference import PARTNERS, is_state
@@ -344,7 +344,7 @@ def fold_constants(additions: Sequence[Addition], small: nn.Module, layout: Layo
     Raises:
         RewriteError: a layer without a bias was rewritten.
     """
-    modules = dict(small.named_modules(remove_duplicate=False))
+    modules = dict(walk(small, again=True))
     for each in additions:
         if each.bias(layout.original) is not None:
             if each.path in modules:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import fx
 
+from fxprune.module_trees import parameters_in
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -50,9 +52,10 @@ def cost_of(
 
 def cost_with(module: nn.Module, macs: Counter[str]) -> Cost:
     """The cost of a module whose work is known by node."""
-    state = [*module.parameters(), *module.buffers()]
+    parameters = parameters_in(module).values()
+    state = [*parameters, *module.buffers()]
     return Cost(
-        parameters=sum(p.numel() for p in module.parameters()),
+        parameters=sum(p.numel() for p in parameters),
         bytes=sum(t.numel() * t.element_size() for t in state),
         macs=macs.total(),
     )

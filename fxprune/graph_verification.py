@@ -13,7 +13,6 @@ from torch import fx, nn
 from fxprune.comparison import Claim, Comparison
 from fxprune.differences import alike, difference, largest
 from fxprune.errors import VerificationError
-from fxprune.groups import traced_tensors
 from fxprune.interference import PoisonMode
 from fxprune.modes import mode_of
 from fxprune.module_trees import eval_clone, named_state
@@ -22,6 +21,7 @@ from fxprune.reference import QuietMode, axis_pairs, put_state, relabel
 from fxprune.rounding import CANCELLED, Key, Rounding
 from fxprune.rules import axes_of, locate
 from fxprune.stepping import RESULT, OriginalFailsError, Stepper
+from fxprune.traces import traced_tensors
 from fxprune.values import tensors
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils import _pytree as pytree
 
 from fxprune.labels import Axis, Ids, LabelAlgebra
 from fxprune.notebook_groups import group_html
@@ -21,7 +20,7 @@ from fxprune.notebook_tables import Shown
 from fxprune.rules import as_diagnostic
 from fxprune.rules.convolution import KERNEL_AXIS
 from fxprune.rules.place import Place, module_path
-from fxprune.traces import Trace, TracedTensor
+from fxprune.traces import Trace, traced_tensors
 
 if TYPE_CHECKING:
     from torch import fx
@@ -148,7 +147,7 @@ def build_groups(graph: fx.Graph, trace: Trace) -> tuple[Group, ...]:
     occurrences = [
         (name, dim, vectors)
         for name, dim, axis in parameter_axes(trace)
-        if (vectors := labels.expand(axis.vectors, keep_pinned=True))
+        if (vectors := labels.roots(axis))
     ]
     signature = np.zeros(len(labels), dtype=np.uint64)
     weights = np.random.default_rng(0).integers(1, 2**63, len(occurrences), dtype=np.uint64)
@@ -222,13 +221,6 @@ def parameter_axes(trace: Trace) -> Iterator[tuple[str, int, Axis]]:
                 yield name, dim, axis
 
 
-def traced_tensors(value: Any) -> list[TracedTensor]:
-    """The tensors of a node's value, in a fixed order."""
-    if isinstance(value, TracedTensor):
-        return [value]
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, TracedTensor)]
-
-
 def _first_appearances(graph: fx.Graph, trace: Trace) -> tuple[Ids, list[Producer]]:
     """For each id a number that grows with its first value in the graph, and these values."""
     labels = trace.labels
@@ -244,7 +236,7 @@ def _first_appearances(graph: fx.Graph, trace: Trace) -> tuple[Ids, list[Produce
                 if id(axis) in seen:
                     continue
                 seen.add(id(axis))
-                for vector in labels.expand(axis.vectors, keep_pinned=True):
+                for vector in labels.roots(axis):
                     new = vector[appearance[vector] > len(producers)]
                     if new.size:
                         appearance[new] = len(producers)

@@ -12,10 +12,11 @@ from torch import fx, nn
 
 from fxprune.axis_groups import AxisGroups
 from fxprune.drawing.naming import class_name, operator_name
-from fxprune.groups import traced_tensors
+from fxprune.module_trees import parameters_in
 from fxprune.planning.branches import Kind, kinds_of
 from fxprune.rules.place import module_path
 from fxprune.state_readers import readers_of
+from fxprune.traces import traced_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -136,7 +137,7 @@ def sizes_before(deps: DependencyGraph, original: nn.Module) -> dict[str, int]:
         original: what is compared: the captured graph, or the user's module.
     """
     whole = original if deps.drop is None else deps.drop.model
-    return {name: p.numel() for name, p in whole.named_parameters()}
+    return {name: p.numel() for name, p in parameters_in(whole).items()}
 
 
 def layers_made(
@@ -155,7 +156,7 @@ def layers_made(
         small: the result.
         macs: its work by node.
     """
-    sizes = {name: p.numel() for name, p in small.named_parameters()}
+    sizes = {name: p.numel() for name, p in parameters_in(small).items()}
     return _Table(deps, layout, before).rows(sizes, macs)
 
 

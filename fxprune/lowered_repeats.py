@@ -41,7 +41,7 @@ class Channels:
         for tensor in tensors:
             value = tensor.value
             known = None if value is None else (str(value.dtype), value.numpy().tobytes())
-            found = [labels.expand(axis.vectors, keep_pinned=True) for axis in tensor.axes]
+            found = [labels.roots(axis) for axis in tensor.axes]
             shapes.append((tensor.shape, known, tuple(map(len, found))))
             vectors += [vector for axis in found for vector in axis]
         ids, first, numbers = np.unique(

@@ -530,7 +530,7 @@ class _Settled:
 
     def axis(self, axis: Axis) -> Axis:
         """An axis in the ids of the analysis."""
-        vectors = self.labels.expand(axis.vectors, keep_pinned=True)
+        vectors = self.labels.roots(axis)
         known = tuple(np.where(vector < self.count, vector, 0) for vector in vectors)
         return Axis(axis.size, known, axis.reason)
 

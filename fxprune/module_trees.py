@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType, MethodType
 from typing import Any, TypeVar
@@ -13,7 +13,8 @@ import torch
 from torch import fx, nn
 
 M = TypeVar("M", bound=nn.Module)
-_PLAIN = frozenset({bool, int, float, str, type(None), type, torch.dtype, torch.device})
+PLAIN = frozenset({bool, int, float, str, type(None), type, torch.dtype, torch.device})
+"""Types of attributes that hold nothing that could be copied."""
 _TABLES = frozenset({dict, OrderedDict, set})
 Convert = Callable[[torch.Tensor], torch.Tensor]
 
@@ -28,7 +29,8 @@ def clone_tree(
     tied; a module that occurs twice is copied once. A module whose id is in `instead` is not
     copied: wherever the tree refers to it, the copy refers to what is there.
     """
-    copy = _Cloner(convert, {id(module) for module in root.modules()}, instead).module(root)
+    members = {id(module) for _, module in walk(root)}
+    copy = _Cloner(convert, members, instead).module(root)
     assert isinstance(copy, type(root))
     return copy
 
@@ -51,7 +53,42 @@ def replace_tensors(root: nn.Module, convert: Convert) -> None:
     cloner = _Cloner(convert, set(members), members)
     for module in members.values():
         for name, value in list(vars(module).items()):
-            vars(module)[name] = value if type(value) in _PLAIN else cloner.attribute(value)
+            vars(module)[name] = value if type(value) in PLAIN else cloner.attribute(value)
+
+
+def walk(root: nn.Module, *, again: bool = False) -> Iterator[tuple[str, nn.Module]]:
+    """What `root.named_modules()` yields, without a generator in a generator for every level.
+
+    Args:
+        root: the outermost module.
+        again: whether a module that occurs twice is yielded twice (`remove_duplicate=False`).
+    """
+    seen: set[int] = set()
+    pending = [("", root)]
+    while pending:
+        path, module = pending.pop()
+        if not again:
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+        yield path, module
+        prefix = f"{path}." if path else ""
+        children = [
+            (prefix + n, child) for n, child in module._modules.items() if child is not None
+        ]
+        pending += reversed(children)
+
+
+def parameters_in(root: nn.Module) -> dict[str, nn.Parameter]:
+    """What `root.named_parameters()` yields: each once, by its first name."""
+    found: dict[str, nn.Parameter] = {}
+    seen: set[int] = set()
+    for path, module in walk(root):
+        for name, tensor in module._parameters.items():
+            if tensor is not None and id(tensor) not in seen:
+                seen.add(id(tensor))
+                found[f"{path}.{name}" if path else name] = tensor
+    return found
 
 
 class _Cloner:
@@ -80,7 +117,7 @@ class _Cloner:
                 kind = type(value)
                 if kind in _TABLES and not value:  # most of what a module has
                     attributes[name] = self.containers.setdefault(id(value), kind())
-                elif kind not in _PLAIN:
+                elif kind not in PLAIN:
                     attributes[name] = self.attribute(value)
             object.__setattr__(copy, "__dict__", attributes)
         return self.modules[id(module)]
@@ -101,11 +138,11 @@ class _Cloner:
             args, keywords = self.attribute(value.args), self.attribute(value.keywords)
             return partial(self.attribute(value.func), *args, **keywords)
         if type(value) is tuple:
-            return tuple(v if type(v) in _PLAIN else self.attribute(v) for v in value)
+            return tuple(v if type(v) in PLAIN else self.attribute(v) for v in value)
         if type(value) in (list, set):
             if id(value) not in self.containers:
                 copy = self.containers[id(value)] = type(value)()
-                items = (v if type(v) in _PLAIN else self.attribute(v) for v in value)
+                items = (v if type(v) in PLAIN else self.attribute(v) for v in value)
                 copy.extend(items) if type(value) is list else copy.update(items)
             return self.containers[id(value)]
         return value
@@ -114,7 +151,7 @@ class _Cloner:
         if id(value) not in self.containers:
             copy = self.containers[id(value)] = value.copy()
             for key, item in value.items():
-                if type(item) not in _PLAIN:
+                if type(item) not in PLAIN:
                     copy[key] = self.attribute(item)
         table: dict[Any, Any] = self.containers[id(value)]
         return table
@@ -133,7 +170,7 @@ def restore_root(graph_module: fx.GraphModule, original: nn.Module) -> None:
                 for key in [key for key, hook in copy.items() if _is_of_export(hook)]:
                     del copy[key]
             setattr(graph_module, name, copy)
-    for name, module in graph_module.named_modules():
+    for name, module in walk(graph_module):
         if not name or type(module) is nn.Module:
             source = original.get_submodule(name)
             module.training = source.training
@@ -166,8 +203,13 @@ def to_meta(tensor: torch.Tensor) -> torch.Tensor:
 
 def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and buffers; a tied tensor appears under each of its names."""
-    state: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
-    state.update(module.named_buffers(remove_duplicate=False))
+    state: dict[str, torch.Tensor] = {}
+    members = list(walk(module, again=True))
+    for table in ("_parameters", "_buffers"):
+        for path, member in members:
+            for name, tensor in vars(member)[table].items():
+                if tensor is not None:
+                    state[f"{path}.{name}" if path else name] = tensor
     return state
 
 

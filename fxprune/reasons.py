@@ -11,9 +11,9 @@ import numpy as np
 
 from fxprune.errors import Diagnostic, InputError, Location, PlanError, shown
 from fxprune.explanations import AxisReason, Explanation
-from fxprune.groups import traced_tensors
 from fxprune.rules import Place, as_diagnostic, locate
 from fxprune.suggestions import nearest
+from fxprune.traces import traced_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -84,7 +84,7 @@ class _Explainer:
         if plain := self.without_channels(name, axis):
             yield AxisReason(name, dim, axis.size, axis.size, "", "", False, plain)
             return
-        vectors = self.labels.expand(axis.vectors, keep_pinned=True)
+        vectors = self.labels.roots(axis)
         ids = np.unique(np.concatenate(vectors))
         numbers = self.number_of[ids]
         keys = np.stack([numbers, np.where(numbers < 0, self.labels.pins(ids), 0)])
@@ -129,7 +129,7 @@ class _Explainer:
                 vector
                 for tensor in traced_tensors(self.deps.trace.values.get(node.name))
                 for axis in tensor.axes
-                for vector in self.labels.expand(axis.vectors, keep_pinned=True)
+                for vector in self.labels.roots(axis)
             ]
             found[node.name] = np.unique(np.concatenate([[0], *vectors]))
         return found

@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 
 from fxprune.known_values import LARGEST_KNOWN
-from fxprune.module_trees import named_tensors
+from fxprune.module_trees import PLAIN, named_tensors, walk
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -42,7 +42,7 @@ class Outline:
         return cls(
             shapes={name: tuple(tensor.shape) for name, tensor in state.items()},
             tied=tied_names(state),
-            modules={path: _digest(module) for path, module in model.named_modules()},
+            modules={path: _digest(module) for path, module in walk(model)},
         )
 
     def unlike(self, other: Outline, here: str, there: str, *, strict: bool = True) -> list[str]:
@@ -121,9 +121,9 @@ def all_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _attributes(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    for path, module in model.named_modules(remove_duplicate=False):
+    for path, module in walk(model, again=True):
         for name, value in vars(module).items():
-            if isinstance(value, torch.Tensor):
+            if type(value) not in PLAIN and isinstance(value, torch.Tensor):
                 yield f"{path}.{name}" if path else name, value
 
 

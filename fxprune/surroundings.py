@@ -1,7 +1,8 @@
-"""Modes that are on around a call of fxprune, and must not decide what it does."""
+"""What is switched off around the work of fxprune: a caller's modes, and Python's collector."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,3 +18,19 @@ def undisturbed() -> Iterator[None]:
     """
     with torch.inference_mode(mode=False), torch.enable_grad(), torch._C._DisableAutocast():
         yield
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """For work that makes many small objects and hardly any garbage.
+
+    Python's collector would look through all objects of the process again and again meanwhile,
+    which takes up to a third of the time of an analysis.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

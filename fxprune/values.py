@@ -64,6 +64,8 @@ def _holds_tensors(value: Any, depth: int) -> bool:
 
 def tensors(value: Any) -> list[torch.Tensor]:
     """The tensors in a value, in a fixed order."""
+    if isinstance(value, torch.Tensor):
+        return [value]
     return [leaf for leaf in pytree.tree_leaves(plain(value)) if isinstance(leaf, torch.Tensor)]
 
 

@@ -26,7 +26,6 @@ from fxprune.module_trees import eval_clone, named_state
 from fxprune.passes import shrink_pipeline
 from fxprune.planning import Layout
 from fxprune.planning.choice import make_plan
-from fxprune.planning.layout import all_axes
 from fxprune.planning.matching import ModuleMatcher, checked_patterns
 from fxprune.reads import ReadsMode, spread
 from fxprune.reference import QuietMode, put_state
@@ -156,7 +155,7 @@ def _told(error: FxPruneError) -> str:
 def _given_back(deps: DependencyGraph, gone: Mask) -> Ids:
     """The first channel of every group and axis that would lose all."""
     back = [group.ids[:1] for group in deps.groups if gone[group.ids].all()]
-    for axis in all_axes(deps):
+    for axis in deps.trace.all_axes:
         vectors = deps.trace.labels.leaves(axis)
         if vectors and np.logical_or.reduce([gone[vector] for vector in vectors]).all():
             back += [vector[:1] for vector in vectors]

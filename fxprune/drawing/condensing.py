@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fxprune.drawing.naming import is_silent
-from fxprune.groups import traced_tensors
 from fxprune.rules.place import module_path
+from fxprune.traces import traced_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

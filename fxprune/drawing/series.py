@@ -10,9 +10,9 @@ import numpy as np
 
 from fxprune.drawing.condensing import flows
 from fxprune.errors import InputError, PlanError
-from fxprune.groups import traced_tensors
 from fxprune.planning.layout import Layout
 from fxprune.planning.plain import plain_selection
+from fxprune.traces import traced_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fxprune.axis_groups import AxisGroups
 from fxprune.drawing.pictures import Value
-from fxprune.groups import traced_tensors
+from fxprune.traces import traced_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

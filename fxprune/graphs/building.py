@@ -10,11 +10,11 @@ import numpy as np
 from torch import nn
 
 from fxprune.axis_groups import AxisGroups
-from fxprune.groups import traced_tensors
 from fxprune.pin_places import meeting_place
 from fxprune.rules import Place, locate
 from fxprune.rules.place import source_line, target_name
 from fxprune.state_readers import readers_of
+from fxprune.traces import traced_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -94,7 +94,7 @@ class LabelAlgebra(LabelStore):
         """Why (a position of) an axis is pinned, or None."""
         if axis.reason is not None and not axis.vectors:
             return axis.reason
-        for vector in self.expand(axis.vectors, keep_pinned=True):
+        for vector in self.roots(axis):
             pinned = vector[(vector != 0) & self.is_pinned(vector)]
             if pinned.size:
                 return self.pin_reason(int(pinned[0]))

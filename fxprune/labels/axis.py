@@ -14,10 +14,11 @@ class Axis:
 
     A position is removed if and only if *any* of its ids is removed. Id 0 is never removed and so
     is neutral. An axis without vectors is pinned; `reason` says why. Never change an axis once
-    made: `cache` is the store's memory of the resolved vectors, valid for one of its versions.
+    made: `cache` and `whole` are the store's memory of the resolved vectors, without and with
+    pinned ids, each valid for one of its versions.
     """
 
-    __slots__ = ("cache", "reason", "size", "vectors")
+    __slots__ = ("cache", "reason", "size", "vectors", "whole")
 
     def __init__(
         self, size: int, vectors: tuple[NDArray[int64], ...] = (), reason: Any = None
@@ -26,6 +27,7 @@ class Axis:
         self.vectors = vectors
         self.reason = reason
         self.cache: tuple[int, tuple[NDArray[int64], ...]] = (-1, ())
+        self.whole: tuple[int, tuple[NDArray[int64], ...]] = (-1, ())
 
     def __repr__(self) -> str:
         ids = " | ".join(str(vector.tolist()) for vector in self.vectors)

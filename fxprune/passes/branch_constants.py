@@ -349,7 +349,7 @@ def _alike(value: torch.Tensor, one: torch.Tensor) -> bool:
 
 def is_channels(axis: Axis, layout: Layout) -> bool:
     """Whether every position of an axis has a label of its own: no batch or place is in it."""
-    vectors = layout.labels.expand(axis.vectors, keep_pinned=True)
+    vectors = layout.labels.roots(axis)
     if not vectors:
         return False
     return len(np.unique(np.stack(vectors), axis=1).T) == axis.size

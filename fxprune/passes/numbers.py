@@ -69,7 +69,7 @@ def measures_channels_only(node: fx.Node, axis: Axis, layout: Layout) -> bool:
     2. No axis of one position took part in a reshape on the way: it might have been merged in (a
        batch of one in the example inputs), and another time it may have more positions.
     """
-    vectors = layout.deps.trace.labels.expand(axis.vectors, keep_pinned=True)
+    vectors = layout.deps.trace.labels.roots(axis)
     if not vectors:
         return False
     distinct = len(np.unique(np.stack(vectors), axis=1).T) == axis.size

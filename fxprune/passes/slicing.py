@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
+from numpy import int64
 from numpy.typing import NDArray
 
 from fxprune.module_trees import as_parameter
@@ -14,21 +14,19 @@ _CHUNK = 1 << 17
 """How many elements are copied at a time of a tensor that is sliced along several dims."""
 
 
-def sliced(tensor: torch.Tensor, kept: Sequence[NDArray[np.int64] | None]) -> torch.Tensor:
+def sliced(tensor: torch.Tensor, kept: Sequence[NDArray[int64] | None]) -> torch.Tensor:
     """A copy of the positions that stay along each dim; None for all."""
     positions = {
-        dim: torch.from_numpy(np.ascontiguousarray(index)).to(tensor.device)
+        dim: torch.from_numpy(index).to(tensor.device)
         for dim, index in enumerate(kept)
         if index is not None
     }
-    with torch.no_grad():
-        if len(positions) > 1 and tensor.numel() > _CHUNK:
-            result = _by_chunks(tensor.detach(), positions)
-        else:
-            result = _selected(tensor.detach(), positions)
-        if result.data_ptr() == tensor.data_ptr():
-            result = result.clone()
-        return as_parameter(_formatted(result, tensor), tensor)
+    detached = tensor.detach()
+    if len(positions) > 1 and tensor.numel() > _CHUNK:
+        result = _by_chunks(detached, positions)
+    else:
+        result = _selected(detached, positions) if positions else detached.clone()
+    return as_parameter(_formatted(result, tensor), tensor)
 
 
 def _selected(tensor: torch.Tensor, positions: Mapping[int, torch.Tensor]) -> torch.Tensor:

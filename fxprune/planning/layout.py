@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fxprune.errors import PlanError
-from fxprune.groups import traced_tensors
 from fxprune.planning.branches import why_not
+from fxprune.traces import traced_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import fx
 
@@ -45,7 +45,7 @@ class Layout:
         self.labels: LabelAlgebra = deps.trace.labels
         self._removed = np.zeros(len(deps.trace.labels), dtype=np.bool_)
         self._removed[deps.trace.labels.find(removed)] = True
-        self._kept: dict[int, NDArray[np.int64] | None] = {}
+        self._kept = self._kept_at_once()
         self._added: dict[str, Any] = {}
         if self.emptied and (why := why_not(deps.graph_module.graph, self)):
             raise PlanError(
@@ -53,6 +53,34 @@ class Layout:
                 why=why,
                 hint="keep at least one channel there",
             )
+
+    def _kept_at_once(self) -> dict[int, NDArray[np.int64] | None]:
+        """What `kept` finds for the axes of the analysis: those with one vector in one step.
+
+        Axes that keep the same positions share one array.
+        """
+        axes, labels = self.deps.trace.all_axes, self.labels
+        labels.resolve(axes)
+        simple = [(axis, leaves) for axis in axes if len(leaves := labels.leaves(axis)) < 2]
+        found: dict[int, NDArray[np.int64] | None] = {
+            id(axis): None for axis, leaves in simple if not leaves
+        }
+        vectors = {id(leaves[0]): leaves[0] for _, leaves in simple if leaves}
+        if not vectors:
+            return found
+        gone = self._removed[np.concatenate(list(vectors.values()))]
+        ends = np.cumsum([len(vector) for vector in vectors.values()])
+        starts = [0, *ends[:-1].tolist()]
+        losing = np.logical_or.reduceat(gone, starts).tolist()
+        kept: dict[int, NDArray[np.int64] | None] = {}
+        shared: dict[bytes, NDArray[np.int64]] = {}
+        for key, start, end, loses in zip(vectors, starts, ends.tolist(), losing, strict=True):
+            pattern = gone[start:end]
+            if loses and (code := pattern.tobytes()) not in shared:
+                shared[code] = np.flatnonzero(~pattern)
+            kept[key] = shared[pattern.tobytes()] if loses else None
+        found.update((id(axis), kept[id(leaves[0])]) for axis, leaves in simple if leaves)
+        return found
 
     def is_removed(self, ids: Ids) -> NDArray[np.bool_]:
         """Which of these root ids are removed; ids that came later are not."""
@@ -120,16 +148,24 @@ class Layout:
     def slices(self) -> dict[str, dict[int, tuple[int, ...]]]:
         """For each state tensor that loses something: dim -> removed positions."""
         found: dict[str, dict[int, tuple[int, ...]]] = {}
+        known: dict[tuple[int, int], tuple[int, ...]] = {}
         for name, axes in self.deps.trace.axes.items():
             for dim, axis in enumerate(axes):
-                if self.kept(axis) is not None:
-                    gone = np.flatnonzero(self.removed_positions(axis, self.labels))
-                    found.setdefault(name, {})[dim] = tuple(gone.tolist())
+                kept = self.kept(axis)
+                if kept is not None:
+                    key = (id(kept), axis.size)
+                    if key not in known:
+                        gone = np.ones(axis.size, dtype=np.bool_)
+                        gone[kept] = False
+                        known[key] = tuple(np.flatnonzero(gone).tolist())
+                    found.setdefault(name, {})[dim] = known[key]
         return found
 
     @cached_property
     def emptied(self) -> str:
         """The first axis that loses all its positions, in words; an empty text if none does."""
+        if all(not axis.size or self.size(axis) for axis in self.deps.trace.all_axes):
+            return ""
         for name, axes in self.deps.trace.axes.items():
             for dim, axis in enumerate(axes):
                 if axis.size and self.size(axis) == 0:
@@ -140,15 +176,3 @@ class Layout:
                     if axis.size and self.size(axis) == 0:
                         return f"the value of node {name}, dim {dim}"
         return ""
-
-
-def all_axes(deps: DependencyGraph) -> Sequence[Axis]:
-    """Every axis of every state tensor and value, each once."""
-    state = [axis for axes in deps.trace.axes.values() for axis in axes]
-    values = [
-        axis
-        for value in deps.trace.values.values()
-        for tensor in traced_tensors(value)
-        for axis in tensor.axes
-    ]
-    return list({id(axis): axis for axis in state + values}.values())

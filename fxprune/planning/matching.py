@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fxprune.errors import InputError, PlanError, shown
-from fxprune.groups import traced_tensors
 from fxprune.rules import as_diagnostic
 from fxprune.rules.place import module_path
 from fxprune.suggestions import nearest
+from fxprune.traces import traced_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +123,7 @@ class ModuleMatcher:
             int(number)
             for name in modules
             for axis in self.output_axes(name)
-            for vector in self.deps.trace.labels.expand(axis.vectors, keep_pinned=True)
+            for vector in self.deps.trace.labels.roots(axis)
             for number in np.unique(self._group_of[vector])
             if number >= 0
         }
@@ -148,12 +148,12 @@ class ModuleMatcher:
         labels = self.deps.trace.labels
         own: set[int] = set()
         for axis in self._own[module]:
-            for vector in labels.expand(axis.vectors, keep_pinned=True):
+            for vector in labels.roots(axis):
                 own.update(vector.tolist())
         own.discard(0)
         found: dict[tuple[bytes, ...], Axis] = {}
         for axis in self._outputs[module]:
-            vectors = labels.expand(axis.vectors, keep_pinned=True)
+            vectors = labels.roots(axis)
             if any(own.intersection(vector.tolist()) for vector in vectors):
                 found.setdefault(tuple(vector.tobytes() for vector in vectors), axis)
         return list(found.values())
@@ -211,8 +211,7 @@ class ModuleMatcher:
             named = [group for group in self.deps.groups if group.name == name]
             modules = [] if named and name not in self._own else self.matching(name)
             axes = [axis for module in modules for axis in self.output_axes(module)]
-            expand = self.deps.trace.labels.expand
-            found: list[Sequence[Ids]] = [expand(axis.vectors, keep_pinned=True) for axis in axes]
+            found: list[Sequence[Ids]] = [*map(self.deps.trace.labels.roots, axes)]
             found += [[group.ids] for group in named if not modules]
             for vectors in found:
                 for number in numbers:

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fxprune.errors import PlanError
-from fxprune.planning.layout import all_axes
 
 if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
@@ -355,7 +354,7 @@ class Selection:
     def _axes(self) -> Sequence[Sequence[Ids]]:
         """The vectors of every axis, each combination once."""
         leaves = self.deps.trace.labels.leaves
-        found = [leaves(axis) for axis in all_axes(self.deps)]
+        found = [leaves(axis) for axis in self.deps.trace.all_axes]
         return list({tuple(v.tobytes() for v in vectors): vectors for vectors in found}.values())
 
     def _emptied(self, gone: NDArray[np.bool_]) -> Iterator[Sequence[Ids]]:

@@ -6,7 +6,6 @@ import pytest
 from fxprune.labels import Axis
 from fxprune.labels.masks import mask
 from fxprune.planning.axis_sizes import AxisSizes
-from fxprune.planning.layout import all_axes
 from models_zoo import ZOO
 from tests.planning.models import zoo
 
@@ -15,7 +14,7 @@ from tests.planning.models import zoo
 def test_sizes_are_those_of_the_masks(name: str) -> None:
     deps = zoo(name)
     labels = deps.trace.labels
-    axes = all_axes(deps)
+    axes = deps.trace.all_axes
     sizes = AxisSizes(axes, labels)
     for seed in range(4):
         removed = np.random.default_rng(seed).random(len(labels)) < seed / 4
