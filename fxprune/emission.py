@@ -10,21 +10,14 @@ from torch import fx, nn
 from fxprune.errors import InputError, RewriteError, first_line
 from fxprune.fixers import Widths, by_name, fixer_of
 from fxprune.inputs import materialize, named_values
-from fxprune.module_runs import (
-    MaskedModel,
-    ModuleCall,
-    Part,
-    run_model,
-    tensor_at,
-    without_axes,
-)
+from fxprune.module_calls import FirstCall, first_calls
+from fxprune.module_runs import run_model, tensor_at, without_axes
 from fxprune.module_trees import clone_tree, to_meta
 from fxprune.passes.align_attributes import set_attributes
 from fxprune.passes.slicing import sliced
 from fxprune.real_calls import with_own_buffers
 from fxprune.reference import QuietMode
 from fxprune.stepping import RESULT, ResultFailsError
-from fxprune.traces import TracedTensor
 from fxprune.values import mapped
 
 if TYPE_CHECKING:
@@ -40,7 +33,8 @@ def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | N
     """A copy of the user's module with sliced tensors and attributes that tell the new widths.
 
     Its `forward`, methods and state-dict names are the original's. The original is run once, with
-    removed positions masked, to learn what each of its modules takes and returns.
+    removed positions masked and without data where that works, to learn what each of its modules
+    takes and returns.
 
     Args:
         deps: the analysis of the original.
@@ -69,12 +63,11 @@ def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | N
         )
     _check_names(deps, layout)
     arguments = example_arguments(deps, values)
-    labels = deps.trace.labels.copy()
-    twin = clone_tree(model, lambda tensor: tensor.detach().clone())
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        run = MaskedModel(deps, layout, labels)(twin, arguments)
+        calls, labels = first_calls(deps, layout, arguments)
         small = _sliced(deps, layout)
-        _align(small, layout.under(labels), run.calls)
+        _align(small, layout.under(labels), calls)
+        del calls, labels  # axes take memory, too
         _try(small, arguments)
     return small
 
@@ -125,12 +118,11 @@ def _sliced(deps: DependencyGraph, layout: Layout) -> nn.Module:
     return clone_tree(deps.model, lambda tensor: sliced(tensor, kept.get(id(tensor), ())))
 
 
-def _align(small: nn.Module, layout: Layout, calls: Sequence[ModuleCall]) -> None:
-    first = {call.path: call for call in reversed(calls)}
+def _align(small: nn.Module, layout: Layout, calls: Mapping[str, FirstCall]) -> None:
     for path, module in small.named_modules():
-        call = first.get(path)
-        taken = _traced(call.inputs) if call is not None else None
-        returned = _traced(call.outputs) if call is not None else None
+        call = calls.get(path)
+        taken = call.taken if call is not None else None
+        returned = call.returned if call is not None else None
         widths = Widths(layout, path, taken, returned)
         fix = fixer_of(module)
         try:
@@ -147,10 +139,6 @@ def _align(small: nn.Module, layout: Layout, calls: Sequence[ModuleCall]) -> Non
                 hint="correct the function that was registered with @fxprune.fixer",
             ) from error
         set_attributes(module, wanted)
-
-
-def _traced(parts: Sequence[Part]) -> TracedTensor | None:
-    return TracedTensor(parts[0].shape, parts[0].axes) if parts else None
 
 
 def report_of(model: nn.Module) -> dict[str, Any]:
