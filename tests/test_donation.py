@@ -134,8 +134,6 @@ def test_weights_that_are_needed_for_a_proof_are_not_used_up() -> None:
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(fxprune.InputError, match="leaves no original to verify against"):
         fxprune.shrink(model, {"conv": 0.5}, X, donate=True)
-    with pytest.raises(fxprune.InputError, match="needs emit='graph', not 'module'"):
-        fxprune.shrink(model, {"conv": 0.5}, X, donate=True, verify=False, emit="module")
     with pytest.raises(fxprune.InputError, match="pass True or False"):
         fxprune.shrink(model, {"conv": 0.5}, X, donate=1, verify=False)  # type: ignore[call-overload]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
