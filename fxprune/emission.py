@@ -121,7 +121,9 @@ def _try_donated(
         _try(mode.twin(small), arguments, mode)
     finally:
         if mode.strays:
-            names = {id(tensor): name for name, tensor in reversed(named_tensors(deps.model).items())}
+            names = {
+                id(tensor): name for name, tensor in reversed(named_tensors(deps.model).items())
+            }
             name = names.get(id(mode.strays[0]), "a weight")
             raise RewriteError(
                 f"forward reads {name} from a place where no copy of the module looks",

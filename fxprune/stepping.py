@@ -22,6 +22,8 @@ from fxprune.values import tensors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fxprune.passing_weights import PassingWeights
+
 RESULT = "the shrunk model"
 _OTHER_INPUTS = (
     "the graph holds for inputs of other sizes or numbers: analyze and shrink the model with such"
@@ -70,10 +72,27 @@ def seed() -> None:
 
 
 class Stepper:
-    """Runs a graph node by node, freeing values that no later node needs."""
+    """Runs a graph node by node, freeing values that no later node needs.
 
-    def __init__(self, name: str, module: fx.GraphModule, values: list[Any], mode: Any) -> None:
+    Args:
+        name: what errors call the graph.
+        module: the graph.
+        values: one for each placeholder.
+        mode: what every node is run under.
+        weights: those of the graph, if they are there only while they are read.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: fx.GraphModule,
+        values: list[Any],
+        mode: Any,
+        weights: PassingWeights | None = None,
+    ) -> None:
         self.name = name
+        self.module = module
+        self.weights = weights
         self.interpreter = Interpreter(module)
         self.values = iter(values)
         self.mode = mode
@@ -91,6 +110,8 @@ class Stepper:
             env[node] = next(self.values)
             return env[node]
         seed()
+        if self.weights is not None:
+            self.weights.before(self.module, node, env)
         try:
             with decomposed_attention(), self.mode:
                 env[node] = self.interpreter.run_node(node)

@@ -70,7 +70,16 @@ LAYERS = (
         "signatures",
         "size_decisions",
     },
-    {"differences", "guarded_writes", "input_sets", "precision", "reference", "rounding", "stepping"},
+    {
+        "differences",
+        "guarded_writes",
+        "input_sets",
+        "passing_weights",
+        "precision",
+        "reference",
+        "rounding",
+        "stepping",
+    },
     {"cost", "importance", "planning", "sparsifying"},
     {"fixers", "passes"},
     {

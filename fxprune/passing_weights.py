@@ -1,0 +1,126 @@
+"""Weights of a graph in the precision of a run, of which each is there while a node may read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from fxprune.module_trees import as_parameter, clone_tree, eval_clone
+from fxprune.values import tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import fx
+
+    from fxprune.module_trees import Convert
+
+_LARGE = 1 << 16
+"""Parameters of fewer entries are cast once."""
+
+
+class PassingWeights:
+    """Casts large parameters when a node runs that may read them, and drops them after.
+
+    1. A node reads what its module holds, wherever `clone_tree` looks, the attribute that it names,
+       and what its operands are. All of that is there while it runs, and until the next one does.
+    2. What is not there is an empty tensor, on which operators of any other shape fail: a read that
+       was not foreseen is an error and no wrong number.
+    3. A parameter that was written into stays.
+
+    Args:
+        graph_module: the graph, which is not changed.
+        convert: makes a tensor for the run, the same in each call.
+        prepare: is given each large parameter when it is there anew.
+
+    Attributes:
+        module: a copy of the graph in eval mode, to be run with `before`.
+    """
+
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        convert: Convert,
+        prepare: Callable[[torch.Tensor], None] = lambda tensor: None,
+    ) -> None:
+        self._convert = convert
+        self._prepare = prepare
+        self._sources: dict[int, tuple[nn.Parameter, torch.Tensor]] = {}
+        self._there: dict[int, int] = {}
+        self._held: dict[tuple[int, str], list[nn.Parameter]] = {}
+        self.module: fx.GraphModule = eval_clone(graph_module, self._placed)
+
+    def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, nn.Parameter) or tensor.numel() < _LARGE:
+            return self._convert(tensor)
+        place = as_parameter(self._convert(tensor.detach().new_empty(0)).detach(), tensor)
+        assert isinstance(place, nn.Parameter)
+        self._sources[id(place)] = place, tensor
+        return place
+
+    def is_passing(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor of the copy is there only while it is read."""
+        return id(tensor) in self._sources
+
+    def before(self, module: fx.GraphModule, node: fx.Node, env: Mapping[fx.Node, Any]) -> None:
+        """Let all be there that a node may read, and nothing else.
+
+        Args:
+            module: `module`, or a copy of it that shares the parameters.
+            node: the node that is to run.
+            env: the values of its operands.
+        """
+        if not self._sources:
+            return
+        needed = list(self._in_module(module, node))
+        for source in node.all_input_nodes:
+            value = env.get(source)
+            found = [value] if isinstance(value, torch.Tensor) else tensors(value)
+            needed += [t for t in found if id(t) in self._sources]
+        wanted = {id(place) for place in needed}
+        for key in [key for key in self._there if key not in wanted]:
+            self._drop(key)
+        for key in wanted - self._there.keys():
+            self._make(key)
+
+    def _in_module(self, module: fx.GraphModule, node: fx.Node) -> list[nn.Parameter]:
+        if node.op not in ("call_module", "get_attr"):
+            return []
+        key = id(module), str(node.target)
+        if key not in self._held:
+            owner: Any = module
+            path = str(node.target).split(".")
+            for name in path[: len(path) - (node.op == "get_attr")]:
+                owner = getattr(owner, name)
+            value = getattr(owner, path[-1]) if node.op == "get_attr" else None
+            found = [value] if isinstance(value, torch.Tensor) else _all_tensors(owner)
+            self._held[key] = [self._sources[id(t)][0] for t in found if id(t) in self._sources]
+        return self._held[key]
+
+    def _make(self, key: int) -> None:
+        place, source = self._sources[key]
+        place.data = self._convert(source).detach()
+        self._prepare(place)
+        self._there[key] = place._version
+
+    def _drop(self, key: int) -> None:
+        place, _ = self._sources[key]
+        version = self._there.pop(key)
+        if place._version == version:
+            place.data = place.data.new_empty(0)
+        else:
+            del self._sources[key]
+
+
+def _all_tensors(module: nn.Module) -> list[torch.Tensor]:
+    """All tensors that a module holds, wherever `clone_tree` looks."""
+    found: list[torch.Tensor] = []
+
+    def noted(tensor: torch.Tensor) -> torch.Tensor:
+        found.append(tensor)
+        return tensor
+
+    clone_tree(module, noted)
+    return found
