@@ -47,8 +47,8 @@ def first_calls(
     """The first calls of all modules of the original, run with removed positions masked.
 
     1. Only shapes and axes matter, so the model runs without data.
-    2. Where forward decides by values, or needs data otherwise, it runs on its own weights, one of
-       which is masked at a time.
+    2. Where forward decides by values, or needs data otherwise (positions that it makes itself say
+       what is coupled), it runs on its own weights, one of which is masked at a time.
     3. Where it writes into these, it runs on copies.
 
     Args:
@@ -66,9 +66,12 @@ def first_calls(
         return _run(deps, layout, arguments, shadow_state)
     if not deps.decisions:
         try:
-            return _run(deps, layout, mapped(to_meta, arguments), shadow_state)
+            calls, labels = _run(deps, layout, mapped(to_meta, arguments), shadow_state)
         except OriginalFailsError:
             pass
+        else:
+            if not layout.is_coupled_otherwise(labels):
+                return calls, labels
     lent = Lent(named_tensors(deps.model).values())
     try:
         with lent:

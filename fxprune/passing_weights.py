@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fxprune.module_trees import as_parameter, clone_tree, eval_clone
+from fxprune.module_trees import as_parameter, attribute_at, clone_tree, eval_clone
 from fxprune.values import tensors
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class PassingWeights:
         self._prepare = prepare
         self._sources: dict[int, tuple[nn.Parameter, torch.Tensor]] = {}
         self._there: dict[int, int] = {}
-        self._held: dict[tuple[int, str], list[nn.Parameter]] = {}
+        self._held: dict[str, list[torch.Tensor]] = {}
         self.module: fx.GraphModule = eval_clone(graph_module, self._placed)
 
     def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -64,40 +64,33 @@ class PassingWeights:
         """Whether a tensor of the copy is there only while it is read."""
         return id(tensor) in self._sources
 
-    def before(self, module: fx.GraphModule, node: fx.Node, env: Mapping[fx.Node, Any]) -> None:
-        """Let all be there that a node may read, and nothing else.
+    def before(self, node: fx.Node, env: Mapping[fx.Node, Any]) -> None:
+        """Let all be there that a node of `module` may read, and nothing else.
 
         Args:
-            module: `module`, or a copy of it that shares the parameters.
             node: the node that is to run.
-            env: the values of its operands.
+            env: the values of its operands, at least.
         """
         if not self._sources:
             return
-        needed = list(self._in_module(module, node))
+        needed = list(self._held_at(node))
         for source in node.all_input_nodes:
             value = env.get(source)
-            found = [value] if isinstance(value, torch.Tensor) else tensors(value)
-            needed += [t for t in found if id(t) in self._sources]
-        wanted = {id(place) for place in needed}
-        for key in [key for key in self._there if key not in wanted]:
+            needed += [value] if isinstance(value, torch.Tensor) else tensors(value)
+        wanted = {id(tensor) for tensor in needed} & self._sources.keys()
+        for key in self._there.keys() - wanted:
             self._drop(key)
         for key in wanted - self._there.keys():
             self._make(key)
 
-    def _in_module(self, module: fx.GraphModule, node: fx.Node) -> list[nn.Parameter]:
-        if node.op not in ("call_module", "get_attr"):
-            return []
-        key = id(module), str(node.target)
-        if key not in self._held:
-            owner: Any = module
-            path = str(node.target).split(".")
-            for name in path[: len(path) - (node.op == "get_attr")]:
-                owner = getattr(owner, name)
-            value = getattr(owner, path[-1]) if node.op == "get_attr" else None
-            found = [value] if isinstance(value, torch.Tensor) else _all_tensors(owner)
-            self._held[key] = [self._sources[id(t)][0] for t in found if id(t) in self._sources]
-        return self._held[key]
+    def _held_at(self, node: fx.Node) -> list[torch.Tensor]:
+        """The tensors of a node's module, or its attribute."""
+        path = str(node.target)
+        if node.op == "call_module" and path not in self._held:
+            self._held[path] = _all_tensors(self.module.get_submodule(path))
+        elif node.op == "get_attr":
+            return tensors(attribute_at(self.module, path))
+        return self._held.get(path, []) if node.op == "call_module" else []
 
     def _make(self, key: int) -> None:
         place, source = self._sources[key]

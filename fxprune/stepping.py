@@ -91,7 +91,6 @@ class Stepper:
         weights: PassingWeights | None = None,
     ) -> None:
         self.name = name
-        self.module = module
         self.weights = weights
         self.interpreter = Interpreter(module)
         self.values = iter(values)
@@ -111,7 +110,7 @@ class Stepper:
             return env[node]
         seed()
         if self.weights is not None:
-            self.weights.before(self.module, node, env)
+            self.weights.before(node, env)
         try:
             with decomposed_attention(), self.mode:
                 env[node] = self.interpreter.run_node(node)
