@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fxprune.module_trees import as_parameter, attribute_at, clone_tree, eval_clone
-from fxprune.values import tensors
+from fxprune.values import memory, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,9 +26,10 @@ class PassingWeights:
 
     1. A node reads what its module holds, wherever `clone_tree` looks, the attribute that it names,
        and what its operands are. All of that is there while it runs, and until the next one does.
-    2. What is not there is an empty tensor, on which operators of any other shape fail: a read that
+    2. A parameter of which a view is left in the run stays as long as that.
+    3. A parameter that was written into stays for good.
+    4. What is not there is an empty tensor, on which operators of any other shape fail: a read that
        was not foreseen is an error and no wrong number.
-    3. A parameter that was written into stays.
 
     Args:
         graph_module: the graph, which is not changed.
@@ -36,7 +37,7 @@ class PassingWeights:
         prepare: is given each large parameter when it is there anew.
 
     Attributes:
-        module: a copy of the graph in eval mode, to be run with `before`.
+        module: a copy of the graph in eval mode, to be run with `before` and `after` each node.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class PassingWeights:
         self._convert = convert
         self._prepare = prepare
         self._sources: dict[int, tuple[nn.Parameter, torch.Tensor]] = {}
-        self._there: dict[int, int] = {}
+        self._there: dict[int, int] = {}  # the memory of what is there: whose it is
+        self._views: dict[int, list[fx.Node]] = {}
         self._held: dict[str, list[torch.Tensor]] = {}
         self.module: fx.GraphModule = eval_clone(graph_module, self._placed)
 
@@ -78,10 +80,26 @@ class PassingWeights:
             value = env.get(source)
             needed += [value] if isinstance(value, torch.Tensor) else tensors(value)
         wanted = {id(tensor) for tensor in needed} & self._sources.keys()
-        for key in self._there.keys() - wanted:
-            self._drop(key)
-        for key in wanted - self._there.keys():
+        for place, key in list(self._there.items()):
+            if key not in wanted and not any(view in env for view in self._views.get(key, ())):
+                self._drop(place)
+        for key in wanted - set(self._there.values()):
             self._make(key)
+
+    def after(self, node: fx.Node, value: Any, written: set[int]) -> None:
+        """Note what a node did with the weights.
+
+        Args:
+            node: the node that ran.
+            value: what it yielded.
+            written: the memory that operators wrote into meanwhile.
+        """
+        for place in written & self._there.keys():
+            self._sources.pop(self._there.pop(place))
+        for tensor in tensors(value) if self._there else ():
+            key = self._there.get(memory(tensor))
+            if key is not None and key != id(tensor):
+                self._views.setdefault(key, []).append(node)
 
     def _held_at(self, node: fx.Node) -> list[torch.Tensor]:
         """The tensors of a node's module, or its attribute."""
@@ -96,15 +114,13 @@ class PassingWeights:
         place, source = self._sources[key]
         place.data = self._convert(source).detach()
         self._prepare(place)
-        self._there[key] = place._version
+        self._there[memory(place)] = key
 
-    def _drop(self, key: int) -> None:
-        place, _ = self._sources[key]
-        version = self._there.pop(key)
-        if place._version == version:
-            place.data = place.data.new_empty(0)
-        else:
-            del self._sources[key]
+    def _drop(self, place: int) -> None:
+        key = self._there.pop(place)
+        self._views.pop(key, None)
+        parameter = self._sources[key][0]
+        parameter.data = parameter.data.new_empty(0)
 
 
 def _all_tensors(module: nn.Module) -> list[torch.Tensor]:

@@ -78,7 +78,7 @@ class Stepper:
         name: what errors call the graph.
         module: the graph.
         values: one for each placeholder.
-        mode: what every node is run under.
+        mode: what every node is run under; a `RunMode` if there are `weights`.
         weights: those of the graph, if they are there only while they are read.
     """
 
@@ -123,6 +123,9 @@ class Stepper:
                 cause=error,
                 hint=_OTHER_INPUTS if node.target is torch._assert else "",
             ) from error
+        if self.weights is not None:
+            self.weights.after(node, env[node], self.mode.written)
+            self.mode.written.clear()
         for done in self.interpreter.user_to_last_uses.get(node, []):
             del env[done]
         return env[node]
