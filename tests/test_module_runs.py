@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import fxprune
+from fxprune.emission import example_arguments
 from fxprune.module_calls import first_calls
 from fxprune.module_runs import run_model, without_axes
 from fxprune.reference import QuietMode
@@ -77,9 +78,11 @@ def test_calls_that_need_data_are_found_on_weights_that_stay_as_they_are(writes:
 
 def test_positions_that_only_data_tells_are_looked_up_in_data() -> None:
     entry = ZOO["index_channels_literal"]
-    model, x = entry.build().eval(), entry.example_inputs()
-    deps = fxprune.analyze(model, x)
-    plan = fxprune.plan(deps, ratio=0.5)
-    small = fxprune.shrink(deps, plan, emit="module", verify=False)
-    graph = fxprune.shrink(deps, plan, verify=False)
-    assert repr(small.get_submodule("stem.0")) == repr(graph.get_submodule("stem.0"))
+    deps = fxprune.analyze(entry.build().eval(), entry.example_inputs())
+    layout = fxprune.plan(deps, ratio=0.5).layout(deps)
+    with torch.no_grad():
+        calls, labels = first_calls(deps, layout, example_arguments(deps, None))
+    assert not layout.is_coupled_otherwise(labels)
+    returned = calls["stem"].returned
+    assert returned is not None
+    assert layout.under(labels).shape(returned)[1] < returned.shape[1]
