@@ -6,8 +6,8 @@ a machine that is now fast, now slow measures the same. Every figure is the medi
 after a warm-up; the spread is told beside it.
 
 They tell what each stage takes; how near analysis is to its floor, one forward on meta tensors;
-what the quick checks of verification take, what exact statistics cost, and how many candidates a
-second are priced.
+what memory shrinking and its proof take; what the quick checks of verification take, what exact
+statistics cost, and how many candidates a second are priced.
 
 `python -m benchmarks` makes all tables, `python -m benchmarks quick candidates` these two.
 """
@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import models
 
 import fxprune
-from benchmarks import peer
+from benchmarks import memory, peer
 from fxprune import meta_cache
 from fxprune.planning.candidates import CandidateCost
 
@@ -262,6 +262,7 @@ def candidates() -> list[str]:
 SECTIONS: dict[str, Callable[[], list[str]]] = {
     "Torch-Pruning": peer.networks,
     "Growth": peer.scaling,
+    "Memory": memory.memory,
     "Stages": stages,
     "Analysis": analysis,
     "Quick verification": verification,

@@ -134,7 +134,7 @@ def _seconds(work: Callable[[], Any]) -> float:
     return taken
 
 
-def _most_memory(work: Callable[[], Any]) -> float:
+def most_memory(work: Callable[[], Any]) -> float:
     """The most memory of this process while it works, in MiB more than before."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # or what was freed before would be used again
@@ -382,7 +382,7 @@ def main(side: str, kind: str, size: str) -> None:
     for run in (_ours(small, inputs, verify=False), _theirs(small, inputs)):
         run()  # imports, and what is made once
     work = _theirs(model, inputs) if side == "theirs" else _ours(model, inputs, verify=False)
-    print(_most_memory(work))
+    print(most_memory(work))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from fxprune.exporting import program_inputs
 from fxprune.inputs import bind, materialize, named_values
 from fxprune.layers import layers_made, sizes_before
 from fxprune.meaning import Constants, Meaning, Norm
+from fxprune.module_trees import clone_tree, to_meta
 from fxprune.passes import shrink_pipeline
 from fxprune.passes.donation import Donation
 from fxprune.planning import Plan
@@ -151,7 +152,7 @@ def shrink(
         donate: use the weights of `model` up: each tensor gives its memory to the result, so that
             no more than the largest of them is there twice. What is left of the model is good for
             nothing, and so is whatever else holds these tensors, such as an optimizer. So nothing
-            can be proved any more: needs `verify=False` and `emit="graph"`.
+            can be proved any more: needs `verify=False`. Whatever is refused is refused before.
 
     Returns:
         The shrunk model; `result.meta["fxprune"]` is its ShrinkReport. Of an `ExportedProgram` it
@@ -167,15 +168,14 @@ def shrink(
         CaptureError, AnalysisError: see `analyze`.
     """
     check_making(emit, verify)
-    _check_donation(model, donate, emit, verify)
+    _check_donation(model, donate, verify)
     meaning = Meaning(norm, constants)
     if isinstance(model, ExportedProgram):
         options = {"emit": emit, "norm": norm, "constants": constants, "verify": verify}
         return _shrunk_program(model, plan, example_inputs, options)
     plan = as_plan(model, plan, example_inputs)
     attempt = _Attempt.of(model, plan, example_inputs, meaning, verify=verify)
-    if donate:
-        attempt = replace(attempt, donation=Donation(attempt.claim.deps.graph_module))
+    attempt = replace(attempt, donate=donate)
     if emit == "auto":
         kinds: list[Literal["graph", "module"]] = ["graph", "module"]
         is_recorded = attempt.claim.deps.captured_by == "record"
@@ -239,7 +239,7 @@ def check_making(emit: Any, verify: Any) -> None:
         raise InputError(f"verify={verify!r} is not known", hint='pass True, "quick" or False')
 
 
-def _check_donation(model: Model, donate: Any, emit: Emit, verify: Any) -> None:
+def _check_donation(model: Model, donate: Any, verify: Any) -> None:
     """Refuse to use weights up that are still needed.
 
     Raises:
@@ -260,8 +260,6 @@ def _check_donation(model: Model, donate: Any, emit: Emit, verify: Any) -> None:
             f"donate=True leaves no original to verify against, as verify={verify!r} asks for",
             hint="pass verify=False; to prove the plan, shrink another instance of the model first",
         )
-    if emit != "graph":
-        raise InputError(f"donate=True needs emit='graph', not {emit!r}")
 
 
 @dataclass(frozen=True)
@@ -273,7 +271,7 @@ class _Attempt:
     values: tuple[Any, ...] | None
     verify: bool | Literal["quick"]
     known: Mapping[str, Tensor] | None = None
-    donation: Donation | None = None
+    donate: bool = False
 
     @classmethod
     def of(
@@ -305,23 +303,27 @@ class _Attempt:
             refuse_decisions(deps)
             additions = self.additions()
             layout = folded_layout(layout, additions)
-            pipeline = shrink_pipeline(meaning.norm, self.known, self.donation)
+            donation = Donation(deps.graph_module) if self.donate else None
+            pipeline = shrink_pipeline(meaning.norm, self.known, donation)
             with collector_paused():
                 small: nn.Module = pipeline(deps.graph_module, layout).graph_module
-            if self.donation is not None:
-                check_foldable(additions, small, layout)  # nothing may be refused from there on
-                self.donation.fill(small)
         else:
             if meaning.norm == "exact":
                 refuse_exact(renormalized)
             refuse_cache_keepers(deps)
-            small = emit_module(deps, layout, self.values)
+            donation = Donation(deps.model, deps.graph_module) if self.donate else None
+            small = emit_module(deps, layout, self.values, donation)
             additions = self.additions()
+        original = deps.model
+        if donation is not None:
+            check_foldable(additions, small, layout)  # nothing may be refused from there on
+            original = clone_tree(original, to_meta)
+            donation.fill(small)
         fold_constants(additions, small, layout)
         unsavable: tuple[Diagnostic, ...] = ()
         if emit == "module":
             arguments = example_arguments(deps, self.values)
-            unsavable = adapt_configs(small, deps.model, arguments)
+            unsavable = adapt_configs(small, original, arguments)
         proof = None
         if self.verify:
             quick = self.verify == "quick"

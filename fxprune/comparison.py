@@ -252,16 +252,7 @@ class Comparison:
 
         At another size, `reshape(-1, 6, 2, 2)` can put the batch where channels were.
         """
-        known = self.deps.trace.labels
-        ids = np.arange(len(known), dtype=np.int64)
-
-        def removed(labels: LabelAlgebra) -> NDArray[np.bool_]:
-            gone = np.zeros(len(ids), dtype=np.bool_)
-            for vector in labels.expand([ids]):
-                gone |= self.layout.is_removed(vector)
-            return gone
-
-        return bool((removed(known) != removed(self.labels)).any())
+        return self.layout.is_coupled_otherwise(self.labels)
 
     def leave_out(self, name: str, why: str) -> None:
         """Note what was not done, and why."""

@@ -7,46 +7,49 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
+from fxprune.donated_runs import BorrowingMode
 from fxprune.errors import InputError, RewriteError, first_line
 from fxprune.fixers import Widths, by_name, fixer_of
 from fxprune.inputs import materialize, named_values
-from fxprune.module_runs import (
-    MaskedModel,
-    ModuleCall,
-    Part,
-    run_model,
-    tensor_at,
-    without_axes,
-)
-from fxprune.module_trees import clone_tree, to_meta
+from fxprune.module_calls import FirstCall, first_calls
+from fxprune.module_runs import run_model, tensor_at, without_axes
+from fxprune.module_trees import clone_tree, named_tensors, to_meta
 from fxprune.passes.align_attributes import set_attributes
 from fxprune.passes.slicing import sliced
 from fxprune.real_calls import with_own_buffers
 from fxprune.reference import QuietMode
 from fxprune.stepping import RESULT, ResultFailsError
-from fxprune.traces import TracedTensor
 from fxprune.values import mapped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fxprune.analysis import DependencyGraph
     from fxprune.errors import Diagnostic
+    from fxprune.passes.donation import Donation, Kept
     from fxprune.planning import Layout
     from fxprune.report import ShrinkReport
 
 
-def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | None) -> nn.Module:
+def emit_module(
+    deps: DependencyGraph,
+    layout: Layout,
+    values: Sequence[Any] | None,
+    donation: Donation | None = None,
+) -> nn.Module:
     """A copy of the user's module with sliced tensors and attributes that tell the new widths.
 
     Its `forward`, methods and state-dict names are the original's. The original is run once, with
-    removed positions masked, to learn what each of its modules takes and returns.
+    removed positions masked and without data where that works, to learn what each of its modules
+    takes and returns.
 
     Args:
         deps: the analysis of the original.
         layout: what stays.
         values: one for each placeholder of the captured graph; None for random ones (none at all
             if the model is on the meta device).
+        donation: of the original, which is to be used up; tensors without data stand for what is
+            kept until `donation.fill` takes them.
 
     Raises:
         RewriteError: the model is a GraphModule, which has no forward but its graph, or a constant
@@ -69,13 +72,15 @@ def emit_module(deps: DependencyGraph, layout: Layout, values: Sequence[Any] | N
         )
     _check_names(deps, layout)
     arguments = example_arguments(deps, values)
-    labels = deps.trace.labels.copy()
-    twin = clone_tree(model, lambda tensor: tensor.detach().clone())
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        run = MaskedModel(deps, layout, labels)(twin, arguments)
-        small = _sliced(deps, layout)
-        _align(small, layout.under(labels), run.calls)
-        _try(small, arguments)
+        calls, labels = first_calls(deps, layout, arguments)
+        small = _sliced(deps, layout, sliced if donation is None else donation.stand_in)
+        _align(small, layout.under(labels), calls)
+        del calls, labels  # axes take memory, too
+        if donation is None:
+            _try(with_own_buffers(small), arguments, QuietMode())
+        else:
+            _try_donated(deps, small, arguments, donation)
     return small
 
 
@@ -93,10 +98,10 @@ def is_on_meta(deps: DependencyGraph) -> bool:
     return any(tensor.device.type == "meta" for tensor in deps.state.values())
 
 
-def _try(small: nn.Module, arguments: Mapping[str, Any]) -> None:
-    """Run the result once: a forward with sizes of its own may not take the new ones."""
+def _try(twin: nn.Module, arguments: Mapping[str, Any], mode: QuietMode) -> None:
+    """Run a twin of the result once: a forward with sizes of its own may not take the new ones."""
     try:
-        run_model(RESULT, with_own_buffers(small), arguments, QuietMode(), without_axes)
+        run_model(RESULT, twin, arguments, mode, without_axes)
     except ResultFailsError as error:
         raise RewriteError(
             f"forward cannot take the new widths: {error.what}",
@@ -105,6 +110,27 @@ def _try(small: nn.Module, arguments: Mapping[str, Any]) -> None:
             hint="register what follows from them with @fxprune.fixer, leave these channels alone"
             ' (ignore=, heads=False), or pass emit="graph"',
         ) from error
+
+
+def _try_donated(
+    deps: DependencyGraph, small: nn.Module, arguments: Mapping[str, Any], donation: Donation
+) -> None:
+    """The same on weights that are sliced as they are read; none may be read in another way."""
+    mode = BorrowingMode(donation)
+    try:
+        _try(mode.twin(small), arguments, mode)
+    finally:
+        if mode.strays:
+            names = {
+                id(tensor): name for name, tensor in reversed(named_tensors(deps.model).items())
+            }
+            name = names.get(id(mode.strays[0]), "a weight")
+            raise RewriteError(
+                f"forward reads {name} from a place where no copy of the module looks",
+                why="the result would go on reading it there, and it is to be given up",
+                hint="keep it in a parameter, buffer, list or dict of a module, or shrink without"
+                " donate=True",
+            )
 
 
 def _check_names(deps: DependencyGraph, layout: Layout) -> None:
@@ -117,20 +143,21 @@ def _check_names(deps: DependencyGraph, layout: Layout) -> None:
             )
 
 
-def _sliced(deps: DependencyGraph, layout: Layout) -> nn.Module:
+def _sliced(
+    deps: DependencyGraph, layout: Layout, taken: Callable[[torch.Tensor, Kept], torch.Tensor]
+) -> nn.Module:
     kept = {
         id(tensor_at(deps.model, name)): [layout.kept(axis) for axis in axes]
         for name, axes in deps.trace.axes.items()
     }
-    return clone_tree(deps.model, lambda tensor: sliced(tensor, kept.get(id(tensor), ())))
+    return clone_tree(deps.model, lambda tensor: taken(tensor, kept.get(id(tensor), ())))
 
 
-def _align(small: nn.Module, layout: Layout, calls: Sequence[ModuleCall]) -> None:
-    first = {call.path: call for call in reversed(calls)}
+def _align(small: nn.Module, layout: Layout, calls: Mapping[str, FirstCall]) -> None:
     for path, module in small.named_modules():
-        call = first.get(path)
-        taken = _traced(call.inputs) if call is not None else None
-        returned = _traced(call.outputs) if call is not None else None
+        call = calls.get(path)
+        taken = call.taken if call is not None else None
+        returned = call.returned if call is not None else None
         widths = Widths(layout, path, taken, returned)
         fix = fixer_of(module)
         try:
@@ -147,10 +174,6 @@ def _align(small: nn.Module, layout: Layout, calls: Sequence[ModuleCall]) -> Non
                 hint="correct the function that was registered with @fxprune.fixer",
             ) from error
         set_attributes(module, wanted)
-
-
-def _traced(parts: Sequence[Part]) -> TracedTensor | None:
-    return TracedTensor(parts[0].shape, parts[0].axes) if parts else None
 
 
 def report_of(model: nn.Module) -> dict[str, Any]:

@@ -259,11 +259,14 @@ class _GradientCheck:
 
         def run(runner: MaskedRun) -> tuple[Any, Mapping[str, torch.Tensor]]:
             leaves = _leaves(names, flat, original)
-            own = [tensor.clone() for tensor in flat]  # the run may write into buffers and inputs
-            state = dict(zip(names, own, strict=False)) | leaves
+            given = flat[len(names) :]  # the run may write into buffers and inputs
+            state = {
+                name: leaves[name] if name in leaves else tensor.clone()
+                for name, tensor in zip(names, flat, strict=False)
+            }
             put_state(state, deps.trace)
             with torch.enable_grad():
-                return runner.run(*state.values(), *own[len(names) :]), leaves
+                return runner.run(*state.values(), *(t.clone() for t in given)), leaves
 
         if not masked:
             outputs, leaves = run(MaskedRun(graph, run_quietly, labels))

@@ -15,8 +15,9 @@ from fxprune.differences import alike, difference, largest
 from fxprune.errors import VerificationError
 from fxprune.interference import PoisonMode
 from fxprune.modes import mode_of
-from fxprune.module_trees import eval_clone, named_state
-from fxprune.real_calls import MODEL, RealCalls, as_captured, copies
+from fxprune.module_trees import named_state
+from fxprune.passing_weights import PassingWeights
+from fxprune.real_calls import MODEL, RealCalls, copies
 from fxprune.reference import QuietMode, axis_pairs, put_state, relabel
 from fxprune.rounding import CANCELLED, Key, Rounding
 from fxprune.rules import axes_of, locate
@@ -58,37 +59,41 @@ class GraphComparison(Comparison):
         deps = claim.deps
         same_nodes = known_parts and has_same_nodes(small, deps.graph_module)
         super().__init__(claim, precision, "every node" if same_nodes else "outputs")
-        self._parameters: dict[int, torch.Tensor] = {}
+        self._known_parts = same_nodes
         self._given: tuple[Any, ...] = ()
         self._example: tuple[Any, ...] = ()
-        self.original = eval_clone(deps.graph_module, self._cast_once)
-        self.small = eval_clone(small, self._cast_once)
-        self._result = small
-        put_state(named_state(self.original), deps.trace)
+        self.small = small
         self._is_poisoned = poisoned
-        if poisoned:
-            mode = self._mode()
-            assert isinstance(mode, PoisonMode)
-            mode.poison_all(named_state(self.original).values())
+
+    @cached_property
+    def _original(self) -> PassingWeights:
+        """The original's graph, with labels on its state, and NaN at removed positions of it."""
+        trace, mode = self.deps.trace, self._mode()
+        names: dict[int, list[str]] = {}
+
+        def label(tensor: torch.Tensor) -> None:
+            put_state(dict.fromkeys(names[id(tensor)], tensor), trace)
+            if isinstance(mode, PoisonMode):
+                mode.poison(tensor)
+
+        weights = PassingWeights(self.deps.graph_module, self.precision.cast, label)
+        state = named_state(weights.module)
+        for name, tensor in state.items():
+            names.setdefault(id(tensor), []).append(name)
+        for tensor in {id(tensor): tensor for tensor in state.values()}.values():
+            if not weights.is_passing(tensor):
+                label(tensor)
+        return weights
+
+    @cached_property
+    def _small(self) -> PassingWeights:
+        assert isinstance(self.small, fx.GraphModule)
+        return PassingWeights(self.small, self.precision.cast)
 
     @cached_property
     def calls(self) -> RealCalls:
         """Calls of the models, from the state that their buffers start with."""
-        return RealCalls(
-            self.deps,
-            as_captured(self.deps, self._cast_once),
-            eval_clone(self.deps.graph_module, self._cast_once),
-            eval_clone(self._result, self._cast_once),
-            self._quiet,
-        )
-
-    def _cast_once(self, value: torch.Tensor) -> torch.Tensor:
-        """A parameter that models share is cast once for all of them."""
-        if not isinstance(value, nn.Parameter):
-            return torch.as_tensor(self.precision.cast(value))
-        if id(value) not in self._parameters:
-            self._parameters[id(value)] = self.precision.cast(value)
-        return self._parameters[id(value)]
+        return RealCalls(self.deps, self.small, self.precision, self._quiet)
 
     def _quiet(self) -> QuietMode:
         return QuietMode(self.precision.widening())
@@ -100,8 +105,8 @@ class GraphComparison(Comparison):
         if self.result.compared == "outputs":
             self._compare_outputs(values)
             return
-        assert isinstance(self.small, fx.GraphModule)
-        twin = Stepper(RESULT, self.small, copies(values), self._quiet())
+        small = self._small
+        twin = Stepper(RESULT, small.module, copies(values), self._quiet(), small)
         for node, value in self._reference(values):
             other = twin.advance_to(node.name)
             if other is None or not _has_value(node):
@@ -119,7 +124,10 @@ class GraphComparison(Comparison):
         readers = list(node.users)
         if not self._is_poisoned or len(readers) != 1 or readers[0].op != "call_module":
             return False
-        return type(self.original.get_submodule(str(readers[0].target))) in _POSITION_BY_POSITION
+        return (
+            type(self.deps.graph_module.get_submodule(str(readers[0].target)))
+            in _POSITION_BY_POSITION
+        )
 
     def check_calls(self, values: tuple[Any, ...]) -> None:
         """Compare graphs that were run node by node with real calls of the models."""
@@ -178,10 +186,6 @@ class GraphComparison(Comparison):
         own, parts = self.precision, self._known_parts
         return GraphComparison(self.claim, self.small, own, parts, poisoned=True)
 
-    @property
-    def _known_parts(self) -> bool:
-        return self.result.compared == "every node"
-
     def place(self, key: Key) -> Location | str:
         """Where a node is in the user's code."""
         return locate(self._node(key))
@@ -214,8 +218,13 @@ class GraphComparison(Comparison):
             yield node, value
 
     def _steps(self, values: tuple[Any, ...]) -> Iterator[tuple[fx.Node, Any, Any]]:
-        for node, value in Stepper("the original", self.original, copies(values), self._mode()):
+        for node, value in self._stepper(values):
             yield node, value, self.deps.trace.values.get(node.name)
+
+    def _stepper(self, values: tuple[Any, ...]) -> Stepper:
+        weights = self._original
+        name = "the original"
+        return Stepper(name, weights.module, copies(values), self._mode(), weights)
 
     def _compare_outputs(self, values: tuple[Any, ...]) -> None:
         for node, value in self._reference(values):
@@ -278,13 +287,13 @@ class GraphComparison(Comparison):
             return False
         if expected.shape != got.shape or not expected.is_floating_point():
             return False
-        absolute = difference(expected, got)[0]
+        absolute, size = difference(expected, got)[0], largest(expected)
         if not math.isfinite(absolute):
             return False
-        stepper = Stepper("the original", self.original, copies(self._given), self._mode())
-        taken = [t for t in stepper.operands_of(node.name) if t.is_floating_point() and t.numel()]
+        operands = self._stepper(self._given).operands_of(node.name)
+        taken = [t for t in operands if t.is_floating_point() and t.numel()]
         floor = CANCELLED * max((largest(t) for t in taken), default=0.0)
-        return absolute <= floor and largest(expected) <= floor
+        return absolute <= floor and size <= floor
 
     def _with_groups(self, error: VerificationError, node: fx.Node) -> VerificationError:
         """The error, which also tells the groups that lose channels at the node."""

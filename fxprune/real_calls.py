@@ -11,7 +11,8 @@ from torch import fx, nn
 
 from fxprune.errors import first_line
 from fxprune.inputs import call_arguments
-from fxprune.module_trees import clone_tree
+from fxprune.module_trees import clone_tree, eval_clone
+from fxprune.passing_weights import PassingWeights
 from fxprune.stepping import RESULT, Stepper, run_error, seed
 from fxprune.values import copied
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from fxprune.analysis import DependencyGraph
     from fxprune.module_trees import Convert
+    from fxprune.precision import Precision
     from fxprune.reference import QuietMode
 
 
@@ -31,25 +33,25 @@ class RealCalls:
     """What calls of the models return, for comparison with their graphs.
 
     So a mistake of capture is found (the graph is not what the model does), and a result that
-    cannot be called. Calls share the parameters of the fields and leave their buffers alone.
+    cannot be called. Each starts from the models' own state.
+
+    A model is copied in the precision of the run when it is called, and the copy dropped after.
 
     Attributes:
         deps: the analysis of the original.
-        model: the user's model, as `as_captured` copies it.
-        original: the captured graph.
         small: the shrunk model.
+        precision: what they are run in.
         quiet: makes the mode to run each of them under.
     """
 
     deps: DependencyGraph
-    model: nn.Module
-    original: fx.GraphModule
     small: nn.Module
+    precision: Precision
     quiet: Callable[[], QuietMode]
 
     def result(self, values: Sequence[Any]) -> Any:
         """What a call of the shrunk model returns."""
-        return self._called(RESULT, self.small, values)
+        return self._called(RESULT, eval_clone(self.small, self.precision.cast), values)
 
     def pairs(self, values: Sequence[Any]) -> Iterator[tuple[str, Any, Any]]:
         """For each model that has a graph: its name, what the graph yields, what a call returns."""
@@ -57,14 +59,16 @@ class RealCalls:
             yield RESULT, self.stepped(RESULT, values), self.result(values)
         if self.deps.captured_by != "given":
             stepped = self.stepped(MODEL, values)
-            yield MODEL, stepped, self._called(MODEL, self.model, values)
+            model = as_captured(self.deps, self.precision.cast)
+            yield MODEL, stepped, self._called(MODEL, model, values)
 
     def stepped(self, name: str, values: Sequence[Any]) -> Any:
         """What the graph of one of the models yields."""
-        graph = self.small if name == RESULT else self.original
+        graph = self.small if name == RESULT else self.deps.graph_module
         assert isinstance(graph, fx.GraphModule)
         told = RESULT if name == RESULT else "the captured graph"
-        return Stepper(told, with_own_buffers(graph), copies(values), self.quiet()).run()
+        weights = PassingWeights(graph, self.precision.cast)
+        return Stepper(told, weights.module, copies(values), self.quiet(), weights).run()
 
     def _called(self, name: str, model: nn.Module, values: Sequence[Any]) -> Any:
         args, kwargs = call_arguments(self.deps.graph_module, model, copies(values))
@@ -72,7 +76,7 @@ class RealCalls:
         try:
             with self.quiet(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the user has seen them
-                return with_own_buffers(model)(*args, **kwargs)
+                return model(*args, **kwargs)
         except Exception as error:
             what = f"{name} fails: {first_line(error)}"
             raise run_error(what, of_result=name == RESULT, where="", cause=error) from error

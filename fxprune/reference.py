@@ -19,9 +19,9 @@ from fxprune.decompositions import decomposed
 from fxprune.known_values import is_without_data, run_without_data
 from fxprune.meta_kernels import DispatchMode
 from fxprune.precision import INSTEAD, CastMode
-from fxprune.rules import Call, Rule, axes_of, lookup, put_axes
+from fxprune.rules import Call, Rule, axes_of, lookup, put_axes, written
 from fxprune.traces import STATE_NAME, TracedTensor
-from fxprune.values import Scratch, mapped, plain, tensors
+from fxprune.values import Scratch, mapped, memory, plain, tensors
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -63,10 +63,16 @@ PARTNERS: dict[OpOverload, tuple[str, int]] = {
 
 
 class RunMode(DispatchMode):
-    """Runs operators on real tensors: as they are, or in float64 throughout."""
+    """Runs operators on real tensors: as they are, or in float64 throughout.
+
+    Attributes:
+        widening: what makes it float64, or None.
+        written: the memory of tensors that operators wrote into.
+    """
 
     def __init__(self, widening: Widening | None = None) -> None:
         super().__init__()
+        self.written: set[int] = set()
         self.widening = widening
         self._casts = CastMode(widening) if widening is not None else None
 
@@ -94,6 +100,8 @@ class RunMode(DispatchMode):
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run an operator in the precision of the run."""
+        if func._schema.is_mutable:
+            self.written.update(map(memory, written(func, args, kwargs or {})))
         if self.widening is None:
             return self.run_operator(func, args, kwargs or {})
         args, kwargs = self.widening.operands(func, args, kwargs or {})

@@ -54,6 +54,8 @@ FACTOR = 4
 
 In 1,200 values of Swin-T and LeViT the difference was at most 1.3 times the noise.
 """
+_CHUNK = 1 << 20
+"""How many numbers are changed at a time."""
 RUNS = 3
 """A single random change may happen to be small where a tensor has few numbers."""
 
@@ -110,6 +112,10 @@ def nudged(value: torch.Tensor, seed: int) -> torch.Tensor:
     if value.dtype is not torch.float64:
         return value
     generator = torch.Generator().manual_seed(seed)
-    is_up = torch.rand(value.shape, generator=generator).to(value.device) < 0.5
-    ends = torch.where(is_up, torch.inf, -torch.inf).to(value.dtype)
-    return torch.where(value == value.round(), value, torch.nextafter(value, ends))
+    result = value.detach().clone()
+    rows = result if result.dim() else result[None]
+    for part in rows.split(max(1, _CHUNK * len(rows) // max(1, rows.numel()))):
+        is_up = torch.rand(part.shape, generator=generator).to(part.device) < 0.5
+        ends = torch.where(is_up, torch.inf, -torch.inf).to(part.dtype)
+        part.copy_(torch.where(part == part.round(), part, torch.nextafter(part, ends)))
+    return result

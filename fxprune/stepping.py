@@ -22,6 +22,8 @@ from fxprune.values import tensors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fxprune.passing_weights import PassingWeights
+
 RESULT = "the shrunk model"
 _OTHER_INPUTS = (
     "the graph holds for inputs of other sizes or numbers: analyze and shrink the model with such"
@@ -70,10 +72,26 @@ def seed() -> None:
 
 
 class Stepper:
-    """Runs a graph node by node, freeing values that no later node needs."""
+    """Runs a graph node by node, freeing values that no later node needs.
 
-    def __init__(self, name: str, module: fx.GraphModule, values: list[Any], mode: Any) -> None:
+    Args:
+        name: what errors call the graph.
+        module: the graph.
+        values: one for each placeholder.
+        mode: what every node is run under; a `RunMode` if there are `weights`.
+        weights: those of the graph, if they are there only while they are read.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: fx.GraphModule,
+        values: list[Any],
+        mode: Any,
+        weights: PassingWeights | None = None,
+    ) -> None:
         self.name = name
+        self.weights = weights
         self.interpreter = Interpreter(module)
         self.values = iter(values)
         self.mode = mode
@@ -91,6 +109,8 @@ class Stepper:
             env[node] = next(self.values)
             return env[node]
         seed()
+        if self.weights is not None:
+            self.weights.before(node, env)
         try:
             with decomposed_attention(), self.mode:
                 env[node] = self.interpreter.run_node(node)
@@ -103,6 +123,9 @@ class Stepper:
                 cause=error,
                 hint=_OTHER_INPUTS if node.target is torch._assert else "",
             ) from error
+        if self.weights is not None:
+            self.weights.after(node, env[node], self.mode.written)
+            self.mode.written.clear()
         for done in self.interpreter.user_to_last_uses.get(node, []):
             del env[done]
         return env[node]

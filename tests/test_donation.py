@@ -14,6 +14,7 @@ from torch import fx, nn
 
 import fxprune
 from fxprune.module_trees import named_tensors
+from fxprune.values import tensors
 
 
 class Net(nn.Module):
@@ -134,8 +135,6 @@ def test_weights_that_are_needed_for_a_proof_are_not_used_up() -> None:
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(fxprune.InputError, match="leaves no original to verify against"):
         fxprune.shrink(model, {"conv": 0.5}, X, donate=True)
-    with pytest.raises(fxprune.InputError, match="needs emit='graph', not 'module'"):
-        fxprune.shrink(model, {"conv": 0.5}, X, donate=True, verify=False, emit="module")
     with pytest.raises(fxprune.InputError, match="pass True or False"):
         fxprune.shrink(model, {"conv": 0.5}, X, donate=1, verify=False)  # type: ignore[call-overload]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -264,6 +263,116 @@ def test_gradients_are_given_up_too() -> None:
     model(X).sum().backward()
     fxprune.shrink(model, {"conv": 0.5}, X, verify=False, donate=True)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+# -- modules ----------------------------------------------------------------------------------
+
+
+class Kept:
+    """What holds a weight, and is no module."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.weight = weight
+
+
+class Elsewhere(nn.Module):
+    """Reads its weight out of an object that a copy of the module shares."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 4)
+        self.weight = nn.Parameter(torch.randn(4, 4))
+        self.kept = Kept(self.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x)) @ self.kept.weight
+
+
+class Deciding(nn.Module):
+    """Goes another way for large values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.second(x.relu() if x.abs().max().item() < 100 else x)
+
+
+def listed() -> nn.Module:
+    return nn.Sequential(Listed(), nn.Linear(4, 8), nn.Linear(8, 3))
+
+
+def as_modules(model: nn.Module, x: torch.Tensor, **options: Any) -> tuple[nn.Module, nn.Module]:
+    """What is made of a copy, and what is made of the model itself, which is used up."""
+    plan = fxprune.plan(model, x, ratio=0.5)
+    kept = fxprune.shrink(copy.deepcopy(model), plan, x, verify=False, emit="module", **options)
+    options["donate"] = True
+    return kept, fxprune.shrink(model, plan, x, verify=False, emit="module", **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "x"),
+    [(Net, X), (listed, ROW), (Deciding, ROW), (lambda: nn.LSTM(4, 8, 2), torch.randn(5, 2, 4))],
+)
+def test_a_donated_module_is_the_same_as_one_without(make: Any, x: torch.Tensor) -> None:
+    model = make().eval()
+    kept, used = as_modules(model, x)
+    for expected, got in zip(tensors(kept(x)), tensors(used(x)), strict=True):
+        assert torch.equal(expected, got)
+    assert repr(kept) == repr(used)
+    assert kept.meta["fxprune"].after == used.meta["fxprune"].after
+    assert all(torch.equal(t, used.state_dict()[name]) for name, t in kept.state_dict().items())
+    left = {name: t.numel() for name, t in named_tensors(model).items() if t.is_floating_point()}
+    assert set(left.values()) == {0}
+
+
+def test_constants_are_folded_into_a_donated_module() -> None:
+    kept, used = as_modules(Deciding().eval().first, ROW)
+    assert torch.equal(kept(ROW), used(ROW))
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3, bias=False)).eval()
+    kept, used = as_modules(model, ROW, constants="fold")
+    assert torch.equal(kept(ROW), used(ROW))
+    assert used.get_parameter("2.bias").shape == (3,)
+
+
+def test_what_was_tied_stays_tied_in_a_donated_module() -> None:
+    _, used = as_modules(Net().eval(), X)
+    assert used.get_parameter("first.weight") is used.get_parameter("second.weight")
+
+
+def test_a_module_that_reads_a_weight_elsewhere_keeps_its_weights() -> None:
+    model = Elsewhere().eval()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(fxprune.RewriteError, match="forward reads weight from a place"):
+        fxprune.shrink(model, {"first": 0.5}, ROW, verify=False, donate=True, emit="module")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_module_that_cannot_take_the_new_widths_keeps_its_weights() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Unflatten(1, (2, 4)), nn.Flatten(), nn.Linear(8, 3))
+    model[1].forward = lambda x: x.view(-1, 2, 4)
+    before = copy.deepcopy(model.eval().state_dict())
+    with pytest.raises(fxprune.RewriteError, match="cannot take the new widths"):
+        fxprune.shrink(model, {"0": 0.5}, ROW, verify=False, donate=True, emit="module")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_kind_that_works_is_made_of_donated_weights() -> None:
+    model = Deciding().eval()
+    plan = fxprune.plan(model, ROW, ratio=0.5)
+    used = fxprune.shrink(model, plan, ROW, verify=False, donate=True, emit="auto")
+    assert used.meta["fxprune"].emit == "module"
+    assert used(ROW).shape == (2, 3)
+
+
+def test_a_module_without_data_can_be_donated() -> None:
+    with torch.device("meta"):
+        model = Net().eval()
+    plan = fxprune.plan(model, X.to("meta"), channels={"conv": [0, 1]})
+    small = fxprune.shrink(model, plan, verify=False, donate=True, emit="module")
+    assert small.get_parameter("conv.weight").shape == (6, 3, 3, 3)
 
 
 _MEASURED = textwrap.dedent(

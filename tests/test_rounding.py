@@ -183,3 +183,13 @@ def test_every_number_changes_by_one_unit_in_the_last_place_up_or_down() -> None
 )
 def test_whole_numbers_and_other_types_stay(value: Tensor) -> None:
     assert torch.equal(nudged(value, seed=0), value)
+
+
+def test_last_bits_changed_in_chunks_are_those_changed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    value = torch.randn(7, 5, 3, dtype=torch.float64)
+    whole = nudged(value, seed=3)
+    monkeypatch.setattr("fxprune.rounding._CHUNK", 20)
+    assert torch.equal(nudged(value, seed=3), whole)
+    assert torch.equal(nudged(value[0, 0, 0], seed=3), nudged(value[0, 0, :1], seed=3)[0])

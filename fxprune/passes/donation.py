@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -25,10 +26,13 @@ class Donation:
 
     While passes run, tensors without data stand for what is kept. `fill` then takes the dense
     tensors one after another, so that at no time more than one is there twice.
+
+    Args:
+        models: what is used up: a model, and other modules that hold tensors of it, if any.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        state = {id(tensor): tensor for tensor in named_tensors(model).values()}
+    def __init__(self, *models: nn.Module) -> None:
+        state = {id(tensor): tensor for model in models for tensor in named_tensors(model).values()}
         self._dense = {
             key: tensor
             for key, tensor in state.items()
@@ -46,6 +50,19 @@ class Donation:
         self._parts[id(part)] = (tensor, kept)
         self._held.append(part)
         return part
+
+    def borrowed(self, part: torch.Tensor) -> torch.Tensor | None:
+        """What is kept of the dense tensor that one stands for, for a while; None if for none."""
+        return sliced(*self._parts[id(part)]) if id(part) in self._parts else None
+
+    def dense(self, part: torch.Tensor) -> torch.Tensor | None:
+        """The dense tensor that one stands for; None if for none."""
+        return self._parts[id(part)][0] if id(part) in self._parts else None
+
+    @cached_property
+    def memories(self) -> dict[int, torch.Tensor]:
+        """The dense tensors by their memory."""
+        return {memory(tensor): tensor for tensor in self._dense.values()}
 
     def fill(self, small: nn.Module) -> None:
         """Put the kept values into the result, and give up the dense ones.

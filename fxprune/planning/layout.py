@@ -96,6 +96,18 @@ class Layout:
             gone |= self.is_removed(vector)
         return gone
 
+    def is_coupled_otherwise(self, labels: LabelAlgebra) -> bool:
+        """Whether a later copy of the analysis' labels couples removed channels to kept ones."""
+        ids = np.arange(len(self.deps.trace.labels), dtype=np.int64)
+
+        def removed(labels: LabelAlgebra) -> NDArray[np.bool_]:
+            gone = np.zeros(len(ids), dtype=np.bool_)
+            for vector in labels.expand([ids]):
+                gone |= self.is_removed(vector)
+            return gone
+
+        return bool((removed(self.deps.trace.labels) != removed(labels)).any())
+
     def kept(self, axis: Axis) -> NDArray[np.int64] | None:
         """The kept positions of an axis in order, or None if all are kept."""
         key = id(axis)

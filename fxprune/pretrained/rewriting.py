@@ -14,6 +14,7 @@ from torch import nn
 from fxprune.differences import alike, difference
 from fxprune.dropping import Dropped
 from fxprune.errors import Diagnostic, Location, RewriteError, first_line
+from fxprune.guarded_writes import Lent
 from fxprune.module_runs import call_model
 from fxprune.module_trees import attribute_at, clone_tree, eval_clone, named_tensors
 from fxprune.pretrained.configs import built, field_name, is_config, is_model, reread, with_numbers
@@ -187,14 +188,15 @@ def _fitted(small: Any, original: Any, call: _Call | None) -> Any:
     own = set(_other_numbers(original, usual))
     try:
         _check(_other_sizes(small, built(kind, reread(config))), said)
-        again = _again(small, config)
+        again, lent = _again(small, config)
         if call is not None and _is_on_meta(small):
             stale -= _read_numbers(again, call, stale)
         others = _other_numbers(small, again).items()
         _check(((n, what) for n, what in others if n not in stale | own), said)
         _check(_other_buffers(small, again), said)
         if call is not None:
-            _check(_other_outputs(again, call), said)
+            with lent:
+                _check(_other_outputs(again, call), said)
     except _NoConfigError:
         raise
     except Exception as error:
@@ -319,15 +321,30 @@ def _other_outputs(again: nn.Module, call: _Call) -> Iterator[tuple[str, str]]:
             yield "the model", f"returns other values (relative difference {apart:.1e})"
 
 
-def _again(small: Any, config: Any) -> Any:
+def _again(small: Any, config: Any) -> tuple[Any, Lent]:
     """What `from_pretrained` makes of the configuration's file and the weights.
 
-    Weights without values cannot be loaded; then what the configuration makes.
+    Weights without values cannot be loaded; then what the configuration makes. Others are lent to
+    it, or copied if loading writes into them; the mode that is returned keeps them from it.
     """
     config = reread(config)
     if _is_on_meta(small):
-        return built(type(small), config)
-    state = {name: tensor.clone() for name, tensor in small.state_dict().items()}
+        return built(type(small), config), Lent(())
+    state = {name: tensor.detach() for name, tensor in small.state_dict().items()}
+    lent = Lent(state.values())
+    try:
+        with lent:
+            again = _loaded(small, config, state)
+    except Exception:
+        if not lent.is_written:
+            raise
+    if lent.is_written:
+        lent, state = Lent(()), {name: tensor.clone() for name, tensor in state.items()}
+        again = _loaded(small, config, state)
+    return again, lent
+
+
+def _loaded(small: Any, config: Any, state: Mapping[str, torch.Tensor]) -> Any:
     again = type(small).from_pretrained(
         None,
         config=config,
