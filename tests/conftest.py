@@ -19,8 +19,9 @@ hypothesis.settings.load_profile("fxprune")
 def pytest_configure() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests that need a network are no tests
     if "PYTEST_XDIST_WORKER" in os.environ:
-        # Each worker would otherwise start one thread per core.
+        # Each worker, and each process that a test starts, would otherwise use every core.
         torch.set_num_threads(1)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

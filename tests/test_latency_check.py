@@ -71,7 +71,7 @@ def test_a_model_without_data_is_refused() -> None:
 
 @pytest.mark.slow
 def test_a_latency_is_met_when_the_whole_of_resnet50_is_measured(tmp_path) -> None:
-    deps = fxprune.analyze(models.resnet50(weights=None).eval(), torch.zeros(1, 3, 224, 224))
+    deps = fxprune.analyze(models.resnet50(weights=None).eval(), torch.zeros(1, 3, 128, 128))
     score = l2(deps)
     met = meet(
         deps,

@@ -14,7 +14,7 @@ from models_zoo import randomize
 models = pytest.importorskip("torchvision.models", reason="torchvision is not installed")
 
 IMAGE, OTHER = (2, 3, 64, 64), (3, 3, 80, 96)
-CLIP, OTHER_CLIP = (1, 3, 8, 48, 48), (2, 3, 4, 64, 56)
+CLIP, OTHER_CLIP = (1, 3, 4, 24, 24), (2, 3, 6, 20, 32)
 # Of each kind one that fits beside other work: `make sweep` runs them all.
 NETWORKS: dict[str, dict[str, Any]] = {
     "alexnet": {},
