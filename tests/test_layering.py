@@ -16,6 +16,7 @@ LAYERS = (
             "bar_plots",
             "dot_text",
             "drawers",
+            "interruptions",
             "measurements",
             "notebook_tables",
             "remarks",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from fxprune.analysis import DependencyGraph, Model, analyze
 from fxprune.errors import InputError, PlanError, shown
 from fxprune.importance import REDUCTIONS, Criterion, Reduction, criterion_of
 from fxprune.importance.running import tracked
+from fxprune.interruptions import noted
 from fxprune.module_trees import fingerprint
 from fxprune.planning import Strategy, make_plan
 from fxprune.planning.criteria import scores
@@ -128,15 +130,18 @@ def sensitivity(
     score = scores(deps, ranking, reduction, chosen)
     removals = [removal for group in chosen for removal in _removals(deps, group, score, asked)]
     evaluation = Evaluation(deps, example_inputs, evaluate, verify)
-    if not record.begun:
-        ((_, value),) = outcomes([_whole(deps)], evaluation, executor, most)
-        record.begin(value)
-    record.note(finished := record.find(removals))
-    missing = {_step(deps, removal): removal for removal in removals if removal not in finished}
-    found = outcomes(missing, evaluation, executor, most)
-    with closing(tracked(found, "Sensitivity", shown=progress, total=len(missing))) as running:
-        for step, value in running:
-            record.note({missing[step]: value})
+    run = partial(outcomes, evaluation=evaluation, executor=executor, pending=most)
+    with noted(lambda: record.told(removals)):
+        if not record.begun:
+            for _ in run([_whole(deps)], note=lambda _, value: record.begin(value)):
+                pass
+        record.note(finished := record.find(removals))
+        missing = {_step(deps, removal): removal for removal in removals if removal not in finished}
+        found = run(missing, note=lambda step, value: record.note({missing[step]: value}))
+        bar = tracked(found, "Sensitivity", shown=progress, total=len(missing))
+        with closing(found), closing(bar):
+            for _ in bar:
+                pass
     return record.result(chosen, asked)
 
 

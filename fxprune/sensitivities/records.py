@@ -116,6 +116,16 @@ class Record:
         keys = {removal: (removal.group.name, removal.digest) for removal in removals}
         return {removal: values[key] for removal, key in keys.items() if key in values}
 
+    def told(self, removals: Sequence[Removal]) -> str:
+        """What of some removals is kept if it ends now, and how to go on."""
+        if self._path is None:
+            return "nothing is kept, for there is no file to resume from"
+        count = sum(len(removal.ratios) for removal in self.find(removals)) if self.begun else 0
+        total = sum(len(removal.ratios) for removal in removals)
+        return (
+            f"{count} of {total} points are finished in {self._path}; to go on, do the same again"
+        )
+
     def note(self, values: Mapping[Removal, float | None]) -> None:
         """Add values, and write the file.
 
