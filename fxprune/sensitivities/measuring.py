@@ -25,7 +25,15 @@ from fxprune.planning.selection import Bundle, Pool, Scores, Selection
 from fxprune.planning.sensitivity_data import MODES, Mode, Sensitivity
 from fxprune.planning.strategies import checked_choice, checked_integer, checked_ratio
 from fxprune.sensitivities.records import Record, Removal
-from fxprune.sensitivities.runs import Evaluate, Evaluation, Step, Verify, outcomes
+from fxprune.sensitivities.runs import (
+    Evaluate,
+    Evaluation,
+    Step,
+    Verify,
+    check_running,
+    checked_pending,
+    outcomes,
+)
 
 if TYPE_CHECKING:
     from fxprune.groups import Group
@@ -114,8 +122,8 @@ def sensitivity(
     asked = _checked_ratios(ratios)
     switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
     _check_switches(switches)
-    _check_running(evaluate, executor)
-    most = checked_integer(os.cpu_count() or 1 if pending is None else pending, "pending", 1)
+    check_running(evaluate, executor)
+    most = checked_pending(pending)
     deps = analyze(model, example_inputs)
     if deps.is_fixed_in_training:
         raise InputError(
@@ -160,21 +168,6 @@ def _check_switches(switches: Mapping[str, Any]) -> None:
         if not isinstance(value, bool):
             hint = "pass True or False; names of groups go into only="
             raise InputError(f"{name} is {shown(value)}", hint=hint)
-
-
-def _check_running(evaluate: Any, executor: Any) -> None:
-    if not callable(evaluate):
-        raise InputError(
-            f"evaluate is {shown(evaluate)}",
-            hint="pass a function that takes a model and returns a number",
-        )
-    if executor is not None and not isinstance(executor, Executor):
-        is_client = hasattr(executor, "get_executor")
-        raise InputError(
-            f"executor is {shown(executor)}",
-            why="it must be a concurrent.futures.Executor",
-            hint="pass client.get_executor()" if is_client else "pass a ThreadPoolExecutor, say",
-        )
 
 
 def _chosen(deps: DependencyGraph, only: Any, kinds: Container[str]) -> list[Group]:

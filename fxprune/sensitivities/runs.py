@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import pickle
 import threading
 import traceback
@@ -26,6 +27,7 @@ from fxprune.api import shrink
 from fxprune.errors import FxPruneError, InputError, in_one_line, shown
 from fxprune.inputs import materialize
 from fxprune.planning import Plan
+from fxprune.planning.strategies import checked_integer
 
 Evaluate: TypeAlias = Callable[[nn.Module], Any]
 Verify: TypeAlias = bool | Literal["quick"]
@@ -245,6 +247,35 @@ class _Turns:
 
 
 _TURNS = _Turns()
+
+
+def check_running(evaluate: Any, executor: Any) -> None:
+    """Refuse what is no function, and what is no executor.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not callable(evaluate):
+        raise InputError(
+            f"evaluate is {shown(evaluate)}",
+            hint="pass a function that takes a model and returns a number",
+        )
+    if executor is not None and not isinstance(executor, Executor):
+        is_client = hasattr(executor, "get_executor")
+        raise InputError(
+            f"executor is {shown(executor)}",
+            why="it must be a concurrent.futures.Executor",
+            hint="pass client.get_executor()" if is_client else "pass a ThreadPoolExecutor, say",
+        )
+
+
+def checked_pending(pending: Any) -> int:
+    """How many steps an executor has at a time: as many as there are processors if nobody says.
+
+    Raises:
+        InputError: it is no whole number of at least 1.
+    """
+    return checked_integer(os.cpu_count() or 1 if pending is None else pending, "pending", 1)
 
 
 def outcomes(
