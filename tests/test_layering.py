@@ -118,6 +118,7 @@ LAYERS = (
         "cli_checkpoint",
         "cli_draw",
         "cli_export",
+        "cli_jobs",
         "cli_options",
         "cli_output",
         "cli_report",

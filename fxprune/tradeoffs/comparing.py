@@ -137,10 +137,10 @@ def _evaluated(
     steps = {Step(first, f"the candidate {ORIGINAL}", is_original=True): ORIGINAL}
     steps |= {Step(plan, f"the candidate {name}"): name for name, plan in plans.items()}
     keys = {step: ORIGINAL if step.is_original else plan_digest(step.plan) for step in steps}
-    whole = whole_model(appraisal.analysis(first))
-    record = Values.of(
-        {**appraisal.making.told(), "model": fingerprint(whole.state_dict())}, resume
-    )
+    deps = appraisal.analysis(first)
+    model = fingerprint(whole_model(deps).state_dict())
+    made = {**appraisal.making.told(), "model": model, "inputs": str(deps.inputs)}
+    record = Values.of(made, resume)
     missing = {key: step for step, key in keys.items() if key not in record.known}
     bar = outcomes(
         *(list(missing.values()), appraisal, executor, pending),

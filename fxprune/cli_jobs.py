@@ -1,0 +1,58 @@
+"""Processes that evaluate for a command, and end with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
+
+import torch
+
+
+class _Shielded(SpawnProcess):
+    """A process that Ctrl-C does not reach: it is for the command to end it."""
+
+    def start(self) -> None:
+        """Start it with SIGINT blocked, which it inherits; here it is held back for that long."""
+        if not hasattr(signal, "pthread_sigmask"):
+            super().start()
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Shielding(SpawnContext):
+    Process = _Shielded  # type: ignore[assignment]  # a kind of what it stands for
+
+
+@contextmanager
+def processes(count: int) -> Iterator[Executor | None]:
+    """An executor with so many processes, which share the processors; none for one.
+
+    If the command is stopped they end at once, with what they are evaluating.
+    """
+    if count == 1:
+        yield None
+        return
+    threads = max(1, (os.cpu_count() or 1) // count)
+    with ProcessPoolExecutor(count, _Shielding(), _set_up, (threads,)) as executor:
+        try:
+            yield executor
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _set_up(threads: int) -> None:
+    """What a process starts with: what it prints must not get into a table or JSON."""
+    torch.set_num_threads(threads)
+    sys.stdout = sys.stderr
