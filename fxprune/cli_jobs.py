@@ -6,12 +6,17 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 
 import torch
+
+_PATIENCE = 5.0
+"""Seconds that processes have to end by themselves."""
 
 
 class _Shielded(SpawnProcess):
@@ -47,12 +52,29 @@ def processes(count: int) -> Iterator[Executor | None]:
         try:
             yield executor
         except KeyboardInterrupt:
-            for process in multiprocessing.active_children():
-                process.terminate()
+            running = multiprocessing.active_children()
+            executor.shutdown(wait=False, cancel_futures=True)  # they end when they are told to
+            _end(running)
             raise
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """Ask processes to end, and end those that do not."""
+    for process in processes:
+        process.terminate()
+    last = time.monotonic() + _PATIENCE
+    for process in processes:
+        process.join(max(0.0, last - time.monotonic()))
+        process.kill()
+
+
+def _stop(*_: object) -> None:
+    """End in order, or what libraries share with other processes would be left behind."""
+    raise SystemExit
 
 
 def _set_up(threads: int) -> None:
     """What a process starts with: what it prints must not get into a table or JSON."""
+    signal.signal(signal.SIGTERM, _stop)
     torch.set_num_threads(threads)
     sys.stdout = sys.stderr

@@ -120,8 +120,15 @@ class Record:
         """What of some removals is kept if it ends now, and how to go on."""
         if self._path is None:
             return "nothing is kept, for there is no file to resume from"
-        count = sum(len(removal.ratios) for removal in self.find(removals)) if self.begun else 0
-        total = sum(len(removal.ratios) for removal in removals)
+        known = {
+            (name, point.ratio, point.channels)
+            for name, curve in self._known.curves.items()
+            for point in curve.points
+        }
+        asked = {
+            (each.group.name, ratio, each.digest) for each in removals for ratio in each.ratios
+        }
+        count, total = len(asked & known), len(asked)
         return (
             f"{count} of {total} points are finished in {self._path}; to go on, do the same again"
         )
