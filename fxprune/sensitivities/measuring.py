@@ -122,7 +122,7 @@ def sensitivity(
     asked = _checked_ratios(ratios)
     switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
     _check_switches(switches)
-    check_running(evaluate, executor)
+    check_running(evaluate, executor, resume)
     most = checked_pending(pending)
     deps = analyze(model, example_inputs)
     if deps.is_fixed_in_training:

@@ -25,6 +25,7 @@ from torch import nn
 from fxprune.analysis import DependencyGraph
 from fxprune.api import shrink
 from fxprune.errors import FxPruneError, InputError, in_one_line, shown
+from fxprune.importance.processes import refuse_others
 from fxprune.inputs import materialize
 from fxprune.planning import Plan
 from fxprune.planning.strategies import checked_integer
@@ -249,12 +250,18 @@ class _Turns:
 _TURNS = _Turns()
 
 
-def check_running(evaluate: Any, executor: Any) -> None:
-    """Refuse what is no function, and what is no executor.
+def check_running(evaluate: Any, executor: Any, resume: Any) -> None:
+    """Refuse what is no function or no executor, and a file that several processes would write.
 
     Raises:
-        InputError: it is not.
+        InputError: it is so.
     """
+    if resume is not None:
+        refuse_others(
+            "resume= is given",
+            "the processes of torch.distributed would read and write one file",
+            "call it in the process of rank 0 alone, with an executor for many at a time",
+        )
     if not callable(evaluate):
         raise InputError(
             f"evaluate is {shown(evaluate)}",

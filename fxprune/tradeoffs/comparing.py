@@ -107,7 +107,7 @@ def tradeoff(
         if values is None:
             metric, mode = KEPT_NORM, "max"
         return Tradeoff(metric, mode, found)
-    check_running(evaluate, executor)
+    check_running(evaluate, executor, resume)
     appraisal = Appraisal(model, example_inputs, evaluate, making)
     known = _evaluated(
         *(appraisal, loaded),
