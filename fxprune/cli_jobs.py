@@ -35,7 +35,7 @@ class _Shielded(SpawnProcess):
 
 
 class _Shielding(SpawnContext):
-    Process = _Shielded  # type: ignore[assignment]  # a kind of what it stands for
+    Process = _Shielded
 
 
 @contextmanager

@@ -26,6 +26,8 @@ from fxprune.runtimes.runners import Candidate, Settings
 _MIB = 2**20
 _PATIENCE = 5.0
 """Seconds that a process has to end by itself."""
+_GROUP = 0 if os.name == "posix" else None
+"""0 puts a process into a group of its own, which Ctrl-C does not reach."""
 
 
 class _Process:
@@ -45,8 +47,9 @@ class _Process:
         # Without the script's own folder on the path, and with this process's path instead.
         command = [sys.executable, "-P", str(Path(worker.__file__))]
         pipe = subprocess.PIPE
-        group = {"process_group": 0} if os.name == "posix" else {}  # which Ctrl-C does not reach
-        self._popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, **group)
+        self._popen = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, text=True, process_group=_GROUP
+        )
         self.ask(json.dumps(job))
 
     def ask(self, line: str = "") -> None:

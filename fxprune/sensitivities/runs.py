@@ -9,7 +9,7 @@ import pickle
 import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -291,7 +291,7 @@ def outcomes(
     executor: Executor | None,
     pending: int,
     note: Callable[[Step, Found], object],
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Evaluate steps, and note what is found; yields each step that is noted.
 
     Whatever ends it early, what has been found by then is noted.
