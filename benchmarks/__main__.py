@@ -15,6 +15,7 @@ statistics cost, and how many candidates a second are priced.
 from __future__ import annotations
 
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -30,6 +31,7 @@ from torchvision import models
 import fxprune
 from benchmarks import memory, peer
 from fxprune import meta_cache
+from fxprune.files import write_atomically
 from fxprune.planning.candidates import CandidateCost
 
 NETWORKS = ("resnet18", "mobilenet_v2", "densenet121", "densenet201")
@@ -271,22 +273,51 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
 }
 
 
-def main(chosen: Sequence[str]) -> None:
+def main(chosen: Sequence[str], finished: list[str]) -> None:
     """Measure what is named, or everything; print the tables, and write them in their places.
 
     Args:
         chosen: first letters of sections; the others stay as they are.
+        finished: gets the title of each section that is measured and written.
     """
     versions = f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}"
     made = f"{versions}, {torch.get_num_threads()} threads. Written by `python -m benchmarks`."
+    for title in asked(chosen):
+        write(title, "\n".join([*SECTIONS[title](), "", made]))
+        finished.append(title)
+
+
+def asked(chosen: Sequence[str]) -> list[str]:
+    """The sections whose titles begin so, or all."""
+    return [name for name in SECTIONS if not chosen or name.lower().startswith(tuple(chosen))]
+
+
+def write(title: str, text: str) -> None:
+    """Put a section that is finished in its place; the page appears whole or not at all."""
     before = TARGET.read_text(encoding="utf-8").split("\n## ")[1:]
-    text = {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in before}
-    for title, section in SECTIONS.items():
-        if not chosen or title.lower().startswith(tuple(chosen)):
-            text[title] = "\n".join([*section(), "", made])
-    parts = [f"## {title}\n\n{text[title]}\n" for title in SECTIONS if title in text]
-    TARGET.write_text("\n".join(["# Benchmarks\n", *parts]), encoding="utf-8")
+    texts = {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in before}
+    texts[title] = text
+    parts = [f"## {name}\n\n{texts[name]}\n" for name in SECTIONS if name in texts]
+    page = "\n".join(["# Benchmarks\n", *parts]).encode()
+    write_atomically(TARGET, lambda stream: stream.write(page))
+
+
+def command(chosen: Sequence[str]) -> int:
+    """Measure; after Ctrl-C, tell what is left. Returns the exit code."""
+    finished: list[str] = []
+    try:
+        main(chosen, finished)
+    except KeyboardInterrupt:
+        left = [title for title in asked(chosen) if title not in finished]
+        words = " ".join(shlex.quote(title.lower()) for title in left)
+        print(
+            f"\nstopped: {len(finished)} of {len(asked(chosen))} sections are finished and"
+            f" written; to go on: python -m benchmarks {words}",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main([name.lower() for name in sys.argv[1:]])
+    sys.exit(command([name.lower() for name in sys.argv[1:]]))

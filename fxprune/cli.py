@@ -35,6 +35,7 @@ from fxprune.cli_sensitivity import sensitivity
 from fxprune.drawing import check_picture
 from fxprune.errors import FxPruneError, VerificationError
 from fxprune.inputs import materialize
+from fxprune.interruptions import notes
 from fxprune.loading import ModelSource
 from fxprune.meaning import Constants, Norm
 from fxprune.model_files import PROGRAM, load_model, load_program, save_model, save_program
@@ -48,6 +49,7 @@ Exit codes:
   1  the model, its inputs, its plan or a file is at fault
   2  the command line is at fault
   3  the shrunk model does not compute what the original computes
+  130  stopped by Ctrl-C; the message tells what is kept, and how to go on
 A command that fails writes no file, but for --draw-error, and leaves an existing one as it is."""
 
 
@@ -57,6 +59,16 @@ class _Failure(click.ClickException):
 
 class _Refutation(_Failure):
     exit_code = 3
+
+
+class _Stopped(_Failure):
+    """Ctrl-C: one line that tells what is kept."""
+
+    exit_code = 130
+
+    def show(self, file: Any = None) -> None:
+        """On standard error, below what a bar or `^C` left there."""
+        click.echo(f"\nstopped: {self.message}", err=True)
 
 
 class _Commands(click.Group):
@@ -75,6 +87,8 @@ class _Commands(click.Group):
             raise _Refutation(str(error)) from error
         except FxPruneError as error:
             raise _Failure(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise _Stopped("; ".join(notes(error)) or "nothing was written") from error
 
 
 def _is_given(option: str) -> bool:

@@ -76,21 +76,16 @@ def shrink_checkpoint(
             made = fxprune.plan(model, inputs, weights=in_dir, **removal)
     proof: bool | Literal["quick"] = "quick" if quick else verify
     with stages() as tell:
-        try:
-            report = fxprune.shrink_checkpoint(
-                model,
-                in_dir,
-                out_dir,
-                made,
-                inputs,
-                workers=workers,
-                verify=proof,
-                progress=lambda progress: tell(str(progress)),
-            )
-        except KeyboardInterrupt as error:
-            for note in getattr(error, "__notes__", ()):
-                click.echo(note, err=True)
-            raise
+        report = fxprune.shrink_checkpoint(
+            model,
+            in_dir,
+            out_dir,
+            made,
+            inputs,
+            workers=workers,
+            verify=proof,
+            progress=lambda progress: tell(str(progress)),
+        )
     if as_json:
         output.show_json(output.checkpoint_document(report))
     else:

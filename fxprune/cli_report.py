@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import shlex
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +17,7 @@ from torch.export import ExportedProgram
 import fxprune
 from fxprune import cli_output as output
 from fxprune.api import Emit
+from fxprune.cli_jobs import processes
 from fxprune.cli_options import (
     FILE,
     Command,
@@ -35,6 +38,7 @@ from fxprune.measurements import Comparison
 from fxprune.model_files import save_model
 from fxprune.planning import Plan
 from fxprune.planning.sensitivity_data import Sensitivity
+from fxprune.reports import Tradeoff
 from fxprune.reports.extras import check_same_model, digest_of
 from fxprune.runtimes import Candidate, Settings, compare
 from fxprune.tradeoffs import ORIGINAL, tradeoff
@@ -73,6 +77,8 @@ class _Extras:
     mode: Literal["max", "min"]
     bench: Path | None
     measure: bool
+    jobs: int
+    resume: Path | None
 
     def check(self) -> None:
         """Refuse options that do not go together.
@@ -88,6 +94,8 @@ class _Extras:
             raise click.UsageError("a --candidate is named twice")
         if self.evaluate is not None and not names:
             raise click.UsageError("--evaluate is for candidates: name some with --candidate")
+        if self.evaluate is None and (self.jobs > 1 or self.resume is not None):
+            raise click.UsageError("--jobs and --resume are for --evaluate, which is not there")
         if self.evaluate is not None and (valued or self.baseline is not None):
             raise click.UsageError("--evaluate finds values out: leave out those that are said")
         if self.baseline is not None and not valued:
@@ -148,6 +156,18 @@ _EXTRAS = (
         default="max",
         show_default=True,
         help="Whether values are better if they are larger (max) or smaller.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Processes that evaluate candidates.",
+    ),
+    click.option(
+        "--resume",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="A file to keep the values of candidates in, and to go on from after a stop.",
     ),
     click.option(
         "--bench", type=FILE, help="Show the latencies that `fxprune bench --json` printed."
@@ -228,16 +248,7 @@ def report(
     with stage("Shrinking" if no_verify else "Shrinking and verifying"):
         small: Any = fxprune.shrink(model, plan, inputs, verify=proof, **options)
     if extras.candidates:
-        with stage("Holding candidates against one another"):
-            found["candidates"] = tradeoff(
-                *(model, {name: name for name, _ in extras.candidates}, inputs),
-                evaluate=evaluate,
-                values=extras.values(),
-                metric=extras.metric,
-                mode=extras.mode,
-                verify=False if no_verify else "quick",
-                **options,
-            )
+        found["candidates"] = _tradeoff(extras, model, inputs, evaluate, verify=proof, **options)
     if extras.measure:
         found["latency"] = _measured(source, small, plan, inputs)
     made: fxprune.ShrinkReport = getattr(small, "graph_module", small).meta["fxprune"]
@@ -248,6 +259,26 @@ def report(
         output.show_json({"output": str(path), **output.report_document(made)})
     else:
         click.echo(f"wrote {path}")
+
+
+def _tradeoff(extras: _Extras, model: Any, inputs: Any, evaluate: Any, **options: Any) -> Tradeoff:
+    """The candidates; a bar tells how far `evaluate` is."""
+    plans = {name: name for name, _ in extras.candidates}
+    told = {"metric": extras.metric, "mode": extras.mode, "values": extras.values(), **options}
+    told["verify"] = options["verify"] and "quick"
+    if evaluate is None:
+        with stage("Holding candidates against one another"):
+            return tradeoff(model, plans, inputs, **told)
+    with redirect_stdout(sys.stderr), processes(extras.jobs) as executor:
+        return tradeoff(
+            *(model, plans, inputs),
+            evaluate=evaluate,
+            executor=executor,
+            pending=extras.jobs,
+            resume=extras.resume,
+            progress=True,
+            **told,
+        )
 
 
 def _name(source: ModelSource) -> str:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
 import click
-import torch
 
 import fxprune
 from fxprune import cli_output as output
+from fxprune.cli_jobs import processes
 from fxprune.cli_options import (
     evaluate_option,
     examples,
@@ -27,24 +23,6 @@ from fxprune.cli_options import (
 from fxprune.cli_output import stage
 from fxprune.images import check_image
 from fxprune.loading import ModelName, ModelSource
-
-
-@contextmanager
-def _processes(count: int) -> Iterator[Executor | None]:
-    """An executor with so many processes, which share the processors; none for one."""
-    if count == 1:
-        yield None
-        return
-    threads = max(1, (os.cpu_count() or 1) // count)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _set_up, (threads,)) as executor:
-        yield executor
-
-
-def _set_up(threads: int) -> None:
-    """What a process starts with: what it prints must not get into a table or JSON."""
-    torch.set_num_threads(threads)
-    sys.stdout = sys.stderr
 
 
 @click.command(
@@ -82,7 +60,7 @@ def sensitivity(
         model, inputs = source.model(), source.required_inputs()
         function = source.function(evaluate)
     proof: Literal["quick", False] = False if no_verify else "quick"
-    with redirect_stdout(sys.stderr), _processes(jobs) as executor:
+    with redirect_stdout(sys.stderr), processes(jobs) as executor:
         found = fxprune.sensitivity(
             model, inputs, function, executor=executor, pending=jobs, verify=proof, **measuring
         )

@@ -115,7 +115,7 @@ def test_what_was_stopped_tells_how_to_go_on_and_goes_on(
 
     with monkeypatch.context() as patched:
         patched.setattr(cli_checkpoint.fxprune, "shrink_checkpoint", stopped)
-        text = fail("shrink-checkpoint", MODEL, "in", "out", "--ratio", 0.5)
+        text = fail("shrink-checkpoint", MODEL, "in", "out", "--ratio", 0.5, code=130)
     assert "of 3 files are finished in out" in text
     assert "do the same again" in text
     assert (tmp_path / "out" / MARKER).exists()

@@ -66,6 +66,7 @@ class Activation(Criterion):
 
     needs = "an operator that sums over its channels"
     comparable = False
+    joint = True
 
     def __post_init__(self) -> None:
         if self.statistic not in get_args(Statistic):

@@ -43,10 +43,13 @@ class Criterion(ABC):
             which no evidence speaks is refused, and says so; with "" the group scores 0 instead.
         comparable: whether scores of different groups compare; not if they grow with the size of a
             layer.
+        joint: whether all processes of `torch.distributed` make the scores together, each with its
+            own data.
     """
 
     needs: str = "something that the criterion speaks of"
     comparable: bool = True
+    joint: bool = False
 
     def __str__(self) -> str:
         return type(self).__name__

@@ -55,6 +55,7 @@ class _ByGradient(Criterion):
     progress: bool = True
     samples: Callable[[Any], Iterable[Any]] | None = None
     needs = ""
+    joint = True
 
     def evidence(self, deps: DependencyGraph) -> Iterator[Evidence]:
         """What weights count, from gradients of all batches.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from fxprune.errors import InputError, first_line
+from fxprune.errors import FxPruneError, InputError, first_line, in_one_line, shown
+from fxprune.module_trees import fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fxprune.analysis import DependencyGraph
+    from fxprune.importance.criterion import Criterion
 
 _Mine = TypeVar("_Mine")
 _Told = TypeVar("_Told")
@@ -60,6 +63,59 @@ def jointly(
     return mine, [each for _, _, each in every]
 
 
+def agreed(deps: DependencyGraph, criterion: Criterion, check: Callable[[], None]) -> None:
+    """See that all processes make scores by the same criterion, of the same weights.
+
+    It comes before any data is read, so that nobody waits for one that does something else.
+
+    Args:
+        deps: the analysis of this process.
+        criterion: what scores are made by.
+        check: refuses wrong weights.
+
+    Raises:
+        InputError: it does not pass here or in another process, or processes differ.
+    """
+    if not (criterion.joint and _are_several()):
+        check()
+        return
+
+    def mine() -> tuple[str, str]:
+        check()
+        own = dict(deps.graph_module.named_parameters(remove_duplicate=False))
+        return str(criterion), fingerprint(own)
+
+    (name, weights), every = jointly(deps, mine, lambda found: found)
+    for rank, (other, others) in enumerate(every):
+        if other != name:
+            raise InputError(
+                f"the process of rank {rank} scores by {shown(other)}, that of rank"
+                f" {dist.get_rank()} by {shown(name)}",
+                hint="let all processes make the same plan",
+            )
+        if others != weights:
+            raise InputError(
+                f"the process of rank {rank} has other weights than that of rank {dist.get_rank()}",
+                why="channels would be ranked differently, and the processes go on with different"
+                " models",
+                hint="load the same weights in all, or dist.broadcast those of the first",
+            )
+
+
+def refuse_others(what: str, why: str, hint: str) -> None:
+    """Refuse in all processes but the first what one alone has to do.
+
+    Raises:
+        InputError: this one is not the first.
+    """
+    if not is_first():
+        raise InputError(
+            f"{what} in the process of rank {dist.get_rank()}, and is for one process alone",
+            why=why,
+            hint=hint,
+        )
+
+
 def summed(values: Sequence[Tensor]) -> None:
     """Add up tensors over all processes, in place."""
     if not _are_several():
@@ -68,7 +124,8 @@ def summed(values: Sequence[Tensor]) -> None:
     device = torch.device("cuda", torch.cuda.current_device()) if is_on_gpu else "cpu"
     for tensor in values:
         shared = tensor.to(device).contiguous()
-        dist.all_reduce(shared)
+        with _connected():
+            dist.all_reduce(shared)
         tensor.copy_(shared)
 
 
@@ -79,5 +136,24 @@ def _are_several() -> bool:
 def _exchanged(mine: Any) -> list[Any]:
     """What each process hands in, by rank."""
     every: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(every, mine)
+    with _connected():
+        dist.all_gather_object(every, mine)
     return every
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Tell what a failure of the connection most often means.
+
+    Raises:
+        FxPruneError: the processes cannot exchange anything.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise FxPruneError(
+            f"the process of rank {dist.get_rank()} cannot reach the others: {in_one_line(error)}",
+            why="one of them has ended, or does not make the same scores at this place",
+            hint="look at the first error of the other ranks; let all of them call the same"
+            " functions with the same criteria in the same order",
+        ) from error

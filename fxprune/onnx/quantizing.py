@@ -19,6 +19,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from fxprune.errors import FxPruneError, InputError, in_one_line
 from fxprune.files import put_in_place
+from fxprune.importance.processes import refuse_others
 from fxprune.onnx.runtime import Array, Session, feed_of, quiet
 
 
@@ -47,9 +48,15 @@ def quantize(
 
     Raises:
         InputError: the file cannot be read or quantized; there are no calibration inputs in what
-            was given, or they do not fit.
+            was given, or they do not fit; or this process of `torch.distributed` is not the first.
         FxPruneError: the file cannot be written.
     """
+    if calibration is not None:
+        refuse_others(
+            "calibration inputs are given",
+            "the ranges of activations are those of the inputs that one process has",
+            "gather the inputs (dist.gather_object), and quantize in the process of rank 0",
+        )
     names = Session(path_in).inputs  # so a broken file is named as such
     target = Path(path_out)
     reader = None if calibration is None else _Calibration(calibration, names)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fxprune.errors import InputError
 from fxprune.importance import channel_scores
 from fxprune.importance.criterion import pieces
+from fxprune.importance.processes import agreed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +36,13 @@ def scores(
         wanted: the groups of which channels are to be chosen; without any, no score is computed.
 
     Raises:
-        InputError: the criterion cannot tell anything of a wanted group; or a
-            parameter is not finite or has no data.
+        InputError: the criterion cannot tell anything of a wanted group; a parameter is not finite
+            or has no data; or processes of `torch.distributed` differ.
     """
-    check_values(deps)
+    if wanted:
+        agreed(deps, criterion, lambda: check_values(deps))
+    else:
+        check_values(deps)
     if wanted is not None and not wanted:
         return np.zeros(len(deps.trace.labels))
     found = channel_scores(criterion.evidence(deps), deps.trace.labels, reduction)

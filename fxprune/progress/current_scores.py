@@ -49,6 +49,7 @@ class OfCurrent(Criterion):
         self._still = still
         self.needs = criterion.needs
         self.comparable = criterion.comparable
+        self.joint = criterion.joint
 
     def __str__(self) -> str:
         return self._name

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +26,8 @@ from fxprune.runtimes.runners import Candidate, Settings
 _MIB = 2**20
 _PATIENCE = 5.0
 """Seconds that a process has to end by itself."""
+_GROUP = 0 if os.name == "posix" else None
+"""0 puts a process into a group of its own, which Ctrl-C does not reach."""
 
 
 class _Process:
@@ -43,7 +47,9 @@ class _Process:
         # Without the script's own folder on the path, and with this process's path instead.
         command = [sys.executable, "-P", str(Path(worker.__file__))]
         pipe = subprocess.PIPE
-        self._popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        self._popen = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, text=True, process_group=_GROUP
+        )
         self.ask(json.dumps(job))
 
     def ask(self, line: str = "") -> None:
@@ -83,6 +89,17 @@ class _Process:
             self._popen.kill()
             self._popen.wait()
         self._popen = None
+
+    def kill(self) -> None:
+        """End the process at once, with those that it started."""
+        if self._popen is None:
+            return
+        if os.name == "posix":
+            with suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.kill()
+        with self._popen:
+            self._popen = None
 
 
 def _job(candidate: Candidate, settings: Settings, folder: Path) -> dict[str, Any]:
@@ -155,6 +172,10 @@ def compare(
             for process in processes:
                 if not process.failure:
                     process.ask()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.kill()
+        raise
     finally:
         for process in processes:
             process.stop()

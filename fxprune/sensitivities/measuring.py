@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from fxprune.analysis import DependencyGraph, Model, analyze
 from fxprune.errors import InputError, PlanError, shown
 from fxprune.importance import REDUCTIONS, Criterion, Reduction, criterion_of
 from fxprune.importance.running import tracked
+from fxprune.interruptions import noted
 from fxprune.module_trees import fingerprint
 from fxprune.planning import Strategy, make_plan
 from fxprune.planning.criteria import scores
@@ -23,7 +25,15 @@ from fxprune.planning.selection import Bundle, Pool, Scores, Selection
 from fxprune.planning.sensitivity_data import MODES, Mode, Sensitivity
 from fxprune.planning.strategies import checked_choice, checked_integer, checked_ratio
 from fxprune.sensitivities.records import Record, Removal
-from fxprune.sensitivities.runs import Evaluate, Evaluation, Step, Verify, outcomes
+from fxprune.sensitivities.runs import (
+    Evaluate,
+    Evaluation,
+    Step,
+    Verify,
+    check_running,
+    checked_pending,
+    outcomes,
+)
 
 if TYPE_CHECKING:
     from fxprune.groups import Group
@@ -112,8 +122,8 @@ def sensitivity(
     asked = _checked_ratios(ratios)
     switches = {"heads": heads, "head_dims": head_dims, "groups": groups}
     _check_switches(switches)
-    _check_running(evaluate, executor)
-    most = checked_integer(os.cpu_count() or 1 if pending is None else pending, "pending", 1)
+    check_running(evaluate, executor, resume)
+    most = checked_pending(pending)
     deps = analyze(model, example_inputs)
     if deps.is_fixed_in_training:
         raise InputError(
@@ -128,15 +138,18 @@ def sensitivity(
     score = scores(deps, ranking, reduction, chosen)
     removals = [removal for group in chosen for removal in _removals(deps, group, score, asked)]
     evaluation = Evaluation(deps, example_inputs, evaluate, verify)
-    if not record.begun:
-        ((_, value),) = outcomes([_whole(deps)], evaluation, executor, most)
-        record.begin(value)
-    record.note(finished := record.find(removals))
-    missing = {_step(deps, removal): removal for removal in removals if removal not in finished}
-    found = outcomes(missing, evaluation, executor, most)
-    with closing(tracked(found, "Sensitivity", shown=progress, total=len(missing))) as running:
-        for step, value in running:
-            record.note({missing[step]: value})
+    run = partial(outcomes, evaluation=evaluation, executor=executor, pending=most)
+    with noted(lambda: record.told(removals)):
+        if not record.begun:
+            for _ in run([_whole(deps)], note=lambda _, value: record.begin(value)):
+                pass
+        record.note(finished := record.find(removals))
+        missing = {_step(deps, removal): removal for removal in removals if removal not in finished}
+        found = run(missing, note=lambda step, value: record.note({missing[step]: value}))
+        bar = tracked(found, "Sensitivity", shown=progress, total=len(missing))
+        with closing(found), closing(bar):
+            for _ in bar:
+                pass
     return record.result(chosen, asked)
 
 
@@ -155,21 +168,6 @@ def _check_switches(switches: Mapping[str, Any]) -> None:
         if not isinstance(value, bool):
             hint = "pass True or False; names of groups go into only="
             raise InputError(f"{name} is {shown(value)}", hint=hint)
-
-
-def _check_running(evaluate: Any, executor: Any) -> None:
-    if not callable(evaluate):
-        raise InputError(
-            f"evaluate is {shown(evaluate)}",
-            hint="pass a function that takes a model and returns a number",
-        )
-    if executor is not None and not isinstance(executor, Executor):
-        is_client = hasattr(executor, "get_executor")
-        raise InputError(
-            f"executor is {shown(executor)}",
-            why="it must be a concurrent.futures.Executor",
-            hint="pass client.get_executor()" if is_client else "pass a ThreadPoolExecutor, say",
-        )
 
 
 def _chosen(deps: DependencyGraph, only: Any, kinds: Container[str]) -> list[Group]:

@@ -116,6 +116,23 @@ class Record:
         keys = {removal: (removal.group.name, removal.digest) for removal in removals}
         return {removal: values[key] for removal, key in keys.items() if key in values}
 
+    def told(self, removals: Sequence[Removal]) -> str:
+        """What of some removals is kept if it ends now, and how to go on."""
+        if self._path is None:
+            return "nothing is kept, for there is no file to resume from"
+        known = {
+            (name, point.ratio, point.channels)
+            for name, curve in self._known.curves.items()
+            for point in curve.points
+        }
+        asked = {
+            (each.group.name, ratio, each.digest) for each in removals for ratio in each.ratios
+        }
+        count, total = len(asked & known), len(asked)
+        return (
+            f"{count} of {total} points are finished in {self._path}; to go on, do the same again"
+        )
+
     def note(self, values: Mapping[Removal, float | None]) -> None:
         """Add values, and write the file.
 

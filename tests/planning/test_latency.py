@@ -1,5 +1,6 @@
 """Latency is predicted from operators: by a user's function, or by what was measured."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,25 @@ def test_measured_times_are_kept_for_the_next_time(
     assert first > 0
     monkeypatch.setattr(OpTimes, "_median", lambda self, run: pytest.fail("measured again"))
     assert PredictedLatency(deps, folder=tmp_path)(removed) == first
+
+
+def test_what_was_measured_when_ctrl_c_comes_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+
+    def measured(self: OpTimes, op: Any, *_: Any) -> float:
+        asked.append(op)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return 1.0
+
+    monkeypatch.setattr(OpTimes, "_measured", measured)
+    deps = analyzed_chain(4, 16, 8, 2)
+    with pytest.raises(KeyboardInterrupt):
+        PredictedLatency(deps, folder=tmp_path)(NOTHING)
+    (file,) = tmp_path.iterdir()
+    assert len(json.loads(file.read_text())["times"]) == 2
+    PredictedLatency(deps, folder=tmp_path)(NOTHING)
+    whole = len(json.loads(file.read_text())["times"])
+    assert len(asked) == 1 + whole  # one began twice, none that was finished
