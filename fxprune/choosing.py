@@ -34,8 +34,8 @@ from fxprune.planning.strategies import (
     Strategy,
     checked_choice,
     checked_integer,
-    checked_multiple,
     checked_ratio,
+    multiple_for,
 )
 from fxprune.size_check import rewritten_bytes
 
@@ -172,7 +172,7 @@ def plan(
         reduction=checked_choice(reduction, "reduction", REDUCTIONS),
         normalize=normalize,
         scope=_scope(scope, sensitivity),
-        round_to=_multiple(round_to, share, cost),
+        round_to=multiple_for(round_to, share, is_timed=cost is None),
         min_channels=checked_integer(min_channels, "min_channels", 1),
         max_ratio=max_ratio,
     )
@@ -212,8 +212,9 @@ def plan(
     wanted = {g: strategy for g, strategy in (wanted | rest).items() if g not in ignored}
     kept = matcher.staying(staying)
     gone = _gone_before(deps, after, kept)
-    options = {"seed": seed, "uniform": uniform, "sensitivity": curves, "gone": gone}
-    selection, multiples = _pooled(deps, wanted, kept, **options)
+    selection, multiples = _pooled(
+        deps, wanted, kept, seed=seed, uniform=uniform, sensitivity=curves, gone=gone
+    )
     named = np.union1d(_explicit(matcher, explicit, kept, ignored), gone)
     met = None if share is None else _met(selection, named, share, cost, example_inputs)
     made = {
@@ -246,13 +247,6 @@ def plan(
     }
     made |= {name: value for name, value in told.items() if value not in (None, {})}
     return make_plan(deps, selection.with_named(named) if met is None else met.removed, made)
-
-
-def _multiple(round_to: Any, target: Mapping[str, float] | None, cost: OpCost | None) -> Multiple:
-    """What widths are multiples of: of what suits the machine if its time is what counts."""
-    if not (isinstance(round_to, str) and round_to == "auto"):
-        return checked_multiple(round_to)
-    return "host" if cost is None and "latency" in (target or {}) else 1
 
 
 def _pooled(

@@ -4,7 +4,8 @@ Vector units, blocked memory layouts and threads make operators work in steps: a
 channels can take as long as one of 128, or longer. Such steps are found by timing each kind of
 operator at widths between two multiples of `_COARSEST`, on one axis at a time. What a width takes
 beyond the straight line between the two is its *excess*. The multiple of an axis is the smallest
-one whose widths have no excess in the mean.
+one whose widths have no excess in the mean. So a step that costs next to nothing, because it is
+short or because a call takes as long anyway, does not count.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def measured_multiple(time: Callable[[int], float | None]) -> int:
 
     >>> measured_multiple(lambda width: 5 + width)
     1
-    >>> measured_multiple(lambda width: 5 + math.ceil(width / 16))
+    >>> measured_multiple(lambda width: math.ceil(width / 16))
     16
     """
     low, high = time(_WIDE - _COARSEST), time(_WIDE)
@@ -169,9 +170,7 @@ def group_multiple(
         if len(shape) < 2:
             continue
         kind = "linear" if len(shape) == 2 else _convolution(shape)
-        wanted = max(
-            n for role, n in {"linear in": 1, **multiples}.items() if role.startswith(kind)
-        )
+        wanted = max((n for role, n in multiples.items() if role.startswith(kind)), default=1)
         copies = len(member.positions[0]) if group.kind != "head_dims" else 1
         found = max(found, wanted // math.gcd(wanted, copies))
     while found * 4 > group.size and found > 1:

@@ -190,6 +190,24 @@ def checked_multiple(value: Any) -> Multiple:
         raise InputError(error.what, why=error.why, hint=hint) from error
 
 
+def multiple_for(
+    round_to: Any, target: Mapping[str, float] | None, *, is_timed: bool = True
+) -> Multiple:
+    """What widths are multiples of; "auto" is what suits the machine if its time is what counts.
+
+    Args:
+        round_to: an integer, "host" or "auto".
+        target: what a plan is to meet, if anything.
+        is_timed: whether a latency in it is measured.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if not (isinstance(round_to, str) and round_to == "auto"):
+        return checked_multiple(round_to)
+    return "host" if is_timed and "latency" in (target or {}) else 1
+
+
 def checked_choice(value: Any, name: str, known: tuple[_Name, ...]) -> _Name:
     """One of some names.
 
