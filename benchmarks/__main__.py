@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import models
 
 import fxprune
-from benchmarks import peer
+from benchmarks import layer_speeds, peer, speedups
 from fxprune import meta_cache
 from fxprune.planning.candidates import CandidateCost
 
@@ -267,6 +267,9 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
     "Quick verification": verification,
     "Exact statistics": exact,
     "Candidates": candidates,
+    "Speedups": speedups.section,
+    "Widths": layer_speeds.widths,
+    "Layers": layer_speeds.layers,
 }
 
 

@@ -71,7 +71,7 @@ class PredictedLatency:
                 multiples = host_multiples(device, dtype_of(deps), folder)
             self._times = OpTimes(device, folder)
         self._calls = [
-            _FreeCall.of(call, self._sizes, self._labels, multiples or {}) for call in calls
+            FreeCall.of(call, self._sizes, self._labels, multiples or {}) for call in calls
         ]
         self._known: dict[tuple[int, Sizes], float] = {}
 
@@ -105,7 +105,7 @@ class PredictedLatency:
 
 
 @dataclass(frozen=True)
-class _FreeCall:
+class FreeCall:
     """A call, and the numbers and dense sizes of those of its axes that can lose positions.
 
     `multiples` are those that suit the sizes, see `TimeGrid`.
@@ -122,7 +122,7 @@ class _FreeCall:
     @classmethod
     def of(
         cls, call: OpCall, sizes: AxisSizes, labels: LabelAlgebra, multiples: Multiples
-    ) -> _FreeCall:
+    ) -> FreeCall:
         operands = call.operands()
         free = {
             number: axis.size
