@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import models
 
 import fxprune
-from benchmarks import memory, peer
+from benchmarks import layer_speeds, memory, peer, speedups
 from fxprune import meta_cache
 from fxprune.files import write_atomically
 from fxprune.planning.candidates import CandidateCost
@@ -270,6 +270,9 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
     "Quick verification": verification,
     "Exact statistics": exact,
     "Candidates": candidates,
+    "Speedups": speedups.section,
+    "Widths": layer_speeds.widths,
+    "Layers": layer_speeds.layers,
 }
 
 

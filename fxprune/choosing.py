@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,7 +20,8 @@ from fxprune.latency_check import measured_latency
 from fxprune.planning.blocks import analyzed_without, drop_to_budget
 from fxprune.planning.budgets import Met, checked_target, meet
 from fxprune.planning.choice import make_plan
-from fxprune.planning.latency import OpCost, PredictedLatency
+from fxprune.planning.host_widths import Role, group_multiple, host_multiples
+from fxprune.planning.latency import OpCost, PredictedLatency, device_of, dtype_of
 from fxprune.planning.matching import ModuleMatcher, checked_patterns
 from fxprune.planning.plan_data import Plan
 from fxprune.planning.pooling import pooled
@@ -27,11 +29,13 @@ from fxprune.planning.sensitivity_data import Sensitivity
 from fxprune.planning.sensitivity_scores import checked_with, measured, only_measured
 from fxprune.planning.strategies import (
     SCOPES,
+    Multiple,
     Scope,
     Strategy,
     checked_choice,
     checked_integer,
     checked_ratio,
+    multiple_for,
 )
 from fxprune.size_check import rewritten_bytes
 
@@ -67,7 +71,7 @@ def plan(
     threshold: float | None = None,
     scope: Scope | None = None,
     sensitivity: Sensitivity | str | os.PathLike[str] | None = None,
-    round_to: int = 1,
+    round_to: Multiple | Literal["auto"] = "auto",
     min_channels: int = 1,
     max_ratio: float | None = None,
     uniform: bool = False,
@@ -129,7 +133,10 @@ def plan(
             group alone has lost all channels up to it, so a threshold is a drop (of accuracy, say).
             Groups that were not measured lose channels only where `ratios` or `strategies` say how
             many. Measured by another criterion, the curves are no more than a guess.
-        round_to: kept widths are rounded up to a multiple of this, where a group is that wide.
+        round_to: kept widths are rounded up to a multiple of this, where a group is that wide; or
+            "host": to what suits the operators that read and write the group, measured on this
+            machine (once, which takes some seconds). "auto" is "host" for a target of latency that
+            is measured, and 1 for all else: that way a plan is the same on every machine.
         min_channels: how many channels of a group stay at least, where it has that many.
         max_ratio: the largest fraction of a group's channels that may go, in [0, 1].
         uniform: whether groups in the same place of repeated blocks lose the same number of
@@ -165,7 +172,7 @@ def plan(
         reduction=checked_choice(reduction, "reduction", REDUCTIONS),
         normalize=normalize,
         scope=_scope(scope, sensitivity),
-        round_to=checked_integer(round_to, "round_to", 1),
+        round_to=multiple_for(round_to, share, is_timed=cost is None),
         min_channels=checked_integer(min_channels, "min_channels", 1),
         max_ratio=max_ratio,
     )
@@ -205,7 +212,7 @@ def plan(
     wanted = {g: strategy for g, strategy in (wanted | rest).items() if g not in ignored}
     kept = matcher.staying(staying)
     gone = _gone_before(deps, after, kept)
-    selection = pooled(
+    selection, multiples = _pooled(
         deps, wanted, kept, seed=seed, uniform=uniform, sensitivity=curves, gone=gone
     )
     named = np.union1d(_explicit(matcher, explicit, kept, ignored), gone)
@@ -230,6 +237,7 @@ def plan(
         "normalize": normalize,
         "scope": base.scope if base.scope != "group" else None,
         "sensitivity": None if curves is None else curves.told(),
+        "multiples": multiples,
         "min_channels": base.min_channels if base.min_channels != 1 else None,
         "max_ratio": base.max_ratio,
         "uniform": uniform or None,
@@ -239,6 +247,20 @@ def plan(
     }
     made |= {name: value for name, value in told.items() if value not in (None, {})}
     return make_plan(deps, selection.with_named(named) if met is None else met.removed, made)
+
+
+def _pooled(
+    deps: DependencyGraph,
+    wanted: Mapping[Group, Strategy],
+    kept: NDArray[np.bool_],
+    **options: Any,
+) -> tuple[Selection, dict[Role, int]]:
+    """The channels, ranked; and the multiples that suit this machine, if a strategy asks for it."""
+    multiples: dict[Role, int] = {}
+    if any(strategy.round_to == "host" for strategy in wanted.values()):
+        multiples = host_multiples(device_of(deps), dtype_of(deps))
+    multiple = partial(group_multiple, deps.shapes, multiples)
+    return pooled(deps, wanted, kept, multiple=multiple, **options), multiples
 
 
 def _analyzed(

@@ -113,6 +113,14 @@ def open_sizes(
     return found
 
 
+class _Multiple(click.IntRange):
+    """An integer in a range, "host" or "auto"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What the text means."""
+        return value if value in ("host", "auto") else super().convert(value, param, ctx)
+
+
 def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a path that could not be written, before the work."""
     if path is None:
@@ -278,7 +286,13 @@ _REMOVAL_OPTIONS = (
         callback=parsed(_named_channels),
         help="Output channels of a module that stay; can be repeated.",
     ),
-    click.option("--round-to", type=click.IntRange(1), help="Round kept widths up to a multiple."),
+    click.option(
+        "--round-to",
+        type=_Multiple(1),
+        metavar="N|host|auto",
+        help="Round kept widths up to a multiple; host: of what suits this machine, as measured;"
+        " auto: host for a target of latency, else 1.  [default: auto]",
+    ),
     click.option("--min-channels", type=click.IntRange(1), help="Least width of a group."),
     click.option(
         "--max-ratio", type=click.FloatRange(0, 1), help="Largest share of a group that may go."

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,6 +15,8 @@ import torch
 from fxprune.errors import InputError, in_one_line, shown
 from fxprune.op_calls import OpCall, Operand, op_calls, replaced
 from fxprune.planning.axis_sizes import AxisSizes
+from fxprune.planning.host_widths import Multiples, host_multiples, roles
+from fxprune.planning.interpolation import Sizes, TimeGrid
 from fxprune.planning.op_times import OpTimes, Shaped
 from fxprune.rules import Call
 
@@ -26,29 +26,27 @@ if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
     from fxprune.labels import Ids, LabelAlgebra
 
-Sizes: TypeAlias = tuple[int, ...]
-"""The sizes of the free axes of a call, in the order of their numbers."""
 OpCost: TypeAlias = Callable[[str, list[Sizes]], float]
 """From an operator's name and the shapes of the tensors that it takes and returns to its cost."""
 aten = torch.ops.aten
-_PIECES = 8
-"""Operators are measured at every eighth of the dense width."""
 
 
 class PredictedLatency:
     """What the operators of a model take after a removal, added up.
 
     Without a cost function each operator is measured on this machine, alone and on random tensors,
-    at eighths of the dense width of every axis that can be pruned, when a candidate first needs it;
-    in between it is interpolated: linearly along up to two axes, and for more of them (a
-    concatenation) by the number of elements that are read and written. An operator that cannot be
-    run so counts by its elements too, and not at all if it cannot be run at the dense widths.
+    when a candidate first needs it: at eighths of the dense width of every axis that can be pruned,
+    and where the machine works in steps, at widths within one (see `TimeGrid`); in between it is
+    interpolated. An operator that cannot be run at some widths counts by its elements there, and
+    not at all if it cannot be run at the dense widths.
 
     Args:
         deps: the analysis.
         cost: takes an operator's name, such as "aten::convolution", and the shapes of the tensors
             that it takes and returns; returns what it costs, in any unit. Then nothing is measured.
         folder: where measured times are kept, the user's cache folder by default.
+        multiples: the steps that operators work in, measured on this machine by default; with
+            none of them times are taken to be straight lines between the eighths.
 
     Raises:
         AnalysisError: the graph cannot be interpreted again.
@@ -59,13 +57,22 @@ class PredictedLatency:
         deps: DependencyGraph,
         cost: OpCost | None = None,
         folder: str | os.PathLike[str] | None = None,
+        *,
+        multiples: Multiples | None = None,
     ) -> None:
         calls, self._labels = op_calls(deps)
         axes = [axis for call in calls for operand in call.operands() for axis in operand.axes]
         self._sizes = AxisSizes(axes, self._labels)
         self._cost = _checked(cost) if cost is not None else None
-        self._times = OpTimes(device_of(deps), folder) if cost is None else None
-        self._calls = [_FreeCall.of(call, self._sizes, self._labels) for call in calls]
+        self._times = None
+        if cost is None:
+            device = device_of(deps)
+            if multiples is None:
+                multiples = host_multiples(device, dtype_of(deps), folder)
+            self._times = OpTimes(device, folder)
+        self._calls = [
+            FreeCall.of(call, self._sizes, self._labels, multiples or {}) for call in calls
+        ]
         self._known: dict[tuple[int, Sizes], float] = {}
 
     def __call__(self, removed: Ids) -> float:
@@ -93,24 +100,31 @@ class PredictedLatency:
                 found = self._cost(call.name, call.shapes(sizes))
             else:
                 assert self._times is not None
-                found = _interpolated(call, sizes, self._times)
+                found = call.times(self._times)(sizes)
             self._known[k, sizes] = found
         return self._known[k, sizes]
 
 
 @dataclass(frozen=True)
-class _FreeCall:
-    """A call, and the numbers and dense sizes of those of its axes that can lose positions."""
+class FreeCall:
+    """A call, and the numbers and dense sizes of those of its axes that can lose positions.
+
+    `multiples` are those that suit the sizes, see `TimeGrid`.
+    """
 
     call: OpCall
     operands: Sequence[Operand]
     numbers: Sizes
     dense: Sizes
+    multiples: Sizes
     labels: LabelAlgebra
     number_of: Callable[[Any], int | None]
 
     @classmethod
-    def of(cls, call: OpCall, sizes: AxisSizes, labels: LabelAlgebra) -> _FreeCall:
+    def of(
+        cls, call: OpCall, sizes: AxisSizes, labels: LabelAlgebra, multiples: Multiples
+    ) -> FreeCall:
+        """A call of a model whose free axes have these numbers, on a host with these multiples."""
         operands = call.operands()
         free = {
             number: axis.size
@@ -118,10 +132,17 @@ class _FreeCall:
             for axis in operand.axes
             if (number := sizes.number(axis)) is not None
         }
-        return cls(call, operands, tuple(free), tuple(free.values()), labels, sizes.number)
+        steps: dict[int | None, int] = {}
+        for axis, role in roles(call):
+            number = sizes.number(axis)
+            steps[number] = max(steps.get(number, 1), multiples.get(role, 1))
+        suiting = tuple(steps.get(number, 1) for number in free)
+        dense = tuple(free.values())
+        return cls(call, operands, tuple(free), dense, suiting, labels, sizes.number)
 
     @property
     def name(self) -> str:
+        """The operator's name, such as "aten::convolution"."""
         return str(self.call.op._schema.name)
 
     def shape(self, operand: Operand, sizes: Sizes) -> Sizes:
@@ -131,7 +152,17 @@ class _FreeCall:
         return tuple(axis.size if n is None else of[n] for axis, n in numbers)
 
     def shapes(self, sizes: Sizes) -> list[Sizes]:
+        """The shapes of all operands for some sizes of the free axes."""
         return [self.shape(operand, sizes) for operand in self.operands]
+
+    def times(self, times: OpTimes) -> TimeGrid:
+        """The times of the call at any sizes of the free axes."""
+        return TimeGrid(
+            self.dense,
+            self.multiples,
+            lambda sizes: times.of(self.call.op, *self.arguments(sizes)),
+            self.elements,
+        )
 
     def elements(self, sizes: Sizes) -> int:
         """How many elements are read and written."""
@@ -153,57 +184,6 @@ class _FreeCall:
             changes = follow(call, lambda name: self.shape(call.arg(name), sizes), first.axes)
         args, kwargs = call.replaced(**changes)
         return replaced(args, made), replaced(kwargs, made)
-
-
-def _interpolated(call: _FreeCall, sizes: Sizes, times: OpTimes) -> float:
-    """The time of a call, from those at the next smaller and larger widths of the grid."""
-    dense = times.of(call.call.op, *call.arguments(call.dense))
-    if dense is None:
-        return 0.0
-
-    def at(point: Sizes) -> float:
-        found = times.of(call.call.op, *call.arguments(point))
-        if found is None:
-            return dense * call.elements(point) / max(1, call.elements(call.dense))
-        return found
-
-    grids = [_grid(size) for size in call.dense]
-    if len(sizes) > 2:
-        diagonal = list(zip(*grids, strict=True))
-        elements = [call.elements(point) for point in diagonal]
-        cell = _between(elements, call.elements(sizes))
-        return sum(part * at(diagonal[k]) for k, part in cell)
-    cells = [_between(grid, size) for grid, size in zip(grids, sizes, strict=True)]
-    return sum(
-        math.prod(part for _, part in corner)
-        * at(tuple(grid[k] for grid, (k, _) in zip(grids, corner, strict=True)))
-        for corner in product(*cells)
-    )
-
-
-def _grid(dense: int) -> list[int]:
-    """The widths at which operators are measured, of an axis of a dense width.
-
-    >>> _grid(64)
-    [1, 8, 16, 24, 32, 40, 48, 56, 64]
-    """
-    return [max(1, math.ceil(dense * k / _PIECES)) for k in range(_PIECES + 1)]
-
-
-def _between(grid: Sequence[int], size: int) -> list[tuple[int, float]]:
-    """The places of a grid around a size, and the part that each has; those without are left out.
-
-    >>> _between([1, 8, 16], 10)
-    [(1, 0.75), (2, 0.25)]
-    >>> _between([1, 8, 16], 8)
-    [(1, 1.0)]
-    """
-    size = min(max(size, grid[0]), grid[-1])
-    low = bisect_right(grid, size) - 1
-    if grid[low] == size:
-        return [(low, 1.0)]
-    part = (size - grid[low]) / (grid[low + 1] - grid[low])
-    return [(low, 1 - part), (low + 1, part)]
 
 
 def _groups(call: Call, shape: Callable[[str], Sizes], dense: Sequence[Any]) -> dict[str, Any]:
@@ -231,6 +211,12 @@ def device_of(deps: DependencyGraph) -> torch.device:
     devices = Counter(tensor.device for tensor in deps.state.values())
     device = devices.most_common(1)[0][0] if devices else torch.device("cpu")
     return torch.device("cpu") if device.type == "meta" else device
+
+
+def dtype_of(deps: DependencyGraph) -> torch.dtype:
+    """The type of most of the model's floating-point tensors."""
+    types = Counter(t.dtype for t in deps.state.values() if t.is_floating_point())
+    return types.most_common(1)[0][0] if types else torch.float32
 
 
 def _checked(cost: Any) -> OpCost:

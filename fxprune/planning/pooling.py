@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from fxprune.planning.selection import Bundle, Pool, Scores, Selection, count, s
 from fxprune.planning.sensitivity_scores import by_sensitivity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from fxprune.analysis import DependencyGraph
     from fxprune.groups import Group
@@ -36,6 +37,7 @@ def pooled(
     uniform: bool = False,
     sensitivity: Sensitivity | None = None,
     gone: Ids = _NONE,
+    multiple: Callable[[Group], int] = lambda group: 1,
 ) -> Selection:
     """Score the channels of groups, and put together those that are ranked together.
 
@@ -47,7 +49,13 @@ def pooled(
         uniform: whether groups in the same place of repeated blocks lose equally many channels.
         sensitivity: what groups lose; then the scores of those that were measured tell that.
         gone: the ids that an earlier plan has removed: they go first, and count towards what goes.
+        multiple: what "host" means for the widths of a group.
     """
+    said = wanted  # groups with one strategy are ranked together, whatever "host" means for each
+    wanted = {
+        group: replace(each, round_to=multiple(group)) if each.round_to == "host" else each
+        for group, each in said.items()
+    }
     score = _scored(deps, wanted, kept, seed, gone)
     if sensitivity is not None:
         known = [
@@ -55,7 +63,7 @@ def pooled(
         ]
         score = by_sensitivity(score, known, sensitivity, kept)
         score[gone] = -np.inf
-    together = _uniform(deps, wanted) if uniform else [[group] for group in wanted]
+    together = _uniform(deps, said) if uniform else [[group] for group in wanted]
     bundles = [Bundle.of(groups, wanted[groups[0]], score, kept) for groups in together]
     kinds = {name: type(module).__name__ for name, module in deps.graph_module.named_modules()}
     shapes = deps.shapes
@@ -65,7 +73,7 @@ def pooled(
         among: Key = (number,) if scope == "group" else ()
         if scope == "isomorphic":
             among = structure(kinds, shapes, bundle.groups[0])
-        pools[*among, *_key(*vars(bundle.strategy).values())].append(bundle)
+        pools[*among, *_key(*vars(said[bundle.groups[0]]).values())].append(bundle)
     return Selection(deps, tuple(Pool(tuple(own), score) for own in pools.values()), score)
 
 

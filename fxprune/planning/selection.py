@@ -35,15 +35,20 @@ def count(size: int, ratio: float) -> int:
     return math.floor(size * ratio + 1e-9)
 
 
+def multiple_of(strategy: Strategy) -> int:
+    """What kept widths are multiples of; "host" was replaced by what it means for a group."""
+    return strategy.round_to if isinstance(strategy.round_to, int) else 1
+
+
 def steps(size: int, kept: int, strategy: Strategy) -> NDArray[np.int64]:
     """How many channels a group may lose, in ascending order, from 0.
 
     Args:
         size: of the group.
         kept: how many of its channels must stay.
-        strategy: what it says of widths.
+        strategy: what it says of widths; its multiple is known.
     """
-    multiple = strategy.round_to or 1
+    multiple = multiple_of(strategy)
     least = max(strategy.min_channels or 1, kept)
     if strategy.max_ratio is not None:
         least = max(least, size - count(size, strategy.max_ratio))
@@ -87,7 +92,7 @@ class Bundle:
     def for_named(self) -> Bundle:
         """The same for channels that are named: multiples hold where a group is that wide."""
         size = self.groups[0].size
-        if size >= (self.strategy.round_to or 1):
+        if size >= multiple_of(self.strategy):
             return self
         strategy = replace(self.strategy, round_to=1)
         kept = size - min(map(len, self.orders))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Scope: TypeAlias = Literal["group", "isomorphic", "global"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+Multiple: TypeAlias = int | Literal["host"]
+"""What kept widths are multiples of; "host" is what was measured to suit this machine."""
 _Name = TypeVar("_Name", bound=str)
 _RATIO = "a ratio is the fraction of channels to remove, in [0, 1)"
 
@@ -40,7 +42,8 @@ class Strategy:
         normalize: what the scores of a group are divided by.
         scope: which groups are ranked together: "group", each alone; "isomorphic", those that are
             built alike; "global", all that have the same ratio and criterion.
-        round_to: kept widths are rounded up to a multiple of this.
+        round_to: kept widths are rounded up to a multiple of this, or, if it is "host", of what
+            suits this machine.
         min_channels: how many channels of a group stay at least.
         max_ratio: the largest fraction of a group's channels that may go, in [0, 1].
 
@@ -54,7 +57,7 @@ class Strategy:
     reduction: Reduction | None = None
     normalize: Normalization | None = None
     scope: Scope | None = None
-    round_to: int | None = None
+    round_to: Multiple | None = None
     min_channels: int | None = None
     max_ratio: float | None = None
 
@@ -67,9 +70,11 @@ class Strategy:
         for name, known in choices.items():
             if getattr(self, name) is not None:
                 checked_choice(getattr(self, name), name, known)
-        for name in ("round_to", "min_channels"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, checked_integer(getattr(self, name), name, 1))
+        if self.round_to is not None:
+            object.__setattr__(self, "round_to", checked_multiple(self.round_to))
+        if self.min_channels is not None:
+            least = checked_integer(self.min_channels, "min_channels", 1)
+            object.__setattr__(self, "min_channels", least)
         self._check_numbers()
 
     def _check_numbers(self) -> None:
@@ -168,6 +173,39 @@ def checked_integer(value: Any, name: str, least: int) -> int:
             why=f"it must be an integer of at least {least}, of at most 64 bits",
         )
     return int(value)
+
+
+def checked_multiple(value: Any) -> Multiple:
+    """An integer of at least 1, or "host".
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(value, str) and value == "host":
+        return "host"
+    try:
+        return checked_integer(value, "round_to", 1)
+    except InputError as error:
+        hint = 'pass a number, or "host" for what suits this machine'
+        raise InputError(error.what, why=error.why, hint=hint) from error
+
+
+def multiple_for(
+    round_to: Any, target: Mapping[str, float] | None, *, is_timed: bool = True
+) -> Multiple:
+    """What widths are multiples of; "auto" is what suits the machine if its time is what counts.
+
+    Args:
+        round_to: an integer, "host" or "auto".
+        target: what a plan is to meet, if anything.
+        is_timed: whether a latency in it is measured.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if not (isinstance(round_to, str) and round_to == "auto"):
+        return checked_multiple(round_to)
+    return "host" if is_timed and "latency" in (target or {}) else 1
 
 
 def checked_choice(value: Any, name: str, known: tuple[_Name, ...]) -> _Name:

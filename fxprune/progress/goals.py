@@ -16,7 +16,7 @@ from fxprune.importance import Criterion, criterion_of
 from fxprune.planning import Plan, Strategy
 from fxprune.planning.budgets import checked_target
 from fxprune.planning.sensitivity_data import Sensitivity
-from fxprune.planning.strategies import checked_ratio
+from fxprune.planning.strategies import checked_ratio, multiple_for
 from fxprune.progress.schedules import Pace
 from fxprune.suggestions import nearest
 
@@ -129,6 +129,9 @@ class Goal:
         schedule = pace.schedule if isinstance(pace.schedule, str) else f"halving: {shares}"
         found = {"target": self.target, **self.options, "steps": pace.steps, "schedule": schedule}
         defaults = {n: p.default for n, p in inspect.signature(plan).parameters.items()}
+        given, is_timed = found.get("round_to", "auto"), found.get("cost") is None
+        found["round_to"] = multiple_for(given, self.target, is_timed=is_timed)
+        defaults["round_to"] = multiple_for("auto", self.target, is_timed=is_timed)
         defaults["scope"] = "group" if found.get("sensitivity") is None else "global"
         return {
             name: _in_words(value)

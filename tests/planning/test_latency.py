@@ -17,6 +17,7 @@ from fxprune.labels import Ids
 from fxprune.planning import Layout
 from fxprune.planning.budgets import meet
 from fxprune.planning.candidates import CandidateCost
+from fxprune.planning.host_widths import ROLES
 from fxprune.planning.latency import PredictedLatency
 from fxprune.planning.op_times import OpTimes, Shaped
 from models_zoo import ZOO
@@ -233,3 +234,82 @@ def test_what_was_measured_when_ctrl_c_comes_is_kept(
     PredictedLatency(deps, folder=tmp_path)(NOTHING)
     whole = len(json.loads(file.read_text())["times"])
     assert len(asked) == 1 + whole  # one began twice, none that was finished
+
+
+# -- steps ----------------------------------------------------------------------------------
+
+STEP = 16
+
+
+def stepped(op: Any, args: Any, kwargs: Any) -> float:
+    """Products go in steps of 16 columns and of 16 rows, and widths that are odd cost more."""
+    tensors = [a for a in tree_leaves(args) if isinstance(a, Shaped)]
+    if len(tensors) < 2:
+        return 0.0
+    rows, columns = tensors[-1].shape
+    odd = 1.25 if rows % 2 or columns % 2 else 1.0
+    return odd * math.prod(math.ceil(n / STEP) * STEP for n in (rows, columns))
+
+
+@pytest.fixture
+def by_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpTimes, "of", lambda self, op, args, kwargs: stepped(op, args, kwargs))
+
+
+@pytest.mark.usefixtures("by_steps")
+def test_a_prediction_follows_the_steps_of_the_operators() -> None:
+    model = nn.Sequential(nn.Linear(16, 128, bias=False), nn.Linear(128, 32, bias=False))
+    deps = fxprune.analyze(model, torch.zeros(5, 16))
+    steps, ids = {"linear in": STEP, "linear out": STEP}, deps.group("0").ids
+    latency = PredictedLatency(deps, multiples=steps)
+    straight = PredictedLatency(deps, multiples={})
+    for width in range(2, 129):
+        slow = 1.25 if width % 2 else 1.0
+        expected = slow * (16 + 32) * math.ceil(width / STEP) * STEP
+        assert latency(ids[width:]) == pytest.approx(expected), width
+    assert straight(ids[98:]) == pytest.approx((16 + 32) * (96 + 16 * 2 / 16))
+
+
+@pytest.mark.usefixtures("by_steps")
+def test_steps_of_two_axes_at_once_are_followed() -> None:
+    model = nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in ((16, 64), (64, 96), (96, 16))))
+    deps = fxprune.analyze(model, torch.zeros(5, 16))
+    latency = PredictedLatency(deps, multiples={"linear in": STEP, "linear out": STEP})
+    first, second = deps.group("0").ids, deps.group("1").ids
+    for a, b in ((64, 96), (33, 50), (40, 33), (17, 81), (48, 95), (7, 3)):
+        removed = np.concatenate([first[a:], second[b:]])
+        wide = [math.ceil(n / STEP) * STEP for n in (a, b)]
+        odd = [n % 2 == 1 for n in (a, b)]
+        factor = [1.25 if each else 1.0 for each in (odd[0], any(odd), odd[1])]
+        pairs = ((16, wide[0]), (wide[0], wide[1]), (wide[1], 16))
+        expected = sum(f * math.prod(pair) for f, pair in zip(factor, pairs, strict=True))
+        assert latency(removed) == pytest.approx(expected), (a, b)
+
+
+@pytest.mark.usefixtures("by_steps")
+def test_a_dense_width_that_is_no_multiple_is_known_exactly() -> None:
+    model = nn.Sequential(nn.Linear(16, 75, bias=False), nn.Linear(75, 32, bias=False))
+    deps = fxprune.analyze(model, torch.zeros(5, 16))
+    latency = PredictedLatency(deps, multiples={"linear in": STEP, "linear out": STEP})
+    assert latency(NOTHING) == 1.25 * (16 + 32) * 80
+    assert latency(deps.group("0").ids[64:]) == (16 + 32) * 64
+
+
+@pytest.mark.parametrize("name", ["residual", "inverted_residual", "inception", "qkv_fused"])
+def test_the_machine_is_asked_for_its_steps(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(OpTimes, "_median", lambda self, run: float(run() is not None))
+    deps = zoo(name)
+    asked: list[Any] = []
+
+    def multiples(*given: Any) -> dict[str, int]:
+        asked.append(given)
+        return dict.fromkeys(ROLES, 4)
+
+    monkeypatch.setattr("fxprune.planning.latency.host_multiples", multiples)
+    latency = PredictedLatency(deps, folder=tmp_path)
+    assert asked == [(torch.device("cpu"), torch.float32, tmp_path)]
+    whole = latency(NOTHING)
+    for amount in (0.3, 0.6, 1.0):
+        assert 0 < latency(uniform(deps, l2(deps))(amount)) <= whole + 1e-9
