@@ -88,7 +88,7 @@ class _Commands(click.Group):
         except FxPruneError as error:
             raise _Failure(str(error)) from error
         except KeyboardInterrupt as error:
-            raise _Stopped("; ".join(notes(error)) or "nothing was written") from error
+            raise _Stopped("; ".join(notes(error)) or "no result was written") from error
 
 
 def _is_given(option: str) -> bool:

@@ -48,14 +48,18 @@ def processes(count: int) -> Iterator[Executor | None]:
         yield None
         return
     threads = max(1, (os.cpu_count() or 1) // count)
-    with ProcessPoolExecutor(count, _Shielding(), _set_up, (threads,)) as executor:
-        try:
-            yield executor
-        except KeyboardInterrupt:
-            running = multiprocessing.active_children()
-            executor.shutdown(wait=False, cancel_futures=True)  # they end when they are told to
-            _end(running)
-            raise
+    executor = ProcessPoolExecutor(count, _Shielding(), _set_up, (threads,))
+    try:
+        yield executor
+        executor.shutdown()
+    except KeyboardInterrupt:  # also one that comes while they end
+        running = multiprocessing.active_children()
+        executor.shutdown(wait=False, cancel_futures=True)  # they end when they are told to
+        _end(running)
+        raise
+    except BaseException:
+        executor.shutdown()
+        raise
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:

@@ -162,7 +162,7 @@ def test_what_writes_at_its_end_writes_nothing(
 ) -> None:
     run = start(command, *options, "--input", "2x4")
     run.until(run.says(f"{stage} ..."))
-    assert run.interrupt() == "stopped: nothing was written"
+    assert run.interrupt() == "stopped: no result was written"
     assert names(tmp_path) == set()
 
 
@@ -252,7 +252,7 @@ def test_measurements_stop_with_their_processes(
     options = ("--input", "2x4", "--rounds", 100000)
     run = start("bench", f"tests.slow_nets:{model}", "tests.slow_nets:Fast", *options)
     run.until(run.says(text))
-    assert run.interrupt() == "stopped: nothing was written"
+    assert run.interrupt() == "stopped: no result was written"
     assert names(tmp_path) == set()
 
 
