@@ -55,7 +55,7 @@ from fxprune.pretrained import adapt_configs
 from fxprune.programs import as_program, check_program
 from fxprune.recipes import Recipe
 from fxprune.report import ShrinkReport
-from fxprune.stepping import OriginalFailsError
+from fxprune.stepping import OriginalFailsError, ResultFailsError
 from fxprune.surroundings import collector_paused, undisturbed
 from fxprune.verification import verify_claim
 from fxprune.zeros import plan_of_zeros
@@ -322,8 +322,7 @@ class _Attempt:
         fold_constants(additions, small, layout)
         unsavable: tuple[Diagnostic, ...] = ()
         if emit == "module":
-            arguments = example_arguments(deps, self.values)
-            unsavable = adapt_configs(small, original, arguments)
+            unsavable = self.adapted(small, original)
         proof = None
         if self.verify:
             quick = self.verify == "quick"
@@ -351,6 +350,16 @@ class _Attempt:
         )
         put_report(small, report)
         return small
+
+    def adapted(self, small: nn.Module, original: nn.Module) -> tuple[Diagnostic, ...]:
+        """Let configurations tell the widths of a module, and say why some cannot."""
+        arguments = example_arguments(self.claim.deps, self.values)
+        try:
+            return adapt_configs(small, original, arguments)
+        except ResultFailsError:
+            if not self.donate:
+                raise
+        return adapt_configs(small, original, None)  # the original has no weights to go back to
 
     def additions(self) -> Sequence[Addition]:
         """What biases are to take up of removed channels."""

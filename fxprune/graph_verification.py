@@ -72,8 +72,9 @@ class GraphComparison(Comparison):
         names: dict[int, list[str]] = {}
 
         def label(tensor: torch.Tensor) -> None:
-            put_state(dict.fromkeys(names[id(tensor)], tensor), trace)
-            if isinstance(mode, PoisonMode):
+            own = names.get(id(tensor), [])
+            put_state(dict.fromkeys(own, tensor), trace)
+            if own and isinstance(mode, PoisonMode):
                 mode.poison(tensor)
 
         weights = PassingWeights(self.deps.graph_module, self.precision.cast, label)

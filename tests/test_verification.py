@@ -499,3 +499,23 @@ def test_norms_over_pruned_axes_are_compared_over_the_kept_channels(name: str) -
     report = small.meta["fxprune"]
     assert report.verification.relative < 1e-9
     assert report.renormalized
+
+
+def test_large_weights_that_only_a_list_holds_are_compared_like_others() -> None:
+    class Listing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = [nn.Parameter(torch.randn(300, 300))]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weights[0]
+
+    class Whole(fx.Tracer):
+        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+            return isinstance(m, Listing) or super().is_leaf_module(m, module_qualified_name)
+
+    model = nn.Sequential(Listing(), nn.Linear(300, 300), nn.Linear(300, 2)).eval()
+    graph, x = fx.GraphModule(model, Whole().trace(model)), torch.randn(2, 300)
+    proof = fxprune.shrink(graph, {"1": 0.5}, x).meta["fxprune"].verification
+    assert proof.every_node
+    assert proof.undisturbed > 0
