@@ -92,7 +92,7 @@ def runs_in(way: str, kind: str, width: int) -> Call | None:
             onnx.export(module, path, x, dynamic={})
             return session(path, x)
     if way == "eager, channels last":
-        if x.dim() != 4 or kind == "attention":
+        if kind not in CONVOLUTIONS:
             return None
         nhwc: Any = torch.channels_last
         module, x = module.to(memory_format=nhwc), x.to(memory_format=nhwc)

@@ -123,6 +123,7 @@ class FreeCall:
     def of(
         cls, call: OpCall, sizes: AxisSizes, labels: LabelAlgebra, multiples: Multiples
     ) -> FreeCall:
+        """A call with what is free of it."""
         operands = call.operands()
         free = {
             number: axis.size
@@ -140,6 +141,7 @@ class FreeCall:
 
     @property
     def name(self) -> str:
+        """The operator's, such as "aten::convolution"."""
         return str(self.call.op._schema.name)
 
     def shape(self, operand: Operand, sizes: Sizes) -> Sizes:
@@ -149,6 +151,7 @@ class FreeCall:
         return tuple(axis.size if n is None else of[n] for axis, n in numbers)
 
     def shapes(self, sizes: Sizes) -> list[Sizes]:
+        """The shapes of all operands."""
         return [self.shape(operand, sizes) for operand in self.operands]
 
     def times(self, times: OpTimes) -> TimeGrid:

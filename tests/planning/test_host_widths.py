@@ -103,18 +103,19 @@ ALL_16: dict[Role, int] = dict.fromkeys(ROLES, 16)
 
 
 def test_a_narrow_group_keeps_a_choice_of_widths() -> None:
-    for size, multiple in ((64, 16), (63, 8), (24, 4), (8, 2), (4, 1), (3, 1)):
+    for size, multiple in ((64, 16), (32, 16), (31, 8), (24, 8), (8, 4), (4, 2), (3, 1)):
         deps = analyzed_chain(4, size, 2)
         assert group_multiple(deps.shapes, ALL_16, deps.group("0")) == multiple
 
 
-def test_the_largest_multiple_of_the_operators_around_a_group_counts() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 128, 1))
+def test_the_most_demanding_kind_of_layer_counts_for_the_whole_model() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 128, 1), nn.Conv2d(128, 64, 1))
     deps = fxprune.analyze(model, IMAGE)
-    multiples: dict[Role, int] = {"convolution out": 8, "pointwise in": 32, "linear in": 16}
-    assert group_multiple(deps.shapes, multiples, deps.group("0")) == 16  # a quarter of 64
-    assert group_multiple(deps.shapes, {"convolution out": 8}, deps.group("0")) == 8
-    assert group_multiple(deps.shapes, {"linear in": 16}, deps.group("0")) == 1
+    multiples: dict[Role, int] = {"convolution out": 8, "pointwise in": 1, "linear in": 32}
+    assert [group_multiple(deps.shapes, multiples, deps.group(n)) for n in ("0", "1")] == [8, 8]
+    pointwise = fxprune.analyze(nn.Sequential(*list(model)[1:]), torch.zeros(1, 64, 8, 8))
+    assert group_multiple(pointwise.shapes, multiples, pointwise.group("0")) == 1
+    assert group_multiple(pointwise.shapes, {}, pointwise.group("0")) == 1
 
 
 def test_a_head_counts_as_many_positions_as_it_has_dims() -> None:
