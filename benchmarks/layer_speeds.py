@@ -52,13 +52,8 @@ ROUNDS = 15
 SHORTEST = 0.002
 """Seconds; calls that take less are timed several at a time."""
 WAYS = ("eager", "eager, channels last", "compile", "onnxruntime")
-LAYERS = (
-    "3x3 convolution",
-    "pointwise convolution",
-    "depthwise convolution",
-    "linear",
-    "attention",
-)
+CONVOLUTIONS = ("3x3 convolution", "pointwise convolution", "depthwise convolution")
+LAYERS = (*CONVOLUTIONS, "linear", "attention")
 
 
 class Attention(nn.Module):
