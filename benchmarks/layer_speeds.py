@@ -52,13 +52,8 @@ ROUNDS = 15
 SHORTEST = 0.002
 """Seconds; calls that take less are timed several at a time."""
 WAYS = ("eager", "eager, channels last", "compile", "onnxruntime")
-LAYERS = (
-    "3x3 convolution",
-    "pointwise convolution",
-    "depthwise convolution",
-    "linear",
-    "attention",
-)
+CONVOLUTIONS = ("3x3 convolution", "pointwise convolution", "depthwise convolution")
+LAYERS = (*CONVOLUTIONS, "linear", "attention")
 
 
 class Attention(nn.Module):
@@ -92,7 +87,7 @@ def runs_in(way: str, kind: str, width: int) -> Call | None:
             onnx.export(module, path, x, dynamic={})
             return session(path, x)
     if way == "eager, channels last":
-        if x.dim() != 4 or kind == "attention":
+        if kind not in CONVOLUTIONS:
             return None
         nhwc: Any = torch.channels_last
         module, x = module.to(memory_format=nhwc), x.to(memory_format=nhwc)

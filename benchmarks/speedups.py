@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
@@ -44,6 +45,7 @@ class Pruned:
     """A pruned model, and what is known of it.
 
     Attributes:
+        network: that was pruned.
         share: of the MACs that may be left.
         multiple: of the widths, as `round_to` has it.
         macs: the share that is left.
@@ -51,6 +53,7 @@ class Pruned:
         predicted: the latency in units of the dense one's: by straight lines, and with steps.
     """
 
+    network: str
     share: float
     multiple: Multiple
     macs: float
@@ -158,15 +161,21 @@ def measured(name: str) -> list[Pruned]:
         for share in SHARES
         for multiple in MULTIPLES
     }
-    smaller = [fxprune.shrink(deps, plan, verify=False) for plan in plans.values()]
+    alike = {str(plan.slices): plan for plan in plans.values()}  # several multiples, one plan
     with torch.inference_mode(), TemporaryDirectory() as folder:
-        dense, *others = [calls(each, image, Path(folder)) for each in (model, *smaller)]
+        dense = calls(model, image, Path(folder))
+        made = {
+            key: calls(fxprune.shrink(deps, plan, verify=False), image, Path(folder))
+            for key, plan in alike.items()
+        }
+        others = [made[str(plan.slices)] for plan in plans.values()]
         ratios = {
             runtime: in_turns(dense[runtime], [other[runtime] for other in others])
             for runtime in RUNTIMES
         }
     return [
         Pruned(
+            name,
             share,
             multiple,
             plan.made["reached"]["macs"],
@@ -178,28 +187,41 @@ def measured(name: str) -> list[Pruned]:
 
 
 def errors(found: Sequence[Pruned]) -> str:
-    """A line on how far predictions are off, for widths of any kind and for those that suit."""
-    cells = []
-    for multiples in ((1,), MULTIPLES[1:]):
-        rows = [each for each in found if each.multiple in multiples]
-        for way in (0, 1):
-            off = [abs(each.predicted[way] / each.median("eager") - 1) for each in rows]
-            cells.append(f"{100 * statistics.fmean(off):.1f} %")
+    """A line on how far predictions are off, and what they know of widths that are no multiples."""
+    pairs = [
+        (odd, even)
+        for odd, even in product(found, found)
+        if (odd.multiple, even.multiple) == (1, 16)
+        and (odd.network, odd.share) == (even.network, even.share)
+    ]
+    slower = statistics.fmean(odd.median("eager") / even.median("eager") for odd, even in pairs)
+    said = [
+        statistics.fmean(odd.predicted[way] / even.predicted[way] for odd, even in pairs)
+        for way in (0, 1)
+    ]
+    off = [
+        100
+        * statistics.fmean(abs(each.predicted[way] / each.median("eager") - 1) for each in found)
+        for way in (0, 1)
+    ]
     return (
         "Predictions are off the measured eager latency by a mean of"
-        f" {cells[0]} (straight) and {cells[1]} (with steps) for `round_to=1`, and of"
-        f" {cells[2]} and {cells[3]} for the others."
+        f" {100 * off[0]:.1f} % (straight) and {100 * off[1]:.1f} % (with steps). Plans with `round_to=1` take"
+        f" {slower:.2f} times as long as those with 16, where straight lines say"
+        f" {said[0]:.2f} and steps say {said[1]:.2f}."
     )
 
 
 def gains(found: Sequence[Pruned]) -> str:
     """A line on what multiples gain at the same MACs."""
-    exact = {each.share: each for each in found if each.multiple == 1}
+    exact = {(each.network, each.share): each for each in found if each.multiple == 1}
     told = []
     for multiple in MULTIPLES[1:]:
         rows = [each for each in found if each.multiple == multiple]
         for_runtime = [
-            statistics.fmean(each.median(r) / exact[each.share].median(r) for each in rows)
+            statistics.fmean(
+                each.median(r) / exact[each.network, each.share].median(r) for each in rows
+            )
             for r in RUNTIMES
         ]
         numbers = ", ".join(

@@ -156,23 +156,26 @@ def group_multiple(
 ) -> int:
     """The multiple of channels that widths of a group had better be of.
 
-    Where a channel takes several positions of an axis (a head its dims), fewer channels are enough.
-    It is at most a quarter of the group, so that narrow groups keep a choice.
+    It is that of the model's most demanding kind of layer, for all groups: what writes a width
+    hands it on to layers of other kinds, and to runtimes that lay out all of them alike. Where a
+    channel takes several positions of an axis (a head its dims), fewer channels are enough. It is
+    at most half of the group, so that narrow groups keep a choice.
 
     Args:
         shapes: of the parameters.
         multiples: see `host_multiples`.
         group: the group.
     """
-    found = 1
-    for member in group.members:
-        shape = shapes[member.parameter]
-        if len(shape) < 2:
-            continue
-        kind = "linear" if len(shape) == 2 else _convolution(shape)
-        wanted = max((n for role, n in multiples.items() if role.startswith(kind)), default=1)
-        copies = len(member.positions[0]) if group.kind != "head_dims" else 1
-        found = max(found, wanted // math.gcd(wanted, copies))
-    while found * 4 > group.size and found > 1:
+    kinds = {_kind(shape) for shape in shapes.values() if len(shape) > 1}
+    wanted = max((n for role, n in multiples.items() if role.split()[0] in kinds), default=1)
+    weights = [member for member in group.members if len(shapes[member.parameter]) > 1]
+    copies = {len(m.positions[0]) for m in weights} if group.kind != "head_dims" else {1}
+    found = max((wanted // math.gcd(wanted, number) for number in copies), default=1)
+    while found * 2 > group.size and found > 1:
         found //= 2
     return found
+
+
+def _kind(shape: Sequence[int]) -> str:
+    """What kind of layer has a weight of some shape."""
+    return "linear" if len(shape) == 2 else _convolution(shape)

@@ -84,14 +84,13 @@ class PredictedLatency:
         mask = np.zeros(len(self._labels), dtype=np.bool_)
         mask[self._labels.find(removed)] = True
         sizes = self._sizes.of(mask).tolist()
-        try:
-            return sum(
-                self._one(k, tuple(sizes[number] for number in call.numbers))
-                for k, call in enumerate(self._calls)
-            )
-        finally:  # whatever ends it early, what was measured is kept
-            if self._times is not None:
-                self._times.save()
+        total = sum(
+            self._one(k, tuple(sizes[number] for number in call.numbers))
+            for k, call in enumerate(self._calls)
+        )
+        if self._times is not None:
+            self._times.save()
+        return total
 
     def _one(self, k: int, sizes: Sizes) -> float:
         if (k, sizes) not in self._known:
@@ -124,7 +123,7 @@ class FreeCall:
     def of(
         cls, call: OpCall, sizes: AxisSizes, labels: LabelAlgebra, multiples: Multiples
     ) -> FreeCall:
-        """A call of a model whose free axes have these numbers, on a host with these multiples."""
+        """A call with what is free of it."""
         operands = call.operands()
         free = {
             number: axis.size
@@ -142,7 +141,7 @@ class FreeCall:
 
     @property
     def name(self) -> str:
-        """The operator's name, such as "aten::convolution"."""
+        """The operator's, such as "aten::convolution"."""
         return str(self.call.op._schema.name)
 
     def shape(self, operand: Operand, sizes: Sizes) -> Sizes:
@@ -152,7 +151,7 @@ class FreeCall:
         return tuple(axis.size if n is None else of[n] for axis, n in numbers)
 
     def shapes(self, sizes: Sizes) -> list[Sizes]:
-        """The shapes of all operands for some sizes of the free axes."""
+        """The shapes of all operands."""
         return [self.shape(operand, sizes) for operand in self.operands]
 
     def times(self, times: OpTimes) -> TimeGrid:

@@ -103,18 +103,19 @@ ALL_16: dict[Role, int] = dict.fromkeys(ROLES, 16)
 
 
 def test_a_narrow_group_keeps_a_choice_of_widths() -> None:
-    for size, multiple in ((64, 16), (63, 8), (24, 4), (8, 2), (4, 1), (3, 1)):
+    for size, multiple in ((64, 16), (32, 16), (31, 8), (24, 8), (8, 4), (4, 2), (3, 1)):
         deps = analyzed_chain(4, size, 2)
         assert group_multiple(deps.shapes, ALL_16, deps.group("0")) == multiple
 
 
-def test_the_largest_multiple_of_the_operators_around_a_group_counts() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 128, 1))
+def test_the_most_demanding_kind_of_layer_counts_for_the_whole_model() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 128, 1), nn.Conv2d(128, 64, 1))
     deps = fxprune.analyze(model, IMAGE)
-    multiples: dict[Role, int] = {"convolution out": 8, "pointwise in": 32, "linear in": 16}
-    assert group_multiple(deps.shapes, multiples, deps.group("0")) == 16  # a quarter of 64
-    assert group_multiple(deps.shapes, {"convolution out": 8}, deps.group("0")) == 8
-    assert group_multiple(deps.shapes, {"linear in": 16}, deps.group("0")) == 1
+    multiples: dict[Role, int] = {"convolution out": 8, "pointwise in": 1, "linear in": 32}
+    assert [group_multiple(deps.shapes, multiples, deps.group(n)) for n in ("0", "1")] == [8, 8]
+    pointwise = fxprune.analyze(nn.Sequential(*list(model)[1:]), torch.zeros(1, 64, 8, 8))
+    assert group_multiple(pointwise.shapes, multiples, pointwise.group("0")) == 1
+    assert group_multiple(pointwise.shapes, {}, pointwise.group("0")) == 1
 
 
 def test_a_head_counts_as_many_positions_as_it_has_dims() -> None:
@@ -138,7 +139,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plan_for_the_host_keeps_widths_that_suit_it() -> None:
     deps = analyzed_chain(4, 128, 64, 20, 2)
     plan = fxprune.plan(deps, ratio=0.45, round_to="host")
-    assert [len(g.removed) for g in plan.groups.values()] == [48, 16, 8]  # 80, 48, and 12 by 4
+    assert [len(g.removed) for g in plan.groups.values()] == [48, 16, 4]  # 20 by 8
     assert plan.made["round_to"] == "host"
     assert plan.made["multiples"] == ALL_16
     assert fxprune.Plan.from_json(plan.to_json()).made == plan.made
@@ -196,11 +197,11 @@ def test_some_groups_alone_may_suit_the_host() -> None:
 @pytest.mark.usefixtures("host")
 def test_groups_with_other_multiples_are_ranked_together_still() -> None:
     torch.manual_seed(0)
-    deps = analyzed_chain(4, 128, 32, 2)
+    deps = analyzed_chain(4, 128, 24, 2)
     with torch.no_grad():
         deps.model.get_parameter("0.weight").mul_(1e-3)
     plan = fxprune.plan(deps, ratio=0.5, scope="global", normalize="none", round_to="host")
-    assert [len(g.removed) for g in plan.groups.values()] == [80, 0]
+    assert [len(g.removed) for g in plan.groups.values()] == [64, 0]
 
 
 @pytest.mark.parametrize("value", ["8", "Host", "", 0])
