@@ -84,13 +84,14 @@ class PredictedLatency:
         mask = np.zeros(len(self._labels), dtype=np.bool_)
         mask[self._labels.find(removed)] = True
         sizes = self._sizes.of(mask).tolist()
-        total = sum(
-            self._one(k, tuple(sizes[number] for number in call.numbers))
-            for k, call in enumerate(self._calls)
-        )
-        if self._times is not None:
-            self._times.save()
-        return total
+        try:
+            return sum(
+                self._one(k, tuple(sizes[number] for number in call.numbers))
+                for k, call in enumerate(self._calls)
+            )
+        finally:  # whatever ends it early, what was measured is kept
+            if self._times is not None:
+                self._times.save()
 
     def _one(self, k: int, sizes: Sizes) -> float:
         if (k, sizes) not in self._known:
