@@ -65,9 +65,10 @@ def host_multiples(
         folder: where measured times are kept, the user's cache folder by default.
     """
     times = OpTimes(device, folder)
-    found = {role: measured_multiple(_timed(times, role, dtype)) for role in ROLES}
-    times.save()
-    return found
+    try:
+        return {role: measured_multiple(_timed(times, role, dtype)) for role in ROLES}
+    finally:  # whatever ends it early, what was measured is kept
+        times.save()
 
 
 def measured_multiple(time: Callable[[int], float | None]) -> int:
