@@ -463,6 +463,14 @@ def test_of_repeated_options_the_last_of_a_name_wins_and_lists_add_up() -> None:
     assert plan.made["strategies"] == {"stem": {"criterion": "l1", "round_to": 2}}
 
 
+@pytest.mark.parametrize(("given", "made"), [("host", "host"), ("auto", 1)])
+def test_a_multiple_that_suits_the_host_can_be_asked_for(given: str, made: object) -> None:
+    run("plan", "nets:Net", "--ratio", 0.5, "--round-to", given, "-o", "plan.json")
+    plan = fxprune.Plan.load("plan.json")
+    assert plan.made["round_to"] == made
+    assert ("multiples" in plan.made) == (made == "host")
+
+
 def test_a_target_reaches_the_plan() -> None:
     run("plan", "nets:Net", "--target", "params=0.6", "--target", "macs=0.9", "-o", "plan.json")
     made = fxprune.Plan.load("plan.json").made
@@ -730,6 +738,7 @@ def test_a_plan_and_options_of_another_are_a_usage_error() -> None:
         ("--channels", "stem="),
         ("--criterion", "size"),
         ("--round-to", "0"),
+        ("--round-to", "hosts"),
     ],
 )
 def test_an_option_of_another_form_is_a_usage_error(option: tuple[str, str]) -> None:
