@@ -79,16 +79,20 @@ def walk(root: nn.Module, *, again: bool = False) -> Iterator[tuple[str, nn.Modu
         pending += reversed(children)
 
 
-def parameters_in(root: nn.Module) -> dict[str, nn.Parameter]:
+def parameters_in(root: nn.Module) -> dict[str, torch.Tensor]:
     """What `root.named_parameters()` yields: each once, by its first name."""
-    found: dict[str, nn.Parameter] = {}
-    seen: set[int] = set()
-    for path, module in walk(root):
-        for name, tensor in module._parameters.items():
-            if tensor is not None and id(tensor) not in seen:
-                seen.add(id(tensor))
-                found[f"{path}.{name}" if path else name] = tensor
-    return found
+    first: dict[int, tuple[str, torch.Tensor]] = {}
+    for name, tensor in _in_tables(root, "_parameters"):
+        first.setdefault(id(tensor), (name, tensor))
+    return dict(first.values())
+
+
+def _in_tables(root: nn.Module, table: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors in a table of each module, under each of their names."""
+    for path, module in walk(root, again=True):
+        for name, tensor in getattr(module, table).items():
+            if tensor is not None:
+                yield f"{path}.{name}" if path else name, tensor
 
 
 class _Cloner:
@@ -203,14 +207,7 @@ def to_meta(tensor: torch.Tensor) -> torch.Tensor:
 
 def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and buffers; a tied tensor appears under each of its names."""
-    state: dict[str, torch.Tensor] = {}
-    members = list(walk(module, again=True))
-    for table in ("_parameters", "_buffers"):
-        for path, member in members:
-            for name, tensor in vars(member)[table].items():
-                if tensor is not None:
-                    state[f"{path}.{name}" if path else name] = tensor
-    return state
+    return {**dict(_in_tables(module, "_parameters")), **dict(_in_tables(module, "_buffers"))}
 
 
 def fingerprint(state: Mapping[str, torch.Tensor]) -> str:

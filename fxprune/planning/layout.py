@@ -59,28 +59,27 @@ class Layout:
 
         Axes that keep the same positions share one array.
         """
-        axes, labels = self.deps.trace.all_axes, self.labels
-        labels.resolve(axes)
-        simple = [(axis, leaves) for axis in axes if len(leaves := labels.leaves(axis)) < 2]
-        found: dict[int, NDArray[np.int64] | None] = {
-            id(axis): None for axis, leaves in simple if not leaves
+        leaves = {id(axis): self.labels.leaves(axis) for axis in self.deps.trace.all_axes}
+        vectors = {key: own[0] for key, own in leaves.items() if len(own) == 1}
+        kept: dict[int, NDArray[np.int64] | None] = {
+            k: None for k, own in leaves.items() if not own
         }
-        vectors = {id(leaves[0]): leaves[0] for _, leaves in simple if leaves}
         if not vectors:
-            return found
+            return kept
         gone = self._removed[np.concatenate(list(vectors.values()))]
-        ends = np.cumsum([len(vector) for vector in vectors.values()])
-        starts = [0, *ends[:-1].tolist()]
+        ends = np.cumsum([len(vector) for vector in vectors.values()]).tolist()
+        starts = [0, *ends[:-1]]
         losing = np.logical_or.reduceat(gone, starts).tolist()
-        kept: dict[int, NDArray[np.int64] | None] = {}
         shared: dict[bytes, NDArray[np.int64]] = {}
-        for key, start, end, loses in zip(vectors, starts, ends.tolist(), losing, strict=True):
-            pattern = gone[start:end]
-            if loses and (code := pattern.tobytes()) not in shared:
-                shared[code] = np.flatnonzero(~pattern)
-            kept[key] = shared[pattern.tobytes()] if loses else None
-        found.update((id(axis), kept[id(leaves[0])]) for axis, leaves in simple if leaves)
-        return found
+        for key, start, end, loses in zip(vectors, starts, ends, losing, strict=True):
+            kept[key] = None
+            if loses:
+                pattern = gone[start:end]
+                code = pattern.tobytes()
+                if code not in shared:
+                    shared[code] = np.flatnonzero(~pattern)
+                kept[key] = shared[code]
+        return kept
 
     def is_removed(self, ids: Ids) -> NDArray[np.bool_]:
         """Which of these root ids are removed; ids that came later are not."""
@@ -167,9 +166,7 @@ class Layout:
                 if kept is not None:
                     key = (id(kept), axis.size)
                     if key not in known:
-                        gone = np.ones(axis.size, dtype=np.bool_)
-                        gone[kept] = False
-                        known[key] = tuple(np.flatnonzero(gone).tolist())
+                        known[key] = tuple(np.delete(np.arange(axis.size), kept).tolist())
                     found.setdefault(name, {})[dim] = known[key]
         return found
 
