@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fxprune.errors import InputError, shown
+from fxprune.errors import InputError
+from fxprune.interruptions import kept, refuse_others, resumed
 from fxprune.planning.sensitivity_data import Curve, Point, Sensitivity
 
 if TYPE_CHECKING:
@@ -79,14 +80,8 @@ class Record:
         Raises:
             InputError: the file is damaged, or was made in another way; or its folder is missing.
         """
-        if resume is None:
-            return cls(base, False, names, None)
-        if not isinstance(resume, (str, os.PathLike)):
-            raise InputError(f"resume is {shown(resume)}", hint="pass the path of a file")
-        path = Path(resume).absolute()  # wherever evaluate goes meanwhile
-        if not path.exists():
-            if not path.resolve().parent.is_dir():
-                raise InputError(f"{path} cannot be written: the folder does not exist")
+        path = resumed(resume)
+        if path is None or not path.exists():
             return cls(base, False, names, path)
         known = Sensitivity.load(path)
         _check_same(known, base, path)
@@ -118,8 +113,6 @@ class Record:
 
     def told(self, removals: Sequence[Removal]) -> str:
         """What of some removals is kept if it ends now, and how to go on."""
-        if self._path is None:
-            return "nothing is kept, for there is no file to resume from"
         known = {
             (name, point.ratio, point.channels)
             for name, curve in self._known.curves.items()
@@ -128,10 +121,7 @@ class Record:
         asked = {
             (each.group.name, ratio, each.digest) for each in removals for ratio in each.ratios
         }
-        count, total = len(asked & known), len(asked)
-        return (
-            f"{count} of {total} points are finished in {self._path}; to go on, do the same again"
-        )
+        return kept(len(asked & known), len(asked), "points", self._path)
 
     def note(self, values: Mapping[Removal, float | None]) -> None:
         """Add values, and write the file.
@@ -174,14 +164,4 @@ def _check_same(known: Sensitivity, base: Sensitivity, path: Path) -> None:
     elif known.weights != base.weights:
         differences.append("it is of the same model with other weights")
     there, here = {**known.made, "mode": known.mode}, {**base.made, "mode": base.mode}
-    differences += [
-        f"{name} is {shown(there.get(name))} there, {shown(here[name])} here"
-        for name in here
-        if there.get(name) != here[name]
-    ]
-    if differences:
-        raise InputError(
-            f"the run of {path} cannot go on",
-            why="; ".join(differences),
-            hint="pass another path for resume, or delete the file to measure anew",
-        )
+    refuse_others(path, there, here, "measure", differences)

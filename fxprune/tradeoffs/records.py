@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fxprune.documents import DocumentKind
-from fxprune.errors import InputError, shown
+from fxprune.errors import InputError
 from fxprune.files import write_atomically
+from fxprune.interruptions import kept, refuse_others, resumed
 from fxprune.tradeoffs.appraising import Worth
 
 _KIND = DocumentKind(
@@ -50,26 +51,11 @@ class Values:
             InputError: the file is damaged, or of another model, or was made in another way; or its
                 folder is missing.
         """
-        if resume is None:
-            return cls(made, {}, None)
-        if not isinstance(resume, (str, os.PathLike)):
-            raise InputError(f"resume is {shown(resume)}", hint="pass the path of a file")
-        path = Path(resume).absolute()  # wherever evaluate goes meanwhile
-        if not path.exists():
-            if not path.resolve().parent.is_dir():
-                raise InputError(f"{path} cannot be written: the folder does not exist")
+        path = resumed(resume)
+        if path is None or not path.exists():
             return cls(made, {}, path)
         there, known = _KIND.load(path, _read, "tradeoff")
-        wrong = [name for name, value in made.items() if there.get(name) != value]
-        if wrong:
-            raise InputError(
-                f"the run of {path} cannot go on",
-                why="; ".join(
-                    f"{name} is {shown(there.get(name))} there, {shown(made[name])} here"
-                    for name in wrong
-                ),
-                hint="pass another path for resume, or delete the file to evaluate anew",
-            )
+        refuse_others(path, there, made, "evaluate")
         return cls(made, known, path)
 
     def note(self, key: str, worth: Worth) -> None:
@@ -88,13 +74,8 @@ class Values:
 
     def told(self, keys: list[str]) -> str:
         """What of some candidates is kept if it ends now, and how to go on."""
-        if self._path is None:
-            return "nothing is kept, for there is no file to resume from"
-        count = sum(key in self.known for key in keys)
-        return (
-            f"{count} of {len(keys)} candidates are finished in {self._path}; to go on, do the same"
-            " again"
-        )
+        finished = sum(key in self.known for key in keys)
+        return kept(finished, len(keys), "candidates", self._path)
 
 
 def _read(text: str) -> tuple[dict[str, str], dict[str, Worth]]:
