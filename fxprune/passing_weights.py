@@ -38,6 +38,7 @@ class PassingWeights:
 
     Attributes:
         module: a copy of the graph in eval mode, to be run with `before` and `after` each node.
+        changed: the parameters that nodes wrote into, by the ids of those of the graph.
     """
 
     def __init__(
@@ -52,11 +53,17 @@ class PassingWeights:
         self._there: dict[int, int] = {}  # the memory of what is there: whose it is
         self._views: dict[int, list[fx.Node]] = {}
         self._held: dict[str, list[torch.Tensor]] = {}
+        self._small: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.changed: dict[int, torch.Tensor] = {}
         self.module: fx.GraphModule = eval_clone(graph_module, self._placed)
 
     def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
-        if not isinstance(tensor, nn.Parameter) or tensor.numel() < _LARGE:
+        if not isinstance(tensor, nn.Parameter):
             return self._convert(tensor)
+        if tensor.numel() < _LARGE:
+            small = self._convert(tensor)
+            self._small[memory(small)] = small, tensor
+            return small
         place = as_parameter(self._convert(tensor.detach().new_empty(0)).detach(), tensor)
         assert isinstance(place, nn.Parameter)
         self._sources[id(place)] = place, tensor
@@ -95,7 +102,11 @@ class PassingWeights:
             written: the memory that operators wrote into meanwhile.
         """
         for place in written & self._there.keys():
-            self._sources.pop(self._there.pop(place))
+            own, source = self._sources.pop(self._there.pop(place))
+            self.changed[id(source)] = own
+        for place in written & self._small.keys():
+            own, source = self._small[place]
+            self.changed[id(source)] = own
         for tensor in tensors(value) if self._there else ():
             key = self._there.get(memory(tensor))
             if key is not None and key != id(tensor):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import fx, nn
 
 from fxprune.errors import first_line
@@ -33,7 +34,8 @@ class RealCalls:
     """What calls of the models return, for comparison with their graphs.
 
     So a mistake of capture is found (the graph is not what the model does), and a result that
-    cannot be called. Each starts from the models' own state.
+    cannot be called. Each starts from the models' own state, but where a graph writes into its
+    parameters: then no call is like the one before, which shows when it goes on from there.
 
     A model is copied in the precision of the run when it is called, and the copy dropped after.
 
@@ -56,19 +58,29 @@ class RealCalls:
     def pairs(self, values: Sequence[Any]) -> Iterator[tuple[str, Any, Any]]:
         """For each model that has a graph: its name, what the graph yields, what a call returns."""
         if isinstance(self.small, fx.GraphModule):
-            yield RESULT, self.stepped(RESULT, values), self.result(values)
+            stepped, cast = self._stepped(RESULT, values)
+            yield RESULT, stepped, self._called(RESULT, eval_clone(self.small, cast), values)
         if self.deps.captured_by != "given":
-            stepped = self.stepped(MODEL, values)
-            model = as_captured(self.deps, self.precision.cast)
-            yield MODEL, stepped, self._called(MODEL, model, values)
+            stepped, cast = self._stepped(MODEL, values)
+            yield MODEL, stepped, self._called(MODEL, as_captured(self.deps, cast), values)
 
     def stepped(self, name: str, values: Sequence[Any]) -> Any:
         """What the graph of one of the models yields."""
+        return self._stepped(name, values)[0]
+
+    def _stepped(self, name: str, values: Sequence[Any]) -> tuple[Any, Convert]:
+        """The same, and what casts tensors to those that the run leaves."""
         graph = self.small if name == RESULT else self.deps.graph_module
         assert isinstance(graph, fx.GraphModule)
         told = RESULT if name == RESULT else "the captured graph"
         weights = PassingWeights(graph, self.precision.cast)
-        return Stepper(told, weights.module, copies(values), self.quiet(), weights).run()
+        out = Stepper(told, weights.module, copies(values), self.quiet(), weights).run()
+
+        def left(tensor: torch.Tensor) -> torch.Tensor:
+            changed = weights.changed.get(id(tensor))
+            return torch.as_tensor(self.precision.cast(tensor)) if changed is None else changed
+
+        return out, left
 
     def _called(self, name: str, model: nn.Module, values: Sequence[Any]) -> Any:
         args, kwargs = call_arguments(self.deps.graph_module, model, copies(values))

@@ -519,3 +519,22 @@ def test_large_weights_that_only_a_list_holds_are_compared_like_others() -> None
     proof = fxprune.shrink(graph, {"1": 0.5}, x).meta["fxprune"].verification
     assert proof.every_node
     assert proof.undisturbed > 0
+
+
+@pytest.mark.parametrize("width", [8, 300], ids=["small weights", "weights that pass"])
+def test_a_graph_that_writes_into_its_weights_is_refuted(width: int) -> None:
+    class Trains(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(width, width), nn.Linear(width, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                self.first.weight.mul_(0.5)
+            return self.second(torch.relu(self.first(x)))
+
+    model, x = Trains().eval(), torch.randn(3, width)
+    before = model.first.weight.clone()
+    with pytest.raises(VerificationError, match="does not compute what a call of it computes"):
+        fxprune.shrink(model, {"first": 0.5}, x)
+    assert torch.equal(model.first.weight, before)
