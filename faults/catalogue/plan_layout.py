@@ -6,13 +6,14 @@ from faults.fault import Fault, fault, refused
 from faults.injection import Edit
 
 _LAYOUT = "planning.layout:Layout"
+_STAYING = "planning.layout:_staying"
 
 FAULTS: tuple[Fault, ...] = (
     fault(
         "the removed positions are kept, the others removed",
         "plan layout",
         Edit(
-            f"{_LAYOUT}.kept",
+            _STAYING,
             "np.flatnonzero(~gone) if gone.any()",
             "np.flatnonzero(gone) if gone.any()",
         ),
@@ -21,19 +22,19 @@ FAULTS: tuple[Fault, ...] = (
     fault(
         "the kept positions are one off",
         "plan layout",
-        Edit(f"{_LAYOUT}.kept", "np.flatnonzero(~gone) if", "np.flatnonzero(~np.roll(gone, 1)) if"),
+        Edit(_STAYING, "np.flatnonzero(~gone) if", "np.flatnonzero(~np.roll(gone, 1)) if"),
         "dense_concat",
     ),
     fault(
         "the first positions are kept instead of the chosen ones",
         "plan layout",
-        Edit(f"{_LAYOUT}.kept", "np.flatnonzero(~gone) if", "np.arange(int((~gone).sum())) if"),
+        Edit(_STAYING, "np.flatnonzero(~gone) if", "np.arange(int((~gone).sum())) if"),
         "residual",
     ),
     fault(
         "the kept positions are not in order",
         "plan layout",
-        Edit(f"{_LAYOUT}.kept", "np.flatnonzero(~gone) if", "np.flatnonzero(~gone)[::-1] if"),
+        Edit(_STAYING, "np.flatnonzero(~gone) if", "np.flatnonzero(~gone)[::-1] if"),
         "glu",
     ),
     refused(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
-from numpy import int64
 from numpy.typing import NDArray
 
 from fxprune.module_trees import as_parameter
@@ -14,10 +14,10 @@ _CHUNK = 1 << 17
 """How many elements are copied at a time of a tensor that is sliced along several dims."""
 
 
-def sliced(tensor: torch.Tensor, kept: Sequence[NDArray[int64] | None]) -> torch.Tensor:
+def sliced(tensor: torch.Tensor, kept: Sequence[NDArray[np.int64] | None]) -> torch.Tensor:
     """A copy of the positions that stay along each dim; None for all."""
     positions = {
-        dim: torch.from_numpy(index).to(tensor.device)
+        dim: torch.from_numpy(np.ascontiguousarray(index)).to(tensor.device)
         for dim, index in enumerate(kept)
         if index is not None
     }

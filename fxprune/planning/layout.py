@@ -60,26 +60,22 @@ class Layout:
         Axes that keep the same positions share one array.
         """
         leaves = {id(axis): self.labels.leaves(axis) for axis in self.deps.trace.all_axes}
+        found: dict[int, NDArray[np.int64] | None]
+        found = {key: None for key, own in leaves.items() if not own}
         vectors = {key: own[0] for key, own in leaves.items() if len(own) == 1}
-        kept: dict[int, NDArray[np.int64] | None] = {
-            k: None for k, own in leaves.items() if not own
-        }
         if not vectors:
-            return kept
-        gone = self._removed[np.concatenate(list(vectors.values()))]
-        ends = np.cumsum([len(vector) for vector in vectors.values()]).tolist()
-        starts = [0, *ends[:-1]]
-        losing = np.logical_or.reduceat(gone, starts).tolist()
-        shared: dict[bytes, NDArray[np.int64]] = {}
-        for key, start, end, loses in zip(vectors, starts, ends, losing, strict=True):
-            kept[key] = None
-            if loses:
-                pattern = gone[start:end]
-                code = pattern.tobytes()
-                if code not in shared:
-                    shared[code] = np.flatnonzero(~pattern)
-                kept[key] = shared[code]
-        return kept
+            return found
+        removed = self._removed[np.concatenate(list(vectors.values()))]
+        shared: dict[bytes, NDArray[np.int64] | None] = {}
+        end = 0
+        for key, vector in vectors.items():
+            start, end = end, end + len(vector)
+            gone = removed[start:end]
+            code = gone.tobytes()
+            if code not in shared:
+                shared[code] = _staying(gone)
+            found[key] = shared[code]
+        return found
 
     def is_removed(self, ids: Ids) -> NDArray[np.bool_]:
         """Which of these root ids are removed; ids that came later are not."""
@@ -111,11 +107,7 @@ class Layout:
         """The kept positions of an axis in order, or None if all are kept."""
         key = id(axis)
         if key not in self._kept:
-            kept = None
-            if self.labels.leaves(axis):
-                gone = self.removed_positions(axis, self.labels)
-                kept = np.flatnonzero(~gone) if gone.any() else None
-            self._kept[key] = kept
+            self._kept[key] = _staying(self.removed_positions(axis, self.labels))
         return self._kept[key]
 
     def size(self, axis: Axis) -> int:
@@ -185,3 +177,8 @@ class Layout:
                     if axis.size and self.size(axis) == 0:
                         return f"the value of node {name}, dim {dim}"
         return ""
+
+
+def _staying(gone: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+    """The positions that a mask of removed ones leaves, in order, or None if it leaves all."""
+    return np.flatnonzero(~gone) if gone.any() else None
