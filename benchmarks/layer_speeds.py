@@ -12,7 +12,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -31,7 +30,6 @@ from benchmarks.speedups import (
     session,
     threads,
 )
-from fxprune import onnx
 from fxprune.labels import Ids
 from fxprune.op_calls import op_calls
 from fxprune.planning.axis_sizes import AxisSizes
@@ -83,9 +81,7 @@ def runs_in(way: str, kind: str, width: int) -> Call | None:
     module, x = layer(kind, width)
     if way == "onnxruntime":
         with TemporaryDirectory() as folder:
-            path = Path(folder) / "layer.onnx"
-            onnx.export(module, path, x, dynamic={})
-            return session(path, x)
+            return session(module, x, folder)
     if way == "eager, channels last":
         if kind not in CONVOLUTIONS:
             return None

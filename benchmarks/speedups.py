@@ -17,14 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import onnxruntime
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torchvision import models
 
 import fxprune
-from fxprune import onnx
 from fxprune.planning.latency import PredictedLatency
 from fxprune.planning.plan_data import Plan
 
@@ -92,8 +90,14 @@ def network(name: str) -> tuple[nn.Module, Tensor]:
     return models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
 
 
-def session(path: Path, image: Tensor) -> Call:
-    """A call of an ONNX file."""
+def session(model: nn.Module, image: Tensor, folder: str | Path) -> Call:
+    """A call in ONNX Runtime; the file may go then."""
+    import onnxruntime  # noqa: PLC0415  # it leaves a file in the folder for temporary ones
+
+    from fxprune import onnx  # noqa: PLC0415
+
+    path = Path(folder) / "model.onnx"
+    onnx.export(model, path, image, dynamic={})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = THREADS
     options.log_severity_level = 3
@@ -104,13 +108,11 @@ def session(path: Path, image: Tensor) -> Call:
 
 def calls(model: nn.Module, image: Tensor, folder: Path) -> dict[str, Call]:
     """A forward in each runtime, warmed up."""
-    path = folder / "model.onnx"
-    onnx.export(model, path, image, dynamic={})
     compiled = torch.compile(model, dynamic=False)
     found: dict[str, Call] = {
         "eager": lambda: model(image),
         "compile": lambda: compiled(image),
-        "onnxruntime": session(path, image),
+        "onnxruntime": session(model, image, folder),
     }
     for call in found.values():
         call()

@@ -41,8 +41,17 @@ types_elsewhere = frozenset(
     (
         *("ExportedProgram", "Figure", "LightningModule", "NDArray", "OpOverload", "Optimizer"),
         *("OpOverloadPacket", "Path", "Tensor", "Trainer", "int64"),
-        *("Captured", "Compiled", "Convert", "Donation", "Drop", "Kind", "Loss", "M", "Numbers"),
-        *("Occurrence", "Positions", "Producer", "Recipe", "Scope", "Trace", "TracedTensor"),
+        *("Captured", "Compiled", "Convert", "Donation", "Drop", "Kind", "Loss", "M", "Multiple"),
+        *(
+            "Numbers",
+            "Occurrence",
+            "Positions",
+            "Producer",
+            "Recipe",
+            "Scope",
+            "Trace",
+            "TracedTensor",
+        ),
         *("fxprune.inputs.InputSpec", "fxprune.loading.ModelSource", "fxprune.sparsifying.M"),
     )
 )
