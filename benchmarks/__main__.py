@@ -30,6 +30,7 @@ from torchvision import models
 
 import fxprune
 from benchmarks import layer_speeds, memory, peer, speedups
+from benchmarks.tables import table
 from fxprune import meta_cache
 from fxprune.files import write_atomically
 from fxprune.planning.candidates import CandidateCost
@@ -196,16 +197,6 @@ def candidates_row(name: str) -> str:
     return f"| {name} | {building * 1000:.0f} ms | **{statistics.median(rates):,.0f}** | {spread} |"
 
 
-def table(head: str, names: Sequence[str], line: Callable[[str], str]) -> list[str]:
-    """A table with a line for each model, printed while it is measured."""
-    lines = ["", head, f"| --- |{' --: |' * (head.count('|') - 2)}"]
-    print("\n".join(lines))
-    for name in names:
-        lines.append(line(name))
-        print(lines[-1], flush=True)
-    return lines
-
-
 def stages() -> list[str]:
     """From a model to a smaller one."""
     head = "| model | forward | analyze | plan | shrink | total | spread | verify (float64) |"
@@ -215,7 +206,7 @@ def stages() -> list[str]:
         "`shrink` without verification. `verify` analyzes again and makes all checks, in float64.",
         f"Medians of {RUNS} runs after a warm-up, each divided by the",
         "mean of a forward before and one after it.",
-        *table(head, NETWORKS, row),
+        *table(head, map(row, NETWORKS)),
     ]
 
 
@@ -226,7 +217,8 @@ def analysis() -> list[str]:
         "them under a dispatch mode that only calls the operators. `analyze` captures, interprets",
         "and groups; nothing is remembered from earlier runs.",
         *table(
-            "| model | meta forward | analyze, in meta forwards | spread |", ANALYZED, analysis_row
+            "| model | meta forward | analyze, in meta forwards | spread |",
+            map(analysis_row, ANALYZED),
         ),
     ]
 
@@ -239,7 +231,7 @@ def verification() -> list[str]:
         "float32 with NaN at removed positions, in units of one eager forward of the dense model",
         "on the same images, at several batches. What does not grow with the batch is Python's",
         "share, a fifth to a third of a second.",
-        *table(head, VERIFIED, verification_row),
+        *table(head, map(verification_row, VERIFIED)),
     ]
 
 
@@ -248,7 +240,7 @@ def exact() -> list[str]:
     return [
         'Half of all channels removed; a forward with `norm="kept"` and with `norm="exact"`, as',
         f"shares of the dense one at a batch of {BATCH}, and the second in units of the first.",
-        *table("| model | dense forward | kept | exact | exact / kept |", EXACT, exact_row),
+        *table("| model | dense forward | kept | exact | exact / kept |", map(exact_row, EXACT)),
     ]
 
 
@@ -257,7 +249,9 @@ def candidates() -> list[str]:
     return [
         "Exact parameters, bytes and MACs of random removals, without building a model: what is",
         "prepared once, and candidates a second.",
-        *table("| model | preparation | candidates a second | spread |", PRICED, candidates_row),
+        *table(
+            "| model | preparation | candidates a second | spread |", map(candidates_row, PRICED)
+        ),
     ]
 
 

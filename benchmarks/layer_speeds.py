@@ -30,6 +30,7 @@ from benchmarks.speedups import (
     session,
     threads,
 )
+from benchmarks.tables import table
 from fxprune.labels import Ids
 from fxprune.op_calls import op_calls
 from fxprune.planning.axis_sizes import AxisSizes
@@ -117,11 +118,7 @@ def excess(found: dict[int, float], widths: Sequence[int]) -> float:
     )
 
 
-def widths() -> list[str]:
-    """How much is lost by widths that are no multiples."""
-    head = f"| layer | where | time at {HIGH} |{' |'.join(f' {name}' for name in CLASSES)} |"
-    lines = [head, f"| --- | --- |{' --: |' * (head.count('|') - 3)}"]
-    print("\n".join(lines))
+def _by_width() -> Iterator[str]:
     with threads(THREADS), torch.inference_mode(), _many_compiled():
         for kind in LAYERS:
             first = None
@@ -132,16 +129,19 @@ def widths() -> list[str]:
                 first = first or found[HIGH]
                 cells = [f"{100 * excess(found, each):+.0f} %" for each in CLASSES.values()]
                 unit = f"{found[HIGH] / first:.2f}"
-                lines.append(f"| {kind} | {way} | {unit} | {' | '.join(cells)} |")
-                print(lines[-1], flush=True)
+                yield f"| {kind} | {way} | {unit} | {' | '.join(cells)} |"
+
+
+def widths() -> list[str]:
+    """How much is lost by widths that are no multiples."""
+    head = f"| layer | where | time at {HIGH} |{' |'.join(f' {name}' for name in CLASSES)} |"
     return [
         f"Single layers with as many inputs as outputs, {LOW} to {HIGH} wide (attention: dims of a",
         "head), one thread. `time` is in units of the eager one. The other columns tell how much",
         "longer widths take than the straight line between multiples of 32 says: odd ones, and",
         "multiples of 2, 4, 8 and 16 that are of no larger power of two. Medians of",
         f"{ROUNDS} rounds in turns.",
-        "",
-        *lines,
+        *table(head, _by_width(), texts=(0, 1)),
     ]
 
 
@@ -236,14 +236,7 @@ def _macs(kind: str, shapes: Sequence[tuple[int, ...]]) -> float:
     return float(out * math.prod(shapes[1][1:]))
 
 
-def layers() -> list[str]:
-    """Which kinds of layers are slower than their MACs say."""
-    head = (
-        "| model | layers | share of time | MACs for a byte | MACs left | time left, round_to=1"
-        " | MACs left, host | time left, host | why |"
-    )
-    lines = [head, f"| --- | --- |{' --: |' * (head.count('|') - 4)} --- |"]
-    print("\n".join(lines))
+def _by_kind() -> Iterator[str]:
     with threads(THREADS):
         for name in NETWORKS:
             found = sums(name)
@@ -257,13 +250,19 @@ def layers() -> list[str]:
                     has_macs = each.macs["dense"] > 0
                     cells.append(f"{each.left('macs', key):.2f}" if has_macs else "")
                     cells.append(f"**{each.left('times', key):.2f}**")
-                lines.append(f"| {name} | {kind} | {' | '.join(cells)} | {each.why} |")
-                print(lines[-1], flush=True)
+                yield f"| {name} | {kind} | {' | '.join(cells)} | {each.why} |"
+
+
+def layers() -> list[str]:
+    """Which kinds of layers are slower than their MACs say."""
+    head = (
+        "| model | layers | share of time | MACs for a byte | MACs left | time left, round_to=1"
+        " | MACs left, host | time left, host | why |"
+    )
     return [
         "Half of the MACs left, with `round_to=1` and with what suits the machine. Every operator",
         "is timed alone in eager mode, dense and pruned, on one thread, and added up by kind. A",
         f"kind is called memory-bound if it has less than {MEMORY_BOUND:g} MACs for each byte that",
         "it reads and writes.",
-        "",
-        *lines,
+        *table(head, _by_kind(), texts=(0, 1, 8)),
     ]

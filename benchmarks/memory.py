@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torchvision import models
 
 import fxprune
 from benchmarks.peer import most_memory
+from benchmarks.tables import table
 
 NETWORKS = ("vgg16", "resnet50", "vit_b_16", "bert", "gpt2")
 WAYS: dict[str, dict[str, Any]] = {
@@ -81,15 +82,13 @@ def _measured(name: str, way: str) -> list[float]:
     return [float(number) for number in done.stdout.split()[-4:]]
 
 
-def _rows(line: Callable[[str], None]) -> Iterator[str]:
+def _rows() -> Iterator[str]:
     for name in NETWORKS:
         found = {way: _measured(name, way) for way in (*WAYS, PROOF)}
         dense, kept, largest, _ = found["graph"]
         cells = [f"{number:.0f}" for number in (dense, kept, largest)]
         cells += [f"{numbers[-1]:.0f}" for numbers in found.values()]
-        row = f"| {name} | {' | '.join(cells)} |"
-        line(row)
-        yield row
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
 def memory() -> list[str]:
@@ -101,10 +100,7 @@ def memory() -> list[str]:
         "process of its own. `kept` is the shrunk model, `donated` is `donate=True`; both kinds of",
         "results are made without a proof. `proof` is all checks of `fxprune.verify` on the graph,",
         "in float64, in which the dense model takes twice as much as `dense` says.",
-        "",
-        head,
-        f"| --- |{' --: |' * (head.count('|') - 2)}",
-        *_rows(lambda row: print(row, flush=True)),
+        *table(head, _rows()),
     ]
 
 

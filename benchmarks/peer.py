@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 import fxprune
+from benchmarks.tables import table
 from fxprune import meta_cache
 
 NETWORKS = (
@@ -303,13 +304,14 @@ class Made:
 
 
 def _table(rows: Iterator[Row]) -> tuple[list[str], list[Row]]:
-    lines, made = ["", HEAD, f"| --- |{' --: |' * (HEAD.count('|') - 2)}"], []
-    print("\n".join(lines))
-    for row in rows:
-        made.append(row)
-        lines.append(str(row))
-        print(row, flush=True)
-    return lines, made
+    made: list[Row] = []
+
+    def told() -> Iterator[str]:
+        for row in rows:
+            made.append(row)
+            yield str(row)
+
+    return table(HEAD, told()), made
 
 
 def networks() -> list[str]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 import fxprune
+from benchmarks.tables import table
 from fxprune.planning.latency import PredictedLatency
 from fxprune.planning.plan_data import Plan
 
@@ -239,15 +240,16 @@ def section() -> list[str]:
         "| model | MACs asked | round_to | MACs left | eager | compile | ONNX Runtime"
         " | predicted, straight | predicted, steps |"
     )
-    lines = [head, f"| --- |{' --: |' * (head.count('|') - 2)}"]
-    print("\n".join(lines))
     by_name: dict[str, list[Pruned]] = {}
-    with threads(THREADS):
+
+    def rows() -> Iterator[str]:
         for name in NETWORKS:
             by_name[name] = measured(name)
             for each in by_name[name]:
-                lines.append(f"| {name} | {each.share} | {each.multiple} | {each.cells} |")
-                print(lines[-1], flush=True)
+                yield f"| {name} | {each.share} | {each.multiple} | {each.cells} |"
+
+    with threads(THREADS):
+        lines = table(head, rows())
     _plot(by_name)
     everything: list[Any] = [each for found in by_name.values() for each in found]
     return [
@@ -257,7 +259,6 @@ def section() -> list[str]:
         "What is *predicted* is the eager latency, from times of operators: by straight lines",
         "between eighths of dense widths, and with the steps of this machine (as for a budget of",
         "latency).",
-        "",
         *lines,
         "",
         gains(everything),
