@@ -102,11 +102,11 @@ class PassingWeights:
             written: the memory that operators wrote into meanwhile.
         """
         for place in written & self._there.keys():
-            own, source = self._sources.pop(self._there.pop(place))
-            self.changed[id(source)] = own
+            passing, source = self._sources.pop(self._there.pop(place))
+            self.changed[id(source)] = passing
         for place in written & self._small.keys():
-            own, source = self._small[place]
-            self.changed[id(source)] = own
+            small, source = self._small[place]
+            self.changed[id(source)] = small
         for tensor in tensors(value) if self._there else ():
             key = self._there.get(memory(tensor))
             if key is not None and key != id(tensor):
