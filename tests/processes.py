@@ -1,14 +1,21 @@
-"""Two processes of `torch.distributed` on this machine."""
+"""Processes on this machine: two of `torch.distributed`, or those of a cluster of dask."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
+
+from fxprune import FxPruneError
 
 
 def join_group(rank: int, folder: str) -> None:
@@ -33,3 +40,26 @@ def run_two(work: Callable[[int, str], None], folder: Path) -> Path:
         process.join(300)
         assert process.exitcode == 0
     return folder
+
+
+def told(function: Callable[[], Any]) -> str:
+    """The error that a function raises, as it is to be sent to another process."""
+    try:
+        function()
+    except FxPruneError as error:
+        return str(error)
+    return "no error"
+
+
+@contextmanager
+def local_cluster(workers: int, *, processes: bool) -> Iterator[Executor]:
+    """The executor of a cluster of dask on this machine."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of dask, while it starts and stops
+        distributed = pytest.importorskip("distributed")
+        options = {"processes": processes, "dashboard_address": None, "threads_per_worker": 2}
+        with (
+            distributed.LocalCluster(n_workers=workers, **options) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client.get_executor()

@@ -377,15 +377,11 @@ def test_a_module_without_data_can_be_donated() -> None:
 
 _MEASURED = textwrap.dedent(
     """
-    import gc, sys, threading, time
+    import sys
     import torch
     from torch import nn
     import fxprune
-
-    def anonymous():
-        with open("/proc/self/status") as status:
-            line = next(line for line in status if line.startswith("RssAnon"))
-        return int(line.split()[1]) * 1024
+    from tests.peak_memory import most_memory
 
     def model(width):
         layers = (nn.Linear(width, width) for _ in range(6))
@@ -397,22 +393,10 @@ _MEASURED = textwrap.dedent(
     large = model(2048)
     deps = fxprune.analyze(large, x)
     plan = fxprune.plan(deps, ratio=0.5)
-    gc.collect()
-    before, peak, done = anonymous(), 0, False
-
-    def watch():
-        global peak
-        while not done:
-            peak = max(peak, anonymous())
-            time.sleep(0.0005)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    small = fxprune.shrink(deps, plan, verify=False, donate=sys.argv[1] == "donate")
-    done = True
-    watcher.join()
+    donate = sys.argv[1] == "donate"
+    small, peak = most_memory(lambda: fxprune.shrink(deps, plan, verify=False, donate=donate))
     kept = sum(t.numel() * t.element_size() for t in small.state_dict().values())
-    print(max(peak, anonymous()) - before, kept)
+    print(peak, kept)
     """
 )
 

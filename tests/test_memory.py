@@ -19,16 +19,12 @@ SLACK = 48 << 20
 
 _MEASURED = textwrap.dedent(
     """
-    import ctypes, gc, sys, threading
+    import sys
     import torch
     from torch import nn
     from torchvision import models
     import fxprune
-
-    def anonymous():
-        with open("/proc/self/status") as status:
-            line = next(line for line in status if line.startswith("RssAnon"))
-        return int(line.split()[1]) * 1024
+    from tests.peak_memory import most_memory
 
     def size(model):
         return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
@@ -58,26 +54,11 @@ _MEASURED = textwrap.dedent(
     dense, largest = size(model), max(p.numel() * p.element_size() for p in model.parameters())
     if way == "proof":
         small = fxprune.shrink(deps, plan, verify=False)
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    before = peak = anonymous()
-    done = threading.Event()
-
-    def watch():
-        global peak
-        while not done.wait(0.001):
-            peak = max(peak, anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    if way == "proof":
-        fxprune.verify(deps, small, plan)
+        _, peak = most_memory(lambda: fxprune.verify(deps, small, plan))
     else:
-        donate = way == "donated"
-        small = fxprune.shrink(deps, plan, verify=False, emit="module", donate=donate)
-    done.set()
-    watcher.join()
-    print(dense, size(small), largest, max(peak, anonymous()) - before)
+        options = {"verify": False, "emit": "module", "donate": way == "donated"}
+        small, peak = most_memory(lambda: fxprune.shrink(deps, plan, **options))
+    print(dense, size(small), largest, peak)
     """
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import fxprune
 from fxprune import FxPruneError, InputError
 from fxprune.reports import Tradeoff
 from fxprune.tradeoffs import tradeoff
+from tests.processes import local_cluster
 from tests.sensitivities.models import Counting, X, error, size, two
 
 
@@ -43,18 +43,10 @@ def test_processes_find_what_this_thread_finds() -> None:
 
 @pytest.mark.slow
 def test_a_local_cluster_of_dask_finds_what_this_thread_finds() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of dask, while it starts and stops
-        distributed = pytest.importorskip("distributed")
-        options = {"processes": True, "dashboard_address": None, "threads_per_worker": 2}
-        with (
-            distributed.LocalCluster(n_workers=2, **options) as cluster,
-            distributed.Client(cluster) as client,
-        ):
-            executor = client.get_executor()
-            assert found(executor=executor, pending=4) == found()
-            # a function that only this process has
-            assert found(lambda model: error(model) + 0, executor=executor) == found()
+    with local_cluster(2, processes=True) as executor:
+        assert found(executor=executor, pending=4) == found()
+        # a function that only this process has
+        assert found(lambda model: error(model) + 0, executor=executor) == found()
 
 
 def failing(model: nn.Module) -> float:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxprune
-from fxprune import FxPruneError, importance
+from fxprune import importance
+from tests.processes import told
 
 KINDS = ("taylor", "fisher", "mean", "apoz", "variance")
 COUNT = 5
@@ -54,14 +55,6 @@ def plan(kind: str, data: Any, model: Any = None) -> fxprune.Plan:
         statistic: Any = kind
         criterion = importance.Activation(data, statistic, progress=False)
     return fxprune.plan(model or network(), X, ratio=0.5, criterion=criterion)
-
-
-def told(function: Any) -> str:
-    try:
-        function()
-    except FxPruneError as error:
-        return str(error)
-    return "no error"
 
 
 def plans(rank: int) -> dict[str, Any]:

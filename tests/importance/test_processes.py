@@ -15,10 +15,10 @@ import torch
 import torch.distributed as dist
 
 import fxprune
-from fxprune import FxPruneError, importance
+from fxprune import importance
 from tests.importance.test_data import X, batches, loss, network
 from tests.importance.test_weights import scored
-from tests.processes import join_group, run_two
+from tests.processes import join_group, run_two, told
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
 KINDS = ("taylor", "fisher", "mean", "apoz", "variance")
@@ -40,15 +40,6 @@ def found(kind: str, data: Any) -> Any:
 def failing(count: int) -> Any:
     """As many batches as told, and then one that no model takes."""
     return [*batches(count), (torch.zeros(4, 7, 5, 5, dtype=torch.float64), torch.zeros(4).long())]
-
-
-def told(function: Any) -> str:
-    """The error that a function raises."""
-    try:
-        function()
-    except FxPruneError as error:
-        return str(error)
-    return "no error"
 
 
 def errors(rank: int) -> dict[str, str]:

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import fxprune
-from fxprune import FxPruneError, Progressive, importance
-from tests.processes import join_group, run_two
+from fxprune import Progressive, importance
+from tests.processes import join_group, run_two, told
 from tests.progress.test_optimizers import X, network
 from tests.progress.test_progressing import momentum
 
@@ -48,14 +48,6 @@ def loop(rank: int, path: str, criterion: Any, until: int = 2) -> Progressive:
         run.save(optimizer)
         dist.barrier()
     return run
-
-
-def told(function: Any) -> str:
-    try:
-        function()
-    except FxPruneError as error:
-        return str(error)
-    return "no error"
 
 
 def other_plans(rank: int) -> list[list[int]]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from torch import nn
 import fxprune
 from fxprune import FxPruneError, InputError, Sensitivity
 from fxprune.sensitivities.runs import Evaluation, Step, _Turns
+from tests.processes import local_cluster
 from tests.sensitivities.models import Counting, X, error, two
 
 CHECKOUT = Path(__file__).parents[2]
@@ -84,18 +84,10 @@ def test_another_process_analyzes_a_model_once(monkeypatch: pytest.MonkeyPatch) 
     ids=["threads", "processes"],
 )
 def test_a_local_cluster_of_dask_finds_what_this_thread_finds(separate: bool) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of dask, while it starts and stops
-        distributed = pytest.importorskip("distributed")
-        options = {"processes": separate, "dashboard_address": None, "threads_per_worker": 2}
-        with (
-            distributed.LocalCluster(n_workers=1, **options) as cluster,
-            distributed.Client(cluster) as client,
-        ):
-            executor = client.get_executor()
-            assert measured(executor=executor) == measured()
-            # a function that only this process has
-            assert measured(lambda model: error(model) + 0, executor=executor) == measured()
+    with local_cluster(1, processes=separate) as executor:
+        assert measured(executor=executor) == measured()
+        # a function that only this process has
+        assert measured(lambda model: error(model) + 0, executor=executor) == measured()
 
 
 class Noting(Executor):
@@ -251,6 +243,7 @@ import sys, time
 from pathlib import Path
 from concurrent.futures import ThreadPoolExecutor
 import fxprune
+from tests.processes import local_cluster
 from tests.sensitivities.models import Counting, X, two
 
 class Slow(Counting):

@@ -266,9 +266,10 @@ def test_a_convolutional_net_is_shrunk_by_its_shards(
 
 
 _MEMORY = """
-import sys, threading, time, torch, fxprune
+import sys, torch, fxprune
 from pathlib import Path
 from torch import nn
+from tests.peak_memory import most_memory
 from tests.streaming.nets import write_single
 
 rows, width = 40_000, 800
@@ -280,10 +281,6 @@ class Table(nn.Module):
     def forward(self, x):
         return self.last(self.table(x))
 
-def anonymous():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
-
 with torch.device("meta"):
     model = Table().to(torch.bfloat16).eval()
 folder = Path(sys.argv[1])
@@ -293,15 +290,10 @@ if not (folder / "source").exists():
     sys.exit()
 tokens = torch.zeros(1, 2, dtype=torch.int64)
 warm = fxprune.plan(nn.Linear(2, 2), torch.ones(1, 2), 0.0)
-before, peak, done = anonymous(), [0], threading.Event()
-def watch():
-    while not done.wait(0.002):
-        peak[0] = max(peak[0], anonymous())
-watcher = threading.Thread(target=watch); watcher.start()
-plan = fxprune.plan(model, tokens, 0.25, weights=folder / "source")
-fxprune.shrink_checkpoint(model, folder / "source", folder / "target", plan)
-done.set(); watcher.join()
-print((peak[0] - before) / (2 * rows * width))
+def work():
+    plan = fxprune.plan(model, tokens, 0.25, weights=folder / "source")
+    fxprune.shrink_checkpoint(model, folder / "source", folder / "target", plan)
+print(most_memory(work)[1] / (2 * rows * width))
 """
 
 
