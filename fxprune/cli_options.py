@@ -118,7 +118,11 @@ class _Multiple(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """What the text means."""
-        return value if value in ("host", "auto") else super().convert(value, param, ctx)
+        if value in ("host", "auto"):
+            return value
+        if isinstance(value, str) and not value.lstrip("+-").isdigit():
+            self.fail(f'{value!r} is neither a number, nor "host", nor "auto".', param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:

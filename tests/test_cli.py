@@ -715,6 +715,11 @@ def test_a_plan_that_is_missing_or_none_is_an_error(command: tuple[str, ...]) ->
     assert "not valid JSON" in fail(*command, "nets.py")
 
 
+def test_a_multiple_that_is_none_tells_the_words_that_are_some() -> None:
+    told = fail("plan", "nets:Net", "--ratio", 0.5, "-o", "out", "--round-to", "hosts", code=2)
+    assert 'neither a number, nor "host", nor "auto"' in told
+
+
 @pytest.mark.parametrize("command", ["plan", "shrink"])
 def test_a_command_line_that_removes_nothing_is_a_usage_error(command: str) -> None:
     assert "say what to remove" in fail(command, "nets:Net", "-o", "out", "--seed", 3, code=2)
