@@ -97,8 +97,12 @@ class Elementwise(Criterion):
     def _sums(
         self, name: str, weights: torch.Tensor, dims: Sequence[int]
     ) -> dict[int, Numbers] | None:
-        """The sums over all dims but one, for some dims; None if the parameter does not count."""
-        sums = {dim: np.zeros(weights.shape[dim]) for dim in dims}
+        """The sums over all dims but one, for some dims; None if the parameter does not count.
+
+        Those of the first dim are made piece by piece; what the others need is one sum over it.
+        """
+        first = np.zeros(weights.shape[0])
+        rest = weights.new_zeros(weights.shape[1:], dtype=torch.float64)
         whole = (slice(None),) * weights.dim()
         for place in pieces(weights.shape) if self.separable else (whole,):
             part = widened(weights[place])
@@ -110,22 +114,25 @@ class Elementwise(Criterion):
                     f"{self}.saliency returns shape {tuple(saliency.shape)} for parameter {name}",
                     why=f"it must return a tensor of the parameter's, {tuple(part.shape)}",
                 )
-            saliency = saliency.double()
-            for dim in dims:
-                sums[dim][place[dim]] += _along(saliency, dim).cpu().numpy()
-        return sums
+            saliency = saliency.to(rest)
+            if 0 in dims:
+                first[place[0]] += _along(saliency, 0)
+            if any(dims):
+                rest[place[1:]] += saliency.sum(0)
+        return {dim: _along(rest, dim - 1) if dim else first for dim in dims}
 
 
-def _along(saliency: torch.Tensor, dim: int) -> torch.Tensor:
+def _along(saliency: torch.Tensor, dim: int) -> Numbers:
     """The sums over all other dims: first those before, which takes half of the time."""
     rows = saliency.flatten(0, dim - 1).sum(0) if dim else saliency
-    return rows.flatten(1).sum(1) if rows.dim() > 1 else rows
+    sums: Numbers = (rows.flatten(1).sum(1) if rows.dim() > 1 else rows).cpu().numpy()
+    return sums
 
 
-LARGEST_PIECE = 1 << 14
+LARGEST_PIECE = (1 << 15) - 1
 """How many elements of a tensor are worked on at once, where that is possible: as many as caches
-hold in double precision, and fewer than torch splits among threads, which takes half of the time on
-a free machine and a fraction on a busy one."""
+hold in double precision, and just fewer than torch splits among threads, which takes half of the
+time on a free machine and a fraction on a busy one."""
 
 
 def pieces(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
