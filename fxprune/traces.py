@@ -102,7 +102,8 @@ class Trace:
 
     `values` holds, for each node, its value with every tensor replaced by a TracedTensor; `axes`
     the axes of every state tensor; `tied` the first name of every state tensor; `touched` the
-    first names of those that some op read; `scales` of the parameters that batch norms scale by.
+    first names of those that some op read; `scales` of the parameters that batch norms scale by;
+    `active` the names of the nodes that call an operator at all.
     """
 
     labels: LabelAlgebra
@@ -112,6 +113,7 @@ class Trace:
     work: list[Work] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
     scales: set[str] = field(default_factory=set)
+    active: set[str] = field(default_factory=set)
     unknown: dict[OpOverload, Place] = field(default_factory=dict)
     renormalized: list[Renormalization] = field(default_factory=list)
 

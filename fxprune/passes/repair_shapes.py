@@ -85,6 +85,7 @@ class _Walk:
         self.shadow = clone_tree(graph_module, to_meta)
         self.interpreter = Interpreter(self.shadow, garbage_collect_values=False)
         self.lowering = Lowering(layout.deps)
+        self.active = layout.deps.trace.active
         self.lowerable = {node.name for node in layout.deps.graph_module.graph.nodes}
         self.emptied: set[str] = set()
         self.instead = {n: node for node in graph_module.graph.nodes for n in _stands_for(node)}
@@ -197,6 +198,8 @@ class _Walk:
         instead of 2 heads of 4. What cannot be lowered stays; verification tells.
         """
         node = repair.node
+        if node.name not in self.active:
+            return None  # it hands on what it is given, as stochastic depth does in eval mode
         state = f"{node.target}." if node.op == "call_module" else None
         touched = repair.names_pruned_axis() or (
             state is not None and any(name.startswith(state) for name in self.layout.slices)
