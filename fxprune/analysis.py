@@ -21,7 +21,7 @@ from fxprune.graphs.building import graph_of
 from fxprune.groups import Group, build_groups, parameter_axes
 from fxprune.inputs import bind, describe
 from fxprune.interpretation import interpret
-from fxprune.module_trees import named_state
+from fxprune.module_trees import buffers_in, named_state, parameters_in
 from fxprune.notebook_groups import graph_html
 from fxprune.notebook_tables import Shown
 from fxprune.reasons import explain
@@ -320,8 +320,8 @@ def _interpreted(model: nn.Module, example_inputs: Any) -> tuple[Captured, Trace
 
 def _unused(model: nn.Module, trace: Trace) -> tuple[Diagnostic, ...]:
     """What no operator reads: whole modules by their name, else single tensors."""
-    state = [*model.named_parameters(), *model.named_buffers()]
-    names = [name for name, tensor in state if tensor.is_floating_point()]
+    state = {**parameters_in(model), **buffers_in(model)}
+    names = [name for name, tensor in state.items() if tensor.is_floating_point()]
     unread = [name for name in names if trace.tied.get(name) not in trace.touched]
     total = Counter(prefix for name in names for prefix in _prefixes(name))
     idle = Counter(prefix for name in unread for prefix in _prefixes(name))

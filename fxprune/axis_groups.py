@@ -61,7 +61,9 @@ class AxisGroups:
     def _numbers(self, vector: Ids) -> list[int]:
         code = vector.tobytes()
         if code not in self._known:
-            self._known[code] = np.unique(self._number[vector]).tolist()
+            numbers = self._number[vector]
+            one = numbers[:1] if (numbers == numbers[0]).all() else np.unique(numbers)
+            self._known[code] = one.tolist()
         return self._known[code]
 
     def _named(self, numbers: set[int]) -> tuple[Group, ...]:

@@ -14,7 +14,7 @@ from fxprune.errors import AnalysisError, CaptureError, Diagnostic, first_line
 from fxprune.exporting import exported
 from fxprune.inputs import absent_arguments, given_arguments
 from fxprune.model_checks import check_model
-from fxprune.module_trees import clone_tree, restore_root
+from fxprune.module_trees import clone_tree, restore_root, walk
 from fxprune.recording import Recording, record
 from fxprune.tracing import Tracer, place_of, same_trace
 
@@ -70,7 +70,7 @@ def capture_with(model: nn.Module, example_inputs: Any = None) -> Captured:
 
 
 def _modes(model: nn.Module) -> dict[str, bool]:
-    return {name: module.training for name, module in model.named_modules()}
+    return {name: module.training for name, module in walk(model)}
 
 
 def _captured(model: nn.Module, example_inputs: Any) -> Captured:
@@ -159,7 +159,7 @@ def _counters(
     model: nn.Module, traced: nn.Module, absent: Mapping[str, Any], graph: fx.Graph
 ) -> Sequence[str]:
     """The numbers that a trace changed, if they make the next call another one."""
-    before, after = dict(model.named_modules()), dict(traced.named_modules())
+    before, after = dict(walk(model)), dict(walk(traced))
     changed = [
         f"{path}.{name}".lstrip(".")
         for path in before.keys() & after.keys()
@@ -185,7 +185,7 @@ def fixed_flags(model: nn.Module, captured: Captured) -> list[Diagnostic]:
     if not captured.flag_readers:
         return found
     twin = clone_tree(model, lambda tensor: tensor)
-    for name, module in twin.named_modules():
+    for name, module in walk(twin):
         module.training = not captured.modes.get(name, module.training)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -61,9 +61,10 @@ def computed(op: OpOverload, args: Any, kwargs: Mapping[str, Any], run: Run = ca
     kwargs = dict(kwargs)
     if "device" in kwargs:
         kwargs["device"] = torch.device("cpu")
-    args, kwargs = pytree.tree_map(
-        lambda v: value_of(v) if isinstance(v, torch.Tensor) else v, (args, kwargs)
-    )
+    if tensors_in([*args, *kwargs.values()]):
+        args, kwargs = pytree.tree_map(
+            lambda v: value_of(v) if isinstance(v, torch.Tensor) else v, (args, kwargs)
+        )
     with torch.utils._python_dispatch._disable_current_modes():
         out = run(op, args, kwargs)
     if any(t.is_floating_point() or t.numel() > LARGEST_KNOWN for t in tensors(out)):

@@ -105,7 +105,7 @@ class LabelMode(DispatchMode):
         return value.item()
 
     def account(self, call: Call, rule: Rule | None) -> None:
-        """Note who calls, MACs, state tensors that are read, scales, and axes that are looked across."""
+        """Note who calls, MACs, state tensors read, scales, and axes that are looked across."""
         trace, node = self.trace, self.node.name if self.node is not None else ""
         trace.active.add(node)
         if call.op._overloadpacket in flop_registry or call.op._schema.name in GROUPED:

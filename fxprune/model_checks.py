@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fxprune.errors import CaptureError, InputError
+from fxprune.module_trees import buffers_in, parameters_in, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,7 @@ def check_model(model: nn.Module) -> None:
             why="in a torch.fx.GraphModule, model.meta is a dict",
             hint="rename it",
         )
-    for name, module in model.named_modules():
+    for name, module in walk(model):
         if type(module).__module__.startswith(_QUANTIZED):
             raise CaptureError(
                 f"{f'module {name}' if name else 'the model'} is quantized"
@@ -98,8 +99,8 @@ def _check_tensors(model: nn.Module) -> None:
 
 
 def _named(model: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
-    yield from (("parameter", name, tensor) for name, tensor in model.named_parameters())
-    yield from (("buffer", name, tensor) for name, tensor in model.named_buffers())
+    yield from (("parameter", name, tensor) for name, tensor in parameters_in(model).items())
+    yield from (("buffer", name, tensor) for name, tensor in buffers_in(model).items())
 
 
 def unfitness(tensor: torch.Tensor) -> str:

@@ -81,8 +81,17 @@ def walk(root: nn.Module, *, again: bool = False) -> Iterator[tuple[str, nn.Modu
 
 def parameters_in(root: nn.Module) -> dict[str, torch.Tensor]:
     """What `root.named_parameters()` yields: each once, by its first name."""
+    return _once(root, "_parameters")
+
+
+def buffers_in(root: nn.Module) -> dict[str, torch.Tensor]:
+    """What `root.named_buffers()` yields: each once, by its first name."""
+    return _once(root, "_buffers")
+
+
+def _once(root: nn.Module, table: str) -> dict[str, torch.Tensor]:
     first: dict[int, tuple[str, torch.Tensor]] = {}
-    for name, tensor in _in_tables(root, "_parameters"):
+    for name, tensor in _in_tables(root, table):
         first.setdefault(id(tensor), (name, tensor))
     return dict(first.values())
 
@@ -233,6 +242,15 @@ def named_state(graph_module: fx.GraphModule) -> dict[str, torch.Tensor]:
             if isinstance(value, torch.Tensor):
                 state[node.target] = value
     return state
+
+
+def module_at(root: nn.Module, path: str) -> nn.Module:
+    """The module at a dotted path, as `root.get_submodule(path)`, which checks each step."""
+    module: Any = root
+    for part in path.split("."):
+        module = module._modules[part]
+    assert isinstance(module, nn.Module)
+    return module
 
 
 def attribute_at(root: nn.Module, path: str) -> Any:

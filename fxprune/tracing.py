@@ -19,6 +19,7 @@ from torch.fx._symbolic_trace import _assert_is_none
 from torch.utils import _pytree as pytree
 
 from fxprune.errors import CaptureError
+from fxprune.module_trees import buffers_in, parameters_in, walk
 from fxprune.values import parts, plain
 
 if TYPE_CHECKING:
@@ -128,9 +129,9 @@ class Tracer(fx.Tracer):
                 by, or gives a buffer a new value by assignment.
         """
         flag = _NotedFlag()
-        state = [*root.named_buffers(), *root.named_parameters()]
-        self.tensors = {id(tensor): (name, tensor) for name, tensor in state}
-        buffers = [(n, m._buffers, dict(m._buffers)) for n, m in root.named_modules()]
+        state = {**buffers_in(root), **parameters_in(root)}
+        self.tensors = {id(tensor): (name, tensor) for name, tensor in state.items()}
+        buffers = [(n, m._buffers, dict(m._buffers)) for n, m in walk(root) if m._buffers]
         random = torch.random.get_rng_state()
         nn.Module.training = flag  # type: ignore[assignment]  # fx patches nn.Module so, too
         try:
@@ -144,7 +145,7 @@ class Tracer(fx.Tracer):
             table.update(tensors)  # `self.steps += 1` put a proxy there
         if not torch.equal(random, torch.random.get_rng_state()):
             raise CaptureError("forward draws random numbers that do not depend on its inputs")
-        names = {id(module): name for name, module in root.named_modules()}
+        names = {id(module): name for name, module in walk(root)}
         self.flag_readers = [names.get(id(m), "") or type(m).__name__ for m in flag.readers]
         return graph
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fxprune.fixers import Widths, fixer_of
+from fxprune.module_trees import module_at
 from fxprune.passes.base import Pass
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class AlignAttributes(Pass):
         for node in graph_module.graph.nodes:
             if node.op != "call_module" or not node.all_input_nodes:
                 continue
-            module = graph_module.get_submodule(str(node.target))
+            module = module_at(graph_module, str(node.target))
             fix = fixer_of(module)
             before = layout.tensors(node.all_input_nodes[0].name)
             after = layout.tensors(node.name)

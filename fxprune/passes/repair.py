@@ -11,6 +11,7 @@ import torch
 from torch import fx
 
 from fxprune.errors import RewriteError
+from fxprune.module_trees import module_at
 from fxprune.rules import locate
 from fxprune.traces import TracedTensor
 from fxprune.tracing import IN_PLACE
@@ -131,7 +132,7 @@ def writes(user: fx.Node, node: fx.Node, graph_module: fx.GraphModule) -> bool:
     if user.kwargs.get("inplace") is True:
         return True
     if user.op == "call_module":
-        return bool(getattr(graph_module.get_submodule(str(user.target)), "inplace", False))
+        return bool(getattr(module_at(graph_module, str(user.target)), "inplace", False))
     if isinstance(user.target, torch._ops.OpOverload):
         return user.target._schema.is_mutable
     name = str(getattr(user.target, "__name__", user.target))
@@ -147,7 +148,7 @@ def operation(node: fx.Node, graph_module: fx.GraphModule) -> str:
     if node.op == "call_method":
         return str(node.target).rstrip("_")
     if node.op == "call_module":
-        return type(graph_module.get_submodule(str(node.target))).__name__
+        return type(module_at(graph_module, str(node.target))).__name__
     if isinstance(node.target, torch._ops.OpOverload):
         return str(node.target._schema.name.split("::")[1].rstrip("_"))
     return str(getattr(node.target, "__name__", node.target)).rstrip("_")

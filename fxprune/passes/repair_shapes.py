@@ -15,7 +15,7 @@ from fxprune.inputs import materialize
 from fxprune.interpreter import Interpreter
 from fxprune.lowering import Lowering
 from fxprune.meta_kernels import MetaMode
-from fxprune.module_trees import attribute_at, clone_tree, to_meta
+from fxprune.module_trees import attribute_at, clone_tree, module_at, to_meta
 from fxprune.passes.base import Pass
 from fxprune.passes.drop_branches import ACROSS, STANDS_FOR
 from fxprune.passes.erasing import PREDICTED
@@ -200,11 +200,13 @@ class _Walk:
         node = repair.node
         if node.name not in self.active:
             return None  # it hands on what it is given, as stochastic depth does in eval mode
+        if node.name not in self.lowerable or not self.is_compound(node):
+            return None
         state = f"{node.target}." if node.op == "call_module" else None
         touched = repair.names_pruned_axis() or (
             state is not None and any(name.startswith(state) for name in self.layout.slices)
         )
-        if not touched or node.name not in self.lowerable or not self.is_compound(node):
+        if not touched:
             return None
         try:
             uses_sizes = _uses_sizes(self.lowering.operators(node.name), self.graph_module)
@@ -215,7 +217,7 @@ class _Walk:
     def is_compound(self, node: fx.Node) -> bool:
         """Whether a node calls a function that is not torch's, or a module of several parts."""
         if node.op == "call_module":
-            module = self.graph_module.get_submodule(str(node.target))
+            module = module_at(self.graph_module, str(node.target))
             return any(module.children()) or not type(module).__module__.startswith("torch.nn")
         home = str(getattr(node.target, "__module__", "")).partition(".")[0]
         known = ("torch", "_operator", "operator", "builtins", "math")
