@@ -7,6 +7,7 @@ arguments of the model's own forward.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import io
 import logging
@@ -19,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from fxprune.errors import CaptureError
@@ -151,7 +151,7 @@ def _dynamic(model: nn.Module, values: Mapping[str, Any]) -> Any:
     )
     try:
         program = _program(model, several, shapes)
-    except GuardOnDataDependentSymNode:
+    except _undecided():
         raise  # a fixed batch would change nothing
     except Exception:  # noqa: BLE001  # whatever the reason, the fixed batch is tried next
         return None
@@ -159,6 +159,16 @@ def _dynamic(model: nn.Module, values: Mapping[str, Any]) -> Any:
     sizes = [v.shape[0] for v in inputs if isinstance(v, torch.Tensor) and v.dim()]
     fixed = [isinstance(size, int) for size in sizes]
     return None if all(fixed) or (any(fixed) and len(batches) == 1) else program
+
+
+def _undecided() -> type[Exception]:
+    """What export raises at a branch by a value; its module takes a quarter of a second to import.
+
+    An except clause looks up its class only once something was raised.
+    """
+    shapes = importlib.import_module("torch.fx.experimental.symbolic_shapes")
+    kind: type[Exception] = shapes.GuardOnDataDependentSymNode
+    return kind
 
 
 def _user_inputs(program: Any) -> set[str]:

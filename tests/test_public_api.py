@@ -1,8 +1,12 @@
 """The public names are those listed here, and each is documented and annotated."""
 
+import ast
 import inspect
 import pkgutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +138,38 @@ def test_no_submodule_bears_the_name_of_a_public_function() -> None:
     # Importing such a submodule would overwrite the function in the package's namespace.
     submodules = {module.name for module in pkgutil.iter_modules(fxprune.__path__)}
     assert submodules & set(fxprune.__all__) == set()
+
+
+def test_names_are_imported_when_asked_for():
+    """`import fxprune` loads hardly any module of its own; every public name and module is there."""
+    program = (
+        "import sys, fxprune;"
+        "print(sorted(name for name in sys.modules if name.startswith('fxprune')));"
+        "print(all(hasattr(fxprune, name) for name in fxprune.__all__));"
+        "print(fxprune.importance.L1(), set(fxprune.__all__) <= set(dir(fxprune)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["['fxprune', 'fxprune.version']", "True", "L1() True"]
+
+
+def test_names_come_from_where_type_checkers_find_them():
+    """The table of `__init__` says what its imports for type checkers say."""
+    tree = ast.parse(Path(fxprune.__file__).read_text(encoding="utf-8"))
+    (guarded,) = (node for node in tree.body if isinstance(node, ast.If))
+    imported = {
+        alias.name: str(node.module).removeprefix("fxprune.")
+        for node in guarded.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported == fxprune._HOME
+    assert sorted(imported) == sorted(fxprune.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    """As of every module; `hasattr` says no."""
+    assert not hasattr(fxprune, "prune")
+    with pytest.raises(AttributeError, match="module 'fxprune' has no attribute 'prune'"):
+        fxprune.prune  # noqa: B018  # type: ignore[attr-defined]

@@ -8,14 +8,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
 from fxprune.dot_text import attributes, quoted
 from fxprune.errors import InputError, printable
 from fxprune.files import write_atomically
+from fxprune.graphs.building import networkx
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import networkx as nx
 
 _FORMATS = (".graphml", ".json", ".dot")
 
@@ -39,7 +40,7 @@ def write_graph(graph: nx.DiGraph, path: str | os.PathLike[str]) -> None:
             f"{target} does not end with the kind of a graph's file",
             hint=f"take one of {', '.join(_FORMATS)}",
         )
-    named = nx.relabel_nodes(graph, {key: ":".join(key) for key in graph})
+    named = networkx().relabel_nodes(graph, {key: ":".join(key) for key in graph})
     if suffix == ".graphml":
         data = _graphml(named)
     else:
@@ -48,13 +49,13 @@ def write_graph(graph: nx.DiGraph, path: str | os.PathLike[str]) -> None:
 
 
 def _graphml(graph: nx.DiGraph) -> bytes:
-    clean = nx.DiGraph()
+    clean = networkx().DiGraph()
     for name, values in graph.nodes(data=True):
         clean.add_node(printable(name), **{k: _printable(v) for k, v in values.items()})
     for source, target, values in graph.edges(data=True):
         clean.add_edge(printable(source), printable(target), **values)
     stream = BytesIO()
-    nx.write_graphml_xml(clean, stream)
+    networkx().write_graphml_xml(clean, stream)
     return stream.getvalue()
 
 
