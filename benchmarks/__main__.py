@@ -5,9 +5,10 @@ between machines. Every run has its own unit: the mean of a forward before and o
 a machine that is now fast, now slow measures the same. Every figure is the median of several runs
 after a warm-up; the spread is told beside it.
 
-They tell what each stage takes; how near analysis is to its floor, one forward on meta tensors;
-what memory shrinking and its proof take; what the quick checks of verification take, what exact
-statistics cost, and how many candidates a second are priced.
+They tell what each stage takes; how near all are to their floor, one forward on meta tensors and
+one copy of the kept weights; what importing takes; what memory shrinking and its proof take; what
+the quick checks of verification take, what exact statistics cost, and how many candidates a second
+are priced.
 
 `python -m benchmarks` makes all tables, `python -m benchmarks quick candidates` these two.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import platform
 import shlex
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -123,7 +125,7 @@ def in_forwards(forward: Callable[[], float], work: Callable[[], Any]) -> tuple[
 
 
 def analysis_row(name: str) -> str:
-    """One line of the second table: a forward on meta tensors, and analysis in its units."""
+    """One line of the second table: analysis and all stages beside what they cannot do without."""
 
     def forward() -> float:
         meta_cache.forget()  # or all analyses but the first would find every shape known
@@ -133,9 +135,23 @@ def analysis_row(name: str) -> str:
     model = models.get_model(name, weights=None).eval()
     shadow = models.get_model(name, weights=None).eval().to("meta")
     image = torch.randn(1, 3, *((16,) if name.startswith("mvit") else ()), 224, 224)
-    unit, ratios = in_forwards(forward, lambda: fxprune.analyze(model, image))
-    spread = f"{min(ratios):.1f} to {max(ratios):.1f}"
-    return f"| {name} | {unit * 1000:.0f} ms | **{statistics.median(ratios):.1f}** | {spread} |"
+    rows: list[tuple[float, float, float, float]] = []
+    for run in range(RUNS + 1):
+        before = forward()
+        analysis, deps = seconds(lambda: fxprune.analyze(model, image))
+        after = forward()
+        rest, small = seconds(
+            lambda deps=deps: fxprune.shrink(deps, fxprune.plan(deps, ratio=0.5), verify=False)
+        )
+        copying, _ = seconds(lambda small=small: [p.detach().clone() for p in small.parameters()])
+        if run:  # the first one warms up
+            meta = (before + after) / 2
+            rows.append((meta, copying, analysis / meta, (analysis + rest) / (meta + copying)))
+    meta, copying, alone, total = (statistics.median(column) for column in zip(*rows, strict=True))
+    totals = [row[-1] for row in rows]
+    times = f"{meta * 1000:.0f} ms | {copying * 1000:.1f} ms"
+    spread = f"{min(totals):.1f} to {max(totals):.1f}"
+    return f"| {name} | {times} | **{alone:.1f}** | **{total:.1f}** | {spread} |"
 
 
 def verification_row(name: str) -> str:
@@ -211,14 +227,46 @@ def stages() -> list[str]:
 
 
 def analysis() -> list[str]:
-    """How near analysis is to its floor."""
+    """How near analysis and all stages together are to their floor."""
     return [
         "Analysis runs the model on meta tensors, which have no data. Its floor is one forward on",
         "them under a dispatch mode that only calls the operators. `analyze` captures, interprets",
-        "and groups; nothing is remembered from earlier runs.",
+        "and groups; nothing is remembered from earlier runs. The floor of all stages together is",
+        "that forward and one copy of the weights that are kept.",
         *table(
-            "| model | meta forward | analyze, in meta forwards | spread |",
-            map(analysis_row, ANALYZED),
+            "| model | meta forward | copy | analyze, in meta forwards"
+            " | all stages, in meta forwards and copies | spread |",
+            map(analysis_row, (*NETWORKS, *ANALYZED)),
+        ),
+    ]
+
+
+def imported(statements: Sequence[str]) -> list[float]:
+    """Seconds that each statement takes in a new process, one after another."""
+    program = ["import time", "times = [time.perf_counter()]"]
+    for statement in statements:
+        program += [statement, "times.append(time.perf_counter())"]
+    program.append("print(*(b - a for a, b in zip(times, times[1:])))")
+    command = [sys.executable, "-c", "\n".join(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [float(text) for text in done.stdout.split()]
+
+
+def imports() -> list[str]:
+    """What `import fxprune` adds to `import torch`."""
+    names = "fxprune.analyze, fxprune.plan, fxprune.shrink"
+    statements = ("import torch", "import fxprune", names)
+    runs = [imported(statements) for _ in range(RUNS + 1)][1:]
+    times = [statistics.median(column) for column in zip(*runs, strict=True)]
+    return [
+        "In a new process, one after another. `import fxprune` loads none of its modules: the",
+        "names do, when they are first asked for.",
+        *table(
+            "| statement | time |",
+            (
+                f"| `{text}` | {taken * 1000:.0f} ms |"
+                for text, taken in zip(statements, times, strict=True)
+            ),
         ),
     ]
 
@@ -261,6 +309,7 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
     "Memory": memory.memory,
     "Stages": stages,
     "Analysis": analysis,
+    "Imports": imports,
     "Quick verification": verification,
     "Exact statistics": exact,
     "Candidates": candidates,

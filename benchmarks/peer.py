@@ -14,6 +14,7 @@ import copy
 import ctypes
 import gc
 import math
+import resource
 import signal
 import statistics
 import subprocess
@@ -47,6 +48,8 @@ WIDTHS = (16, 64, 256, 1024, 4096)
 RUNS = 5
 LIMIT = 60
 """Seconds that a run of the peer may take."""
+ROOM = 8 << 30
+"""Bytes that it may take more than there are before."""
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "speed.svg"
 
 
@@ -106,16 +109,28 @@ def _time(seconds: float) -> str:
 
 @contextmanager
 def _limited(seconds: int) -> Iterator[None]:
+    """Stop work that takes too long, or more memory than `ROOM`, which then raises an error."""
+
     def stop(*_: Any) -> None:
         raise TooLongError
 
     before = signal.signal(signal.SIGALRM, stop)
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (_private() + ROOM, hard))
     signal.alarm(seconds)
     try:
         yield
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _private() -> int:
+    """What counts for RLIMIT_DATA, in bytes."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmData"))
+    return int(line.split()[1]) * 1024
 
 
 def _anonymous() -> float:
