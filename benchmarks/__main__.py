@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import models
 
 import fxprune
-from benchmarks import layer_speeds, memory, peer, speedups
+from benchmarks import layer_speeds, memory, peer, profile, speedups
 from benchmarks.tables import table
 from fxprune import meta_cache
 from fxprune.files import write_atomically
@@ -306,6 +306,7 @@ def candidates() -> list[str]:
 SECTIONS: dict[str, Callable[[], list[str]]] = {
     "Torch-Pruning": peer.networks,
     "Growth": peer.scaling,
+    "Profile": profile.profile,
     "Memory": memory.memory,
     "Stages": stages,
     "Analysis": analysis,
