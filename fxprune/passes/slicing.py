@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from fxprune.module_trees import as_parameter
 
-_CHUNK = 1 << 17
-"""How many elements are copied at a time of a tensor that is sliced along several dims."""
+_LARGE = 1 << 20
+"""Elements of a tensor from which on it is sliced along several dims in chunks."""
+_CHUNK = 1 << 16
+"""How many elements of it are copied at a time."""
 
 
 def sliced(tensor: torch.Tensor, kept: Sequence[NDArray[np.int64] | None]) -> torch.Tensor:
@@ -22,7 +24,7 @@ def sliced(tensor: torch.Tensor, kept: Sequence[NDArray[np.int64] | None]) -> to
         if index is not None
     }
     detached = tensor.detach()
-    if len(positions) > 1 and tensor.numel() > _CHUNK:
+    if len(positions) > 1 and tensor.numel() > _LARGE:
         result = _by_chunks(detached, positions)
     else:
         result = _selected(detached, positions) if positions else detached.clone()
@@ -38,14 +40,14 @@ def _selected(tensor: torch.Tensor, positions: Mapping[int, torch.Tensor]) -> to
 def _by_chunks(tensor: torch.Tensor, positions: Mapping[int, torch.Tensor]) -> torch.Tensor:
     """The same, in chunks, so that what is left along a first dim alone never exists as a whole."""
     first, index = next(iter(positions.items()))
-    rest = {dim: others for dim, others in positions.items() if dim != first}
+    *between, (last, others) = [(dim, kept) for dim, kept in positions.items() if dim != first]
     shape = [len(positions[d]) if d in positions else size for d, size in enumerate(tensor.shape)]
     result = tensor.new_empty(shape)
     step = max(1, _CHUNK * tensor.shape[first] // tensor.numel())
     for start in range(0, len(index), step):
         chunk = index[start : start + step]
-        part = _selected(tensor.index_select(first, chunk), rest)
-        result.narrow(first, start, len(chunk)).copy_(part)
+        part = _selected(tensor.index_select(first, chunk), dict(between))
+        torch.index_select(part, last, others, out=result.narrow(first, start, len(chunk)))
     return result
 
 
