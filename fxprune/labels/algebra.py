@@ -121,13 +121,19 @@ class LabelAlgebra(LabelStore):
             self._equate(left, right)
 
     def unify_with_each(self, axis: Axis, others: Sequence[Axis]) -> None:
-        """Unify an axis with several; simple ones in one step, which is quicker."""
-        vectors = [self.leaves(other) for other in (axis, *others)]
-        if others and all(len(v) == 1 for v in vectors):
-            (first,), *rest = vectors
+        """Unify an axis with several.
+
+        Those with one vector are united with one another in one step, which is quick, and one of
+        them stands for all.
+        """
+        simple = [other for other in others if len(self.leaves(other)) == 1]
+        is_simple = len(self.leaves(axis)) == 1
+        same = [axis, *simple] if is_simple else simple
+        if len(same) > 1:
+            (first,), *rest = map(self.leaves, same)
             self.union(np.tile(first, len(rest)), np.concatenate([v for (v,) in rest]), self.place)
-        else:
-            for other in others:
+        for other in others:
+            if other not in simple or (other is simple[0] and not is_simple):
                 self.unify(axis, other)
 
     def _equate(self, a: Sequence[Ids], b: Sequence[Ids]) -> None:
