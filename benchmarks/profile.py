@@ -69,8 +69,8 @@ REASONS = (
     "long as both sums), sums in float32 (no faster, and less exact), norms by",
     "`torch.linalg.vector_norm` (seven times as long along the first dim), one gather for all dims",
     "of a slice (twice as long), freezing all objects instead of collecting (nothing to gain:",
-    "1 to 5 ms). Leaving out the run in lockstep would gain its share, and lose the check that every",
-    "shape is what was predicted.",
+    "1 to 5 ms). Leaving out the run in lockstep would gain its share, and lose the check that",
+    "every shape is what was predicted.",
 )
 
 
