@@ -25,10 +25,17 @@ def main() -> None:
     os.dup2(2, 1)  # what models print must not get between the answers
 
     def answer(**values: object) -> None:
-        print(json.dumps(values), file=answers, flush=True)
+        try:
+            print(json.dumps(values), file=answers, flush=True)
+        except BrokenPipeError:  # who has asked is gone: there is nobody to tell
+            os.dup2(os.open(os.devnull, os.O_WRONLY), answers.fileno())  # what is left to flush
+            sys.exit()
 
+    line = sys.stdin.readline()
+    if not line:  # stopped before it could ask
+        return
     try:
-        job = json.loads(sys.stdin.readline())
+        job = json.loads(line)
         sys.path[:] = job["path"]
         call, size = _onnx(job) if job["runtime"] == "onnxruntime" else _torch(job)
         calls = _warm_up(call, job["warm_up"], job["shortest"])

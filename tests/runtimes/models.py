@@ -16,7 +16,7 @@ def narrow() -> nn.Module:
 
 
 def wide() -> nn.Module:
-    return nn.Sequential(nn.Linear(8, 2048), nn.Linear(2048, 2048), nn.Linear(2048, 4))
+    return nn.Sequential(nn.Linear(8, 4096), nn.Linear(4096, 4096), nn.Linear(4096, 4))
 
 
 class _Loud(nn.Module):
