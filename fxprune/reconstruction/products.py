@@ -1,0 +1,176 @@
+"""Products with weights: what of a model can read differently, and where an intercept goes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fxprune.folding import Product
+from fxprune.reference import StateMode, is_state
+from fxprune.rules import tensors_in
+from fxprune.rules.normalization import BATCH_NORMS
+from fxprune.traces import STATE_NAME
+from fxprune.values import memory
+
+if TYPE_CHECKING:
+    from fxprune.labels import LabelAlgebra
+    from fxprune.meaning import Norm
+    from fxprune.reference import Removed
+    from fxprune.rules import Call, Rule
+
+aten = torch.ops.aten
+Key = tuple[int, int]
+"""Where a weight lies: its memory and its offset there."""
+
+
+def key_of(weight: torch.Tensor) -> Key:
+    """What tells a weight from others, and a part of a packed one from its other parts."""
+    return memory(weight), int(weight.storage_offset())
+
+
+@dataclass(frozen=True)
+class Read:
+    """One product of a value and a weight, as it runs.
+
+    Attributes:
+        weight: a view of the weight, [rows, c / groups, taps...].
+        name: of the parameter that the weight is, or is a part of.
+        x: what is read, [n, c]: a row for each sample and place.
+        gone: the mask [c] of positions that are removed.
+        groups: of a convolution.
+        shares: for each tap the share of places at which it does not read padding, [taps...].
+        bias: what is added to each row, or None.
+        why: why it cannot read differently, or nothing.
+    """
+
+    weight: torch.Tensor
+    name: str
+    x: torch.Tensor
+    gone: np.ndarray[Any, np.dtype[np.bool_]]
+    groups: int
+    shares: torch.Tensor
+    bias: torch.Tensor | None
+    why: str
+
+
+@dataclass
+class Uses:
+    """What a model does with its weights, as one run of it shows.
+
+    Attributes:
+        reads: how often each weight is used, but for views of it.
+        norms: the running mean of the batch norm that alone reads what a weight's product yields.
+    """
+
+    reads: Counter[Key] = field(default_factory=Counter)
+    norms: dict[Key, torch.Tensor] = field(default_factory=dict)
+
+
+class ReadingMode(StateMode):
+    """Runs a model, removed positions left out, and hands over its products with weights.
+
+    Attributes:
+        found: the products that ran since it was emptied.
+        is_collecting: whether they are kept.
+        uses: what is noted of weights, in a first run, or None.
+    """
+
+    def __init__(self, labels: LabelAlgebra, removed: Removed, gone: Removed, norm: Norm) -> None:
+        super().__init__(labels, removed, norm=norm)
+        self.lost = gone
+        self.found: list[Read] = []
+        self.is_collecting = True
+        self.uses: Uses | None = None
+        self._made: dict[int, tuple[torch.Tensor, Key]] = {}
+        self._taken: Counter[int] = Counter()
+
+    def run(self, call: Call, rule: Rule) -> Any:
+        """Run an operator; note what it reads."""
+        product = Product.of(call)
+        if product is not None and self.is_collecting:
+            read = self.read(call, rule, product)
+            if read is not None:
+                self.found.append(read)
+        out = super().run(call, rule)
+        if self.uses is not None:
+            self.note(call, product, out)
+        return out
+
+    def read(self, call: Call, rule: Rule, product: Product) -> Read | None:
+        """A product that reads channels which are removed; None if it reads none."""
+        x, weight = call.arg(product.x), call.arg(product.weight)
+        is_convolution = call.op is aten.convolution.default
+        dim = 1 if is_convolution else x.dim() - 1
+        axes = call.axes(product.x)
+        gone = self.lost(axes[dim]) if axes else np.zeros(x.shape[dim], dtype=np.bool_)
+        if not gone.any():
+            return None
+        groups = call.arg("groups") if is_convolution else 1
+        why = ""
+        if not product.mixes:
+            why = "each channel is read on its own"
+        elif is_convolution and call.arg("transposed"):
+            why = "a transposed convolution"
+        elif weight.dim() == 3 and not is_convolution:
+            why = "a product of several matrices at once"
+        by_row = weight.movedim(product.rows, 0)
+        bias = None if product.bias is None else call.arg(product.bias)
+        return Read(
+            weight=by_row,
+            name=str(getattr(weight, STATE_NAME)),
+            x=x.movedim(dim, -1).reshape(-1, x.shape[dim]),
+            gone=gone,
+            groups=groups,
+            shares=_shares(call, by_row) if is_convolution and not why else torch.ones(()),
+            bias=bias,
+            why=why,
+        )
+
+    def note(self, call: Call, product: Product | None, out: Any) -> None:
+        """Note what is read of weights, and what batch norms read of products."""
+        assert self.uses is not None
+        outputs = tensors_in([out])
+        views = {memory(tensor) for tensor in outputs}
+        for tensor in call.tensors():
+            if is_state(tensor) and memory(tensor) not in views:
+                self.uses.reads[key_of(tensor)] += 1
+            if id(tensor) in self._made:
+                self._taken[id(tensor)] += 1
+        if product is not None and outputs:
+            # the tensor is kept, for another one could get its id
+            self._made[id(outputs[0])] = (outputs[0], key_of(call.arg(product.weight)))
+        if call.op._overloadpacket in BATCH_NORMS and id(x := call.arg("input")) in self._made:
+            mean = call.arg("running_mean") if call.has("running_mean") else None
+            if mean is not None and is_state(mean) and not _trains(call):
+                self.uses.norms[self._made[id(x)][1]] = mean
+
+    def finished(self) -> Uses:
+        """What one whole run has shown."""
+        assert self.uses is not None
+        shared = {key for i, (_, key) in self._made.items() if self._taken[i] != 1}
+        self.uses.norms = {k: mean for k, mean in self.uses.norms.items() if k not in shared}
+        self._made.clear()
+        return self.uses
+
+
+def _trains(call: Call) -> bool:
+    """Whether a batch norm takes the statistics of the batch."""
+    return bool(call.arg("training")) if call.has("training") else "update" in call.name
+
+
+def _shares(call: Call, weight: torch.Tensor) -> torch.Tensor:
+    """For each tap of a convolution, at which share of the places it reads no padding."""
+    x = call.arg("input")
+    rank = weight.dim() - 2
+    inside = torch.ones(1, 1, *x.shape[2:], dtype=torch.float64)
+    taps = torch.eye(weight[0, 0].numel(), dtype=torch.float64)
+    kernel = taps.view(-1, 1, *weight.shape[2:])
+    options = (call.arg(name) for name in ("stride", "padding", "dilation"))
+    with torch.utils._python_dispatch._disable_current_modes():
+        read = aten.convolution(inside, kernel, None, *options, False, [0] * rank, 1)
+        shares: torch.Tensor = read.flatten(2).mean(2)[0].view(weight.shape[2:])
+        return shares

@@ -1,0 +1,69 @@
+"""What was repaired, and how well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fxprune.notebook_tables import Shown
+from fxprune.tables import Page, table
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One layer that reads removed channels.
+
+    Attributes:
+        weight: the name of its weight.
+        node: the node of the graph that reads.
+        inputs: how many channels it read.
+        kept: how many of them are kept.
+        before: the error of what it computes without the removed channels: its second moment, as a
+            share of the variance of what the original computes there. NaN if it was not measured.
+        after: the same after the repair; never larger.
+        intercept: the name of what took up the constant part, or nothing.
+        why: why it was left as it is, or nothing.
+    """
+
+    weight: str
+    node: str
+    inputs: int
+    kept: int
+    before: float = float("nan")
+    after: float = float("nan")
+    intercept: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Reconstruction(Shown):
+    """The outcome of `reconstruct`. Printing it gives a table.
+
+    Attributes:
+        model: the repaired original: a copy that shares all tensors but the repaired ones with it.
+            Shrinking it by the plan gives the repaired small model.
+        repairs: the layers that read removed channels, in the order in which they run.
+        tensors: the repaired tensors by name, as large as in the original.
+        samples: how many batches were run.
+    """
+
+    model: nn.Module
+    repairs: tuple[Repair, ...]
+    tensors: Mapping[str, Tensor]
+    samples: int
+
+    def __rich__(self) -> Page:
+        rows = []
+        for each in self.repairs:
+            errors = [f"{each.before:.1%}", f"{each.after:.1%}", each.intercept or "nothing"]
+            told = ["", "", f"left: {each.why}"] if each.why else errors
+            rows.append([each.weight, str(each.inputs), str(each.kept), *told])
+        head = ("weight", "inputs", "kept", "error before", "after", "constant part goes to")
+        return Page.of(table(head, rows, left=(0, 5), fits=(0, 5)))
+
+    def __str__(self) -> str:
+        return str(self.__rich__())
