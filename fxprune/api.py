@@ -54,6 +54,7 @@ from fxprune.planning.transferring import transferred
 from fxprune.pretrained import adapt_configs
 from fxprune.programs import as_program, check_program
 from fxprune.recipes import Recipe
+from fxprune.reconstruction import reconstruct
 from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError, ResultFailsError
 from fxprune.surroundings import collector_paused, undisturbed
@@ -92,6 +93,7 @@ def shrink(
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
     donate: bool = False,
+    calibrate: Iterable[Any] | None = None,
 ) -> fx.GraphModule: ...
 
 
@@ -106,6 +108,7 @@ def shrink(
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
     donate: bool = False,
+    calibrate: Iterable[Any] | None = None,
 ) -> nn.Module: ...
 
 
@@ -120,6 +123,7 @@ def shrink(
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
     donate: bool = False,
+    calibrate: Iterable[Any] | None = None,
 ) -> nn.Module | ExportedProgram:
     """Remove channels for real, and prove the result.
 
@@ -153,6 +157,11 @@ def shrink(
             no more than the largest of them is there twice. What is left of the model is good for
             nothing, and so is whatever else holds these tensors, such as an optimizer. So nothing
             can be proved any more: needs `verify=False`. Whatever is refused is refused before.
+        calibrate: batches of unlabelled data (a data loader) to repair layers with that read
+            removed channels, as `reconstruct` does by default. What is proved is that the result
+            is the repaired original, and `fxprune.verify` knows of it. Its report tells how well
+            each layer was repaired. Not for `constants="fold"`, `donate=True` or an
+            `ExportedProgram`.
 
     Returns:
         The shrunk model; `result.meta["fxprune"]` is its ShrinkReport. Of an `ExportedProgram` it
@@ -170,6 +179,13 @@ def shrink(
     check_making(emit, verify)
     _check_donation(model, donate, verify)
     meaning = Meaning(norm, constants)
+    if calibrate is not None:
+        _check_repair(constants, donate)
+        plan = as_plan(model, plan, example_inputs)
+        repaired = reconstruct(model, plan, calibrate, norm=norm)
+        small = shrink(repaired.model, plan, example_inputs, emit=emit, norm=norm, verify=verify)
+        put_report(small, replace(small.meta["fxprune"], repairs=repaired.repairs))
+        return small
     if isinstance(model, ExportedProgram):
         options = {"emit": emit, "norm": norm, "constants": constants, "verify": verify}
         return _shrunk_program(model, plan, example_inputs, options)
@@ -259,6 +275,26 @@ def _check_donation(model: Model, donate: Any, verify: Any) -> None:
         raise InputError(
             f"donate=True leaves no original to verify against, as verify={verify!r} asks for",
             hint="pass verify=False; to prove the plan, shrink another instance of the model first",
+        )
+
+
+def _check_repair(constants: Constants, donate: bool) -> None:
+    """Refuse what a repair from data cannot go along with.
+
+    Raises:
+        InputError: an option asks for it.
+    """
+    if constants == "fold":
+        raise InputError(
+            'constants="fold" adds what calibrate= has repaired already',
+            why="the repair makes up for all that removed channels carry, constants too",
+            hint="leave one of them out",
+        )
+    if donate:
+        raise InputError(
+            "donate=True and calibrate= together are not known",
+            why="the repair needs the original beside the model that is repaired",
+            hint="call fxprune.reconstruct first, and shrink its model with donate=True",
         )
 
 

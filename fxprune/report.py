@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fxprune.planning import GroupPlan
     from fxprune.planning.sensitivity_data import Sensitivity
     from fxprune.recipes import Recipe
+    from fxprune.reconstruction import Repair
     from fxprune.reports import Tradeoff
 
 
@@ -53,6 +54,7 @@ class ShrinkReport(Shown):
         unsavable: why `save_pretrained` refuses, for each model of transformers that it does for.
         layers: widths, parameters and MACs of every layer before and after; they add up to the
             costs.
+        repairs: the layers that were repaired from data (see `reconstruct`), or left, and why.
     """
 
     before: Cost
@@ -69,6 +71,7 @@ class ShrinkReport(Shown):
     recipe: Recipe | None = field(default=None, repr=False, compare=False)
     unsavable: tuple[Diagnostic, ...] = ()
     layers: tuple[Layer, ...] = field(default=(), repr=False)
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def changed(self) -> bool:

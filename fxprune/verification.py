@@ -35,6 +35,7 @@ from fxprune.module_verification import ModuleComparison
 from fxprune.planning import Plan
 from fxprune.planning.transferring import transferred
 from fxprune.precision import LARGEST_DOUBLE, Precision, size_in_double
+from fxprune.reconstruction.repaired import with_tensors_of
 from fxprune.shape_verification import check_shapes
 from fxprune.stepping import OriginalFailsError, ResultFailsError
 from fxprune.surroundings import undisturbed
@@ -80,7 +81,9 @@ def verify(
 
     Args:
         model: the original, or the DependencyGraph that `analyze` made of it.
-        small: the shrunk model, or the shrunk `ExportedProgram`, of which outputs are compared.
+        small: the shrunk model, or the shrunk `ExportedProgram`, of which outputs are compared. If
+            its report says that layers were repaired from data (see `reconstruct`), the reference
+            is the original with the values of these.
         plan: what was removed: a Plan, or the path of one.
         example_inputs: a tensor, a tuple or a dict; by default random ones of the plan's shapes.
             A model that is run on data to be analyzed needs them, unless its DependencyGraph is
@@ -115,9 +118,13 @@ def verify(
     deps = _analyzed(plan, model, example_inputs)
     if isinstance(model, ExportedProgram):
         plan = transferred(plan, deps)
+    layout = plan.layout(deps)
+    if repaired := {name for each in getattr(report, "repairs", ()) for name in each.tensors}:
+        deps = _analyzed(plan, with_tensors_of(small, deps, layout, repaired), example_inputs)
+        layout = plan.layout(deps)
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
-    claim = Claim(deps, plan.layout(deps), meaning)
+    claim = Claim(deps, layout, meaning)
     known_parts = report is not None and noted is small  # export numbers nodes anew
     with drawable(deps, plan):
         return verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)

@@ -111,6 +111,7 @@ LAYERS = (
             "notebook_reports",
         ),
         *("module_verification", "pretrained", "programs", "real_calls", "recipes"),
+        "reconstruction",
         *("report", "report_page", "reports"),
         *("testing", "verification", "verification_page"),
     },

@@ -38,6 +38,11 @@ class Repair:
     intercept: str = ""
     why: str = ""
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The names of the tensors that have other values now."""
+        return () if self.why else tuple(filter(None, (self.weight, self.intercept)))
+
 
 @dataclass(frozen=True)
 class Reconstruction(Shown):
