@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Literal, TypeAlias, overload
@@ -184,7 +184,8 @@ def shrink(
         plan = as_plan(model, plan, example_inputs)
         repaired = reconstruct(model, plan, calibrate, norm=norm)
         small = shrink(repaired.model, plan, example_inputs, emit=emit, norm=norm, verify=verify)
-        put_report(small, replace(small.meta["fxprune"], repairs=repaired.repairs))
+        report: ShrinkReport = vars(small)["meta"]["fxprune"]
+        put_report(small, replace(report, repairs=repaired.repairs))
         return small
     if isinstance(model, ExportedProgram):
         options = {"emit": emit, "norm": norm, "constants": constants, "verify": verify}

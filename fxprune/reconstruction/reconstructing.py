@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
-from torch import nn
 from torch.export import ExportedProgram
 
-from fxprune.analysis import DependencyGraph
+from fxprune.analysis import DependencyGraph, Model
 from fxprune.errors import InputError, shown
 from fxprune.importance.criterion import parameters_of, refusing
 from fxprune.importance.processes import jointly
@@ -50,7 +49,7 @@ def _first(batch: Any) -> Any:
 
 @undisturbed()
 def reconstruct(
-    model: nn.Module | DependencyGraph,
+    model: Model,
     plan: Plan | str | os.PathLike[str],
     batches: Iterable[Any],
     *,
