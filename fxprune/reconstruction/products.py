@@ -17,6 +17,8 @@ from fxprune.traces import STATE_NAME
 from fxprune.values import memory
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fxprune.labels import LabelAlgebra
     from fxprune.meaning import Norm
     from fxprune.reference import Removed
@@ -43,7 +45,6 @@ class Read:
         gone: the mask [c] of positions that are removed.
         groups: of a convolution.
         shares: for each tap the share of places at which it does not read padding, [taps...].
-        bias: what is added to each row, or None.
         why: why it cannot read differently, or nothing.
     """
 
@@ -53,7 +54,6 @@ class Read:
     gone: np.ndarray[Any, np.dtype[np.bool_]]
     groups: int
     shares: torch.Tensor
-    bias: torch.Tensor | None
     why: str
 
 
@@ -63,11 +63,13 @@ class Uses:
 
     Attributes:
         reads: how often each weight is used, but for views of it.
-        norms: the running mean of the batch norm that alone reads what a weight's product yields.
+        takers: what can take up a constant that is to be added to what a weight's product yields,
+            and with which sign: a bias that is added to that and nothing else, or the running mean
+            of the batch norm that alone reads it.
     """
 
     reads: Counter[Key] = field(default_factory=Counter)
-    norms: dict[Key, torch.Tensor] = field(default_factory=dict)
+    takers: dict[Key, tuple[torch.Tensor, int]] = field(default_factory=dict)
 
 
 class ReadingMode(StateMode):
@@ -87,6 +89,7 @@ class ReadingMode(StateMode):
         self.uses: Uses | None = None
         self._made: dict[int, tuple[torch.Tensor, Key]] = {}
         self._taken: Counter[int] = Counter()
+        self._biased: set[Key] = set()
 
     def run(self, call: Call, rule: Rule) -> Any:
         """Run an operator; note what it reads."""
@@ -118,7 +121,6 @@ class ReadingMode(StateMode):
         elif weight.dim() == 3 and not is_convolution:
             why = "a product of several matrices at once"
         by_row = weight.movedim(product.rows, 0)
-        bias = None if product.bias is None else call.arg(product.bias)
         return Read(
             weight=by_row,
             name=str(getattr(weight, STATE_NAME)),
@@ -126,33 +128,51 @@ class ReadingMode(StateMode):
             gone=gone,
             groups=groups,
             shares=_shares(call, by_row) if is_convolution and not why else torch.ones(()),
-            bias=bias,
             why=why,
         )
 
     def note(self, call: Call, product: Product | None, out: Any) -> None:
-        """Note what is read of weights, and what batch norms read of products."""
+        """Note what is read of weights, and what reads the products."""
         assert self.uses is not None
         outputs = tensors_in([out])
-        views = {memory(tensor) for tensor in outputs}
+        views = {memory(tensor): tensor for tensor in outputs}
         for tensor in call.tensors():
             if is_state(tensor) and memory(tensor) not in views:
                 self.uses.reads[key_of(tensor)] += 1
             if id(tensor) in self._made:
                 self._taken[id(tensor)] += 1
+                self.follow(call, tensor, views)
         if product is not None and outputs:
-            # the tensor is kept, for another one could get its id
-            self._made[id(outputs[0])] = (outputs[0], key_of(call.arg(product.weight)))
-        if call.op._overloadpacket in BATCH_NORMS and id(x := call.arg("input")) in self._made:
+            key = key_of(call.arg(product.weight))
+            self._made[id(outputs[0])] = (outputs[0], key)  # or another one could get its id
+            if product.bias is not None and is_state(bias := call.arg(product.bias)):
+                self.uses.takers[key] = (bias, 1)
+                self._biased.add(key)
+
+    def follow(self, call: Call, made: torch.Tensor, views: Mapping[int, torch.Tensor]) -> None:
+        """Note who reads a product, and what could take up a constant there."""
+        assert self.uses is not None
+        key = self._made[id(made)][1]
+        if (view := views.get(memory(made))) is not None:
+            self._made[id(view)] = (view, key)
+        elif call.op is aten.add.Tensor and call.arg("alpha") == 1:
+            other = call.arg("other" if call.arg("self") is made else "self")
+            if isinstance(other, torch.Tensor) and is_state(other) and other.dim() == 1:
+                self.uses.takers.setdefault(key, (other, 1))
+        elif call.op._overloadpacket in BATCH_NORMS and call.arg("input") is made:
             mean = call.arg("running_mean") if call.has("running_mean") else None
             if mean is not None and is_state(mean) and not _trains(call):
-                self.uses.norms[self._made[id(x)][1]] = mean
+                self.uses.takers.setdefault(key, (mean, -1))
 
     def finished(self) -> Uses:
         """What one whole run has shown."""
         assert self.uses is not None
-        shared = {key for i, (_, key) in self._made.items() if self._taken[i] != 1}
-        self.uses.norms = {k: mean for k, mean in self.uses.norms.items() if k not in shared}
+        shared = {key for number, (_, key) in self._made.items() if self._taken[number] != 1}
+        self.uses.takers = {
+            key: (taker, sign)
+            for key, (taker, sign) in self.uses.takers.items()
+            if self.uses.reads[key_of(taker)] == 1 and (key not in shared or key in self._biased)
+        }
         self._made.clear()
         return self.uses
 

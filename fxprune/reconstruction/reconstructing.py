@@ -329,14 +329,10 @@ class _Work:
 
     def _intercept(self, read: Read, key: Key) -> tuple[torch.Tensor | None, int, str]:
         """What takes up a constant, with its sign and name."""
-        bias = read.bias
-        is_own = bias is not None and memory(bias) in self._names and len(bias) == len(read.weight)
-        if bias is not None and is_own and self.uses.reads[key_of(bias)] == 1:
-            return bias, 1, self._names[memory(bias)]
-        mean = self.uses.norms.get(key) if bias is None else None
-        if mean is not None and self.uses.reads[key_of(mean)] == 1:
-            return mean, -1, self._names[memory(mean)]
-        return None, 1, ""
+        taker, sign = self.uses.takers.get(key, (None, 1))
+        if taker is None or memory(taker) not in self._names or len(taker) != len(read.weight):
+            return None, 1, ""
+        return taker, sign, self._names[memory(taker)]
 
     def outcome(self, batches: int) -> Reconstruction:
         """What was made."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fxprune.notebook_tables import Shown
@@ -53,13 +53,13 @@ class Reconstruction(Shown):
             Shrinking it by the plan gives the repaired small model.
         repairs: the layers that read removed channels, in the order in which they run.
         tensors: the repaired tensors by name, as large as in the original.
-        samples: how many batches were run.
+        batches: how many were run.
     """
 
-    model: nn.Module
+    model: nn.Module = field(repr=False)
     repairs: tuple[Repair, ...]
-    tensors: Mapping[str, Tensor]
-    samples: int
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    batches: int
 
     def __rich__(self) -> Page:
         rows = []

@@ -1,0 +1,394 @@
+"""Layers make up for removed channels, and what is proved is the repaired original."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxprune
+from fxprune import InputError, PlanError, VerificationError
+from models_zoo import randomize
+from tests.processes import join_group, run_two
+from tests.reconstruction.models import REPEATED, Repeated, images
+
+MODES = ("sequential", "parallel")
+
+
+def network(width: int = 12) -> nn.Sequential:
+    """Three layers that mix all channels."""
+    layers = (nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+    return randomize(nn.Sequential(*layers, nn.Linear(width, 3)))
+
+
+def data(count: int = 6) -> list[Tensor]:
+    """Batches of correlated features."""
+    generator = torch.Generator().manual_seed(1)
+    mixed = torch.randn(3, 6, generator=generator)
+    return [torch.randn(40, 3, generator=generator) @ mixed for _ in range(count)]
+
+
+def difference(model: nn.Module, other: nn.Module, x: Tensor) -> float:
+    """The mean square of the difference, as a share of the variance."""
+    with torch.no_grad():
+        ours, theirs = model(x), other(x)
+    return float((ours - theirs).square().mean() / ours.var())
+
+
+# -- what can be restored is ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", REPEATED)
+def test_channels_that_repeat_others_can_go_for_nothing(name: str, mode: Any) -> None:
+    """The small model equals the original on new inputs; so do its kept layers."""
+    case: Repeated = REPEATED[name]()
+    model = case.model.eval()
+    batches = [case.inputs(150) for _ in range(4)]
+    plan = fxprune.plan(model, batches[0], channels={case.name: case.gone})
+    repaired = fxprune.reconstruct(model, plan, batches, mode=mode, ridge=0.0, progress=False)
+    assert tuple(each.weight for each in repaired.repairs) == case.readers
+    assert tuple(each.intercept for each in repaired.repairs) == case.takes
+    for each in repaired.repairs:
+        assert each.before > 0.01
+        assert each.after < 1e-9
+    small = fxprune.shrink(repaired.model, plan)
+    x = case.inputs(50)
+    with torch.no_grad():
+        torch.testing.assert_close(small(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_constant_channel_goes_into_the_bias() -> None:
+    """What is removed is the same for all inputs; kept channels know nothing of it."""
+    model = network()
+    with torch.no_grad():
+        model[0].weight[3] = 0
+        model[0].bias[3] = 2.0
+    plan = fxprune.plan(model, data()[0], channels={"0": [3]})
+    small = fxprune.shrink(model, plan, calibrate=data())
+    assert difference(model, small, data()[0]) < 1e-9
+    assert difference(model, fxprune.shrink(model, plan), data()[0]) > 1e-3
+
+
+def test_padding_sees_the_constant_as_often_as_the_kernel_does() -> None:
+    """A convolution with zero padding gets the mean of the constant over all places."""
+    model = randomize(nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 4, 3, padding=1)))
+    with torch.no_grad():
+        model[0].weight[5] = 0
+        model[0].bias[5] = 2.0
+    batches = [images(20) for _ in range(3)]
+    plan = fxprune.plan(model, batches[0], channels={"0": [5]})
+    small = fxprune.shrink(model, plan, calibrate=batches)
+    with torch.no_grad():
+        mean = (small(batches[0]) - model(batches[0])).mean((0, 2, 3))
+    torch.testing.assert_close(mean, torch.zeros(4), rtol=0, atol=1e-4)
+
+
+# -- what cannot be restored gets better ----------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_outputs_come_nearer_to_the_original_s(mode: Any) -> None:
+    """On inputs that no layer was repaired with."""
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.5)
+    repaired = fxprune.reconstruct(model, plan, batches, mode=mode, progress=False)
+    x = data(7)[-1]
+    before = difference(model, fxprune.shrink(model, plan), x)
+    after = difference(model, fxprune.shrink(repaired.model, plan), x)
+    assert after < before / 3
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-3, 1.0])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", REPEATED)
+def test_no_layer_gets_worse(name: str, mode: Any, ridge: float) -> None:
+    """For the data that it was repaired with, at any ridge."""
+    case: Repeated = REPEATED[name]()
+    randomize(case.model, seed=3).eval()  # nothing repeats any more
+    batches = [case.inputs(20) for _ in range(2)]
+    plan = fxprune.plan(case.model, batches[0], channels={case.name: case.gone})
+    repaired = fxprune.reconstruct(
+        case.model, plan, batches, mode=mode, ridge=ridge, progress=False
+    )
+    assert len(repaired.repairs) == len(case.readers)
+    for each in repaired.repairs:
+        assert each.after <= each.before
+
+
+def test_later_layers_are_repaired_for_what_earlier_ones_yield_now() -> None:
+    """In turn, the second layer makes up for the first one's error, too."""
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], channels={"0": [0, 1, 2, 3, 4, 5], "2": [0]})
+    outcome = {}
+    for mode in MODES:
+        repaired = fxprune.reconstruct(model, plan, batches, mode=mode, progress=False)
+        small = fxprune.shrink(repaired.model, plan)
+        outcome[mode] = sum(difference(model, small, x) for x in batches)
+    assert outcome["sequential"] < outcome["parallel"]
+
+
+# -- the proof ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "emit"),
+    [
+        (name, emit)
+        for name in REPEATED
+        for emit in ("graph", "module")
+        if (name, emit) != ("attention", "module")  # its own forward knows one width only
+    ],
+)
+def test_the_result_is_proved_to_be_the_repaired_original(name: str, emit: Any) -> None:
+    """By `shrink` itself, and by `verify` with the original that was not repaired."""
+    case: Repeated = REPEATED[name]()
+    randomize(case.model, seed=3).eval()
+    batches = [case.inputs(20)]
+    plan = fxprune.plan(case.model, batches[0], channels={case.name: case.gone})
+    small = fxprune.shrink(case.model, plan, calibrate=batches, emit=emit)
+    proof = fxprune.verify(case.model, small, plan)
+    assert proof.relative <= proof.tolerance
+    assert any(each.after < each.before for each in small.meta["fxprune"].repairs)
+
+
+def test_a_proof_still_finds_what_is_wrong() -> None:
+    """Another weight that was not repaired, or one that was left out of the repair."""
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.5)
+    small = fxprune.shrink(model, plan, calibrate=batches)
+    with torch.no_grad():
+        small.get_parameter("0.weight")[0] += 0.1
+    with pytest.raises(VerificationError, match="differs from the original"):
+        fxprune.verify(model, small, plan)
+
+
+def test_without_its_report_a_repaired_model_is_not_the_original() -> None:
+    """Nothing says that it was repaired."""
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.5)
+    small = fxprune.shrink(model, plan, calibrate=batches)
+    small.meta["fxprune"] = replace(small.meta["fxprune"], repairs=())
+    with pytest.raises(VerificationError):
+        fxprune.verify(model, small, plan)
+
+
+def test_the_report_tells_of_the_repair() -> None:
+    """Layer by layer, as `reconstruct` does."""
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.5)
+    small = fxprune.shrink(model, plan, calibrate=batches)
+    repaired = fxprune.reconstruct(model, plan, batches, progress=False)
+    assert small.meta["fxprune"].repairs == repaired.repairs
+    text = str(repaired)
+    assert "2.weight" in text
+    assert "error before" in text
+
+
+# -- the original ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_original_stays_as_it_is(mode: Any) -> None:
+    """Its weights, flags and buffers; what was not repaired is shared with the repaired one."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    randomize(model).train()
+    before = copy.deepcopy(model.state_dict())
+    plan = fxprune.plan(model, images(4), ratio=0.5)
+    repaired = fxprune.reconstruct(model, plan, [images(9)], mode=mode, progress=False)
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert model.training
+    assert repaired.model.training
+    assert set(repaired.tensors) == {"3.weight", "3.bias"}
+    assert repaired.model.get_parameter("0.weight") is model.get_parameter("0.weight")
+    assert isinstance(repaired.model.get_parameter("3.weight"), nn.Parameter)
+    gone = list(plan.slices["3.weight"][1])
+    assert gone
+    torch.testing.assert_close(
+        repaired.model.get_parameter("3.weight")[:, gone], model.get_parameter("3.weight")[:, gone]
+    )
+
+
+def test_an_analysis_can_take_the_model_s_place() -> None:
+    """As for `shrink`."""
+    model, batches = network(), data()
+    deps = fxprune.analyze(model, batches[0])
+    plan = fxprune.plan(deps, ratio=0.5)
+    ours = fxprune.reconstruct(deps, plan, batches, progress=False)
+    theirs = fxprune.reconstruct(model, plan, batches, progress=False)
+    assert ours.repairs == theirs.repairs
+
+
+def test_labels_are_left_out_of_batches() -> None:
+    """The first item of a batch counts, or what `inputs` makes of it."""
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.5)
+    plain = fxprune.reconstruct(model, plan, batches, progress=False)
+    labelled = [(x, torch.zeros(len(x))) for x in batches]
+    named = [{"image": x} for x in batches]
+    assert fxprune.reconstruct(model, plan, labelled, progress=False).repairs == plain.repairs
+    found = fxprune.reconstruct(
+        model, plan, named, inputs=lambda batch: batch["image"], progress=False
+    )
+    assert found.repairs == plain.repairs
+
+
+def test_how_data_is_cut_into_batches_makes_no_difference() -> None:
+    """Moments add up, in turn and at once."""
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.5)
+    for mode in MODES:
+        many = fxprune.reconstruct(model, plan, batches, mode=mode, progress=False)  # type: ignore[arg-type]
+        one = fxprune.reconstruct(model, plan, [torch.cat(batches)], mode=mode, progress=False)  # type: ignore[arg-type]
+        for name, tensor in many.tensors.items():
+            torch.testing.assert_close(one.tensors[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+# -- what is left alone ---------------------------------------------------------------------
+
+
+class Tied(nn.Module):
+    """A linear layer that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.twice, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One layer after itself."""
+        y: Tensor = self.last(self.twice(self.twice(self.first(x)).relu()))
+        return y
+
+
+LEFT: dict[str, tuple[nn.Module, str, str]] = {
+    "depthwise": (
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 2, 1)),
+        "1.weight",
+        "each channel is read on its own",
+    ),
+    "transposed": (
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 4, 2)),
+        "1.weight",
+        "a transposed convolution",
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", LEFT)
+def test_what_cannot_read_differently_is_left_with_the_reason(name: str, mode: Any) -> None:
+    """And its tensors are the original's."""
+    model, weight, why = LEFT[name]
+    randomize(model).eval()
+    plan = fxprune.plan(model, images(4), ratios={"0": 0.5})
+    repaired = fxprune.reconstruct(model, plan, [images(9)], mode=mode, progress=False)
+    (entry,) = (each for each in repaired.repairs if each.weight == weight)
+    assert entry.why == why
+    assert math.isnan(entry.before)
+    assert weight not in repaired.tensors
+    assert f"left: {why}" in str(repaired)
+    fxprune.shrink(model, plan, calibrate=[images(9)])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_weight_that_is_read_twice_is_left(mode: Any) -> None:
+    """What is best for one reader is not for the other."""
+    model, x = randomize(Tied()), data()[0]
+    plan = fxprune.plan(model, x, channels={"first": [1, 2]})
+    repaired = fxprune.reconstruct(model, plan, [x], mode=mode, progress=False)
+    *twice, last = repaired.repairs
+    assert [each.why for each in twice] == ["its weight is used elsewhere"] * 2
+    assert last.why == ""
+    assert set(repaired.tensors) == {"last.weight", "last.bias"}
+
+
+def test_nothing_removed_is_nothing_repaired() -> None:
+    """The model comes back with all its tensors."""
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.0)
+    repaired = fxprune.reconstruct(model, plan, batches, progress=False)
+    assert repaired.repairs == ()
+    assert repaired.model.get_parameter("0.weight") is model.get_parameter("0.weight")
+
+
+# -- refusals -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"mode": "both"}, "mode='both' is not known"),
+        ({"ridge": -1.0}, "the ridge is -1.0"),
+        ({"ridge": "much"}, "the ridge is 'much'"),
+        ({"ridge": math.nan}, "the ridge is nan"),
+        ({"batches": []}, "there are no batches to compute a repair of"),
+        ({"batches": 3}, "the batches are a int"),
+        ({"batches": [torch.full((4, 6), torch.nan)]}, "NaN or infinite"),
+        ({"batches": [torch.zeros(4, 5)]}, "fails at node"),
+        ({"inputs": lambda batch: batch["x"]}, "the inputs of a batch cannot be told"),
+    ],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_wrong_arguments_are_refused(options: dict[str, Any], told: str, mode: str) -> None:
+    """With the argument and what it must be."""
+    model = network()
+    plan = fxprune.plan(model, data()[0], ratio=0.5)
+    given = {"batches": data(), "mode": mode, "progress": False, **options}
+    with pytest.raises(InputError, match=told):
+        fxprune.reconstruct(model, plan, **given)
+
+
+def test_what_a_repair_cannot_go_along_with_is_refused() -> None:
+    """Folded constants, a donated original, a program, a plan of another model."""
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.5)
+    with pytest.raises(InputError, match="has repaired already"):
+        fxprune.shrink(model, plan, calibrate=batches, constants="fold")
+    with pytest.raises(InputError, match="donate=True and calibrate= together"):
+        fxprune.shrink(model, plan, calibrate=batches, donate=True, verify=False)
+    with pytest.raises(InputError, match="an ExportedProgram cannot be repaired"):
+        fxprune.reconstruct(torch.export.export(model, (batches[0],)), plan, batches)
+    with pytest.raises(PlanError):
+        fxprune.reconstruct(network(16), plan, batches, progress=False)
+
+
+def test_weights_without_data_are_refused() -> None:
+    """A repair runs the model."""
+    model = network()
+    plan = fxprune.plan(model, data()[0], ratio=0.5)
+    with pytest.raises(InputError, match="has no data"):
+        fxprune.reconstruct(network().to("meta"), plan, data(), progress=False)
+
+
+# -- several processes ----------------------------------------------------------------------
+
+
+def repaired_in_part(rank: int, folder: str) -> None:
+    """Repair with every second batch."""
+    join_group(rank, folder)
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.5)
+    for mode in MODES:
+        found = fxprune.reconstruct(model, plan, batches[rank::2], mode=mode, progress=False)  # type: ignore[arg-type]
+        torch.save(dict(found.tensors), Path(folder) / f"{mode}{rank}.pt")
+
+
+@pytest.mark.slow
+def test_processes_get_the_repair_of_all_their_data(tmp_path: Path) -> None:
+    """The same in both, and that of one process with all batches."""
+    run_two(repaired_in_part, tmp_path)
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.5)
+    for mode in MODES:
+        whole = fxprune.reconstruct(model, plan, batches, mode=mode, progress=False)  # type: ignore[arg-type]
+        ours, theirs = (torch.load(tmp_path / f"{mode}{rank}.pt") for rank in range(2))
+        for name, tensor in whole.tensors.items():
+            assert torch.equal(ours[name], theirs[name])
+            torch.testing.assert_close(ours[name], tensor.detach(), rtol=1e-4, atol=1e-5)
