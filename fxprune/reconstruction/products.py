@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,9 @@ from fxprune.traces import STATE_NAME
 from fxprune.values import memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from fxprune.labels import LabelAlgebra
+    from fxprune.labels import Ids, LabelAlgebra
     from fxprune.meaning import Norm
     from fxprune.reference import Removed
     from fxprune.rules import Call, Rule
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 Key = tuple[int, int]
 """Where a weight lies: its memory and its offset there."""
+
+
+WIDEST = 4096
+"""The most channels that are told from one another: their moments take 400 MB. Of a flattened axis
+that is longer, only the channels are, and not their places."""
 
 
 def key_of(weight: torch.Tensor) -> Key:
@@ -41,7 +47,8 @@ class Read:
     Attributes:
         weight: a view of the weight, [rows, c / groups, taps...].
         name: of the parameter that the weight is, or is a part of.
-        x: what is read, [n, c]: a row for each sample and place.
+        x: what is read, [n, c]: a row for each sample and place. The places of a flattened axis
+            are taps of the weight, too.
         gone: the mask [c] of positions that are removed.
         groups: of a convolution.
         shares: for each tap the share of places at which it does not read padding, [taps...].
@@ -113,6 +120,10 @@ class ReadingMode(StateMode):
         if not gone.any():
             return None
         groups = call.arg("groups") if is_convolution else 1
+        places = 1
+        if not is_convolution and len(gone) > WIDEST:
+            places = _places(self.labels.leaves(axes[dim]))
+            gone = gone[::places]
         why = ""
         if not product.mixes:
             why = "each channel is read on its own"
@@ -120,11 +131,19 @@ class ReadingMode(StateMode):
             why = "a transposed convolution"
         elif weight.dim() == 3 and not is_convolution:
             why = "a product of several matrices at once"
+        elif not x.is_floating_point():
+            why = "what it reads are no real numbers"
+        elif len(gone) // groups > WIDEST:
+            why = f"it reads more than {WIDEST} channels, whose moments take too much memory"
         by_row = weight.movedim(product.rows, 0)
+        rows = x.movedim(dim, -1)
+        if places > 1:
+            by_row = by_row.unflatten(1, (-1, places))
+            rows = rows.unflatten(-1, (-1, places)).movedim(-2, -1)
         return Read(
             weight=by_row,
             name=str(getattr(weight, STATE_NAME)),
-            x=x.movedim(dim, -1).reshape(-1, x.shape[dim]),
+            x=rows.reshape(-1, len(gone)),
             gone=gone,
             groups=groups,
             shares=_shares(call, by_row) if is_convolution and not why else torch.ones(()),
@@ -175,6 +194,14 @@ class ReadingMode(StateMode):
         }
         self._made.clear()
         return self.uses
+
+
+def _places(vectors: Sequence[Ids]) -> int:
+    """How many positions of a flattened axis in a row carry the same channels each."""
+    found = 0
+    for vector in vectors:
+        found = math.gcd(found, len(vector), *(np.flatnonzero(np.diff(vector)) + 1).tolist())
+    return found or 1
 
 
 def _trains(call: Call) -> bool:

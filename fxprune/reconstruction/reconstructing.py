@@ -338,11 +338,8 @@ class _Work:
         """What was made."""
         state = named_state(self.deps.graph_module)
         new = named_state(self.pruned)
-        tensors = {
-            name: as_parameter(new[name].detach(), tensor)
-            for name, tensor in state.items()
-            if name == self.deps.trace.tied[name] and not torch.equal(new[name], tensor)
-        }
+        names = dict.fromkeys(name for each in self.repairs for name in each.tensors)
+        tensors = {name: as_parameter(new[name].detach(), state[name]) for name in names}
         instead = {id(state[name]): tensor for name, tensor in tensors.items()}
         model = clone_tree(self.deps.model, lambda tensor: instead.get(id(tensor), tensor))
         return Reconstruction(model, tuple(self.repairs), tensors, batches)
@@ -362,7 +359,8 @@ def _added(layers: list[_Layer], before: Sequence[Read], now: Sequence[Read]) ->
     if not len(layers) == len(before) == len(now):
         raise _ways()
     for layer, x, z in zip(layers, before, now, strict=True):
-        if x.x.shape != z.x.shape or x.name != layer.read.name:
+        is_alike = x.x.shape == z.x.shape and np.array_equal(x.gone, z.gone)
+        if not is_alike or x.name != layer.read.name:
             raise _ways()
         parts = zip(layer.moments, x.x.chunk(x.groups, 1), z.x.chunk(x.groups, 1), strict=False)
         for moments, own, other in parts:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import fxprune
 from fxprune import InputError, PlanError, VerificationError
+from fxprune.reconstruction import products
 from models_zoo import randomize
 from tests.processes import join_group, run_two
 from tests.reconstruction.models import REPEATED, Repeated, images
@@ -88,6 +89,35 @@ def test_padding_sees_the_constant_as_often_as_the_kernel_does() -> None:
     with torch.no_grad():
         mean = (small(batches[0]) - model(batches[0])).mean((0, 2, 3))
     torch.testing.assert_close(mean, torch.zeros(4), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_of_a_long_flattened_axis_the_channels_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, mode: Any
+) -> None:
+    """A few samples do, as each has many places, and the moments are small."""
+    monkeypatch.setattr(products, "WIDEST", 20)
+    case = REPEATED["concatenated and flattened"]()
+    batches = [case.inputs(4)]
+    plan = fxprune.plan(case.model, batches[0], channels={case.name: case.gone})
+    repaired = fxprune.reconstruct(case.model, plan, batches, mode=mode, ridge=0, progress=False)
+    flat = repaired.repairs[-1]
+    assert (flat.weight, flat.inputs, flat.kept) == ("flat.weight", 12, 8)
+    x = case.inputs(50)
+    with torch.no_grad():
+        small = fxprune.shrink(repaired.model, plan)
+        torch.testing.assert_close(small(x), case.model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_layers_that_read_too_much_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their moments would not fit into memory."""
+    monkeypatch.setattr(products, "WIDEST", 10)
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.5)
+    repaired = fxprune.reconstruct(model, plan, batches, progress=False)
+    assert {each.why for each in repaired.repairs} == {
+        "it reads more than 10 channels, whose moments take too much memory"
+    }
 
 
 # -- what cannot be restored gets better ----------------------------------------------------
