@@ -14,6 +14,7 @@ for all outcomes of the layer at once, whatever W is, because each is linear in 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -69,7 +70,7 @@ class Moments:
         """A and b.
 
         Args:
-            ridge: what is added to the diagonal of C, in units of its mean.
+            ridge: what is added to the diagonal of C, in units of its mean; infinity for A = 0.
             with_intercept: whether there is a b; else moments are not centred.
         """
         rest, products = self._differences()
@@ -79,10 +80,10 @@ class Moments:
             products = products - torch.outer(rest, mean)
             second = second - torch.outer(self.z, mean)
         level = second.diagonal().mean() if len(second) else second.new_zeros(())
-        if level > 0:
+        if level > 0 and ridge < math.inf:
             second = second + ridge * level * torch.eye(len(second), dtype=second.dtype).to(second)
             mixing = _solved(second, products.T).T
-        else:  # nothing is kept, or all of it is constant
+        else:  # all that is kept is constant, or nothing is
             mixing = torch.zeros_like(products)
         intercept = (rest - mixing @ self.z) / self.count
         return Fit(mixing, intercept if with_intercept else torch.zeros_like(intercept))

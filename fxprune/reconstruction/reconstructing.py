@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fxprune.meaning import Norm
     from fxprune.planning import Layout
 
+Method = Literal["regression", "mean"]
 Mode = Literal["sequential", "parallel"]
 _INPUTS = "pass inputs=, a function from a batch to what the model takes"
 
@@ -53,6 +54,7 @@ def reconstruct(
     plan: Plan | str | os.PathLike[str],
     batches: Iterable[Any],
     *,
+    method: Method = "regression",
     mode: Mode = "sequential",
     ridge: float = 1e-3,
     norm: Norm = "kept",
@@ -88,6 +90,9 @@ def reconstruct(
         model: the original, or its DependencyGraph.
         plan: what will be removed.
         batches: a data loader, or any other iterable; without labels, some hundred samples do.
+        method: "regression": what was said. "mean": weights stay, and the mean of what the removed
+            channels did is added where the intercept goes; a few samples do (Evci et al., Mean
+            Replacement Pruning, 2018).
         mode: "sequential": each layer is repaired for what it reads once those before it are
             pruned and repaired, so errors do not add up; what all batches yield at one node of the
             graph, in the original and in the pruned model, is in memory at once. "parallel": all
@@ -110,7 +115,7 @@ def reconstruct(
         PlanError: the plan is for another model.
         CaptureError, AnalysisError: see `analyze`.
     """
-    _check(model, mode, ridge)
+    _check(model, method, mode, ridge)
     plan = Plan.of(plan)
     deps = plan.analyze(model, materialize(plan.inputs, seed=None))
     if deps.drop is not None:
@@ -121,7 +126,8 @@ def reconstruct(
         )
     parameters_of(deps)  # refuses those without data
     values = _Values(deps, batches, inputs)
-    work = _Work(deps, plan.layout(deps), norm, float(ridge), progress)
+    ridge = math.inf if method == "mean" else float(ridge)
+    work = _Work(deps, plan.layout(deps), norm, ridge, progress)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         if mode == "sequential":
             work.run_in_turn([*values])
@@ -130,15 +136,17 @@ def reconstruct(
     return work.outcome(values.count)
 
 
-def _check(model: Any, mode: Any, ridge: Any) -> None:
+def _check(model: Any, method: Any, mode: Any, ridge: Any) -> None:
     if isinstance(model, ExportedProgram):
         raise InputError(
             "an ExportedProgram cannot be repaired", hint="pass the module that was exported"
         )
-    if mode not in get_args(Mode):
-        raise InputError(
-            f"mode={shown(mode)} is not known", hint=f"take one of {', '.join(get_args(Mode))}"
-        )
+    for name, value, known in (("method", method, Method), ("mode", mode, Mode)):
+        if value not in get_args(known):
+            raise InputError(
+                f"{name}={shown(value)} is not known",
+                hint=f"take one of {', '.join(get_args(known))}",
+            )
     is_number = isinstance(ridge, (int, float)) and not isinstance(ridge, bool)
     if not is_number or not 0 <= ridge < math.inf:
         raise InputError(f"the ridge is {shown(ridge)}", why="it must be a number, 0 or more")
@@ -320,12 +328,21 @@ class _Work:
         scale = spread or 1.0
         if not after <= before:  # rounding, where nothing can be gained
             return replace(told, before=before / scale, after=before / scale)
-        parts = zip(weight.chunk(len(rows)), changes, layer.moments, strict=True)
-        for own, change, moments in parts:
-            own[:, moments.kept] += change.to(own)
+        changed = [name] if target is not None else []
+        if self.ridge < math.inf:
+            changed.insert(0, told.weight)
+            parts = zip(weight.chunk(len(rows)), changes, layer.moments, strict=True)
+            for own, change, moments in parts:
+                own[:, moments.kept] += change.to(own)
         if target is not None:
             target += sign * torch.cat(constant).to(target)
-        return replace(told, before=before / scale, after=after / scale, intercept=name)
+        return replace(
+            told,
+            before=before / scale,
+            after=after / scale,
+            intercept=name,
+            tensors=tuple(changed),
+        )
 
     def _intercept(self, read: Read, key: Key) -> tuple[torch.Tensor | None, int, str]:
         """What takes up a constant, with its sign and name."""

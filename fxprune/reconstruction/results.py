@@ -27,6 +27,7 @@ class Repair:
         after: the same after the repair; never larger.
         intercept: the name of what took up the constant part, or nothing.
         why: why it was left as it is, or nothing.
+        tensors: the names of those that have other values now.
     """
 
     weight: str
@@ -37,11 +38,7 @@ class Repair:
     after: float = float("nan")
     intercept: str = ""
     why: str = ""
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """The names of the tensors that have other values now."""
-        return () if self.why else tuple(filter(None, (self.weight, self.intercept)))
+    tensors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,22 @@ def test_outputs_come_nearer_to_the_original_s(mode: Any) -> None:
     assert after < before / 3
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_means_are_made_up_for_without_changing_weights(mode: Any) -> None:
+    """What a layer computes has the mean that it had, and less is repaired than by regression."""
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], channels={"0": [0, 1, 2, 3, 4, 5]})
+    found = fxprune.reconstruct(model, plan, batches, method="mean", mode=mode, progress=False)
+    best = fxprune.reconstruct(model, plan, batches, mode=mode, progress=False)
+    assert set(found.tensors) == {"2.bias"}
+    assert best.repairs[0].after < found.repairs[0].after < found.repairs[0].before
+    x = torch.cat(batches)
+    small = fxprune.shrink(found.model, plan)
+    with torch.no_grad():
+        made = small.get_submodule("2")(small.get_submodule("0")(x).relu())
+        torch.testing.assert_close(made.mean(0), model[:3](x).mean(0), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("ridge", [0.0, 1e-3, 1.0])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", REPEATED)
@@ -355,6 +371,7 @@ def test_nothing_removed_is_nothing_repaired() -> None:
     ("options", "told"),
     [
         ({"mode": "both"}, "mode='both' is not known"),
+        ({"method": "median"}, "method='median' is not known"),
         ({"ridge": -1.0}, "the ridge is -1.0"),
         ({"ridge": "much"}, "the ridge is 'much'"),
         ({"ridge": math.nan}, "the ridge is nan"),
