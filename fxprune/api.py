@@ -185,7 +185,8 @@ def shrink(
         repaired = reconstruct(model, plan, calibrate, norm=norm)
         small = shrink(repaired.model, plan, example_inputs, emit=emit, norm=norm, verify=verify)
         report: ShrinkReport = vars(small)["meta"]["fxprune"]
-        put_report(small, replace(report, repairs=repaired.repairs))
+        names = tuple(repaired.tensors)
+        put_report(small, replace(report, repairs=repaired.repairs, repaired=names))
         return small
     if isinstance(model, ExportedProgram):
         options = {"emit": emit, "norm": norm, "constants": constants, "verify": verify}

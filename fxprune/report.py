@@ -55,6 +55,7 @@ class ShrinkReport(Shown):
         layers: widths, parameters and MACs of every layer before and after; they add up to the
             costs.
         repairs: the layers that were repaired from data (see `reconstruct`), or left, and why.
+        repaired: the names of the tensors that have other values since.
     """
 
     before: Cost
@@ -72,6 +73,7 @@ class ShrinkReport(Shown):
     unsavable: tuple[Diagnostic, ...] = ()
     layers: tuple[Layer, ...] = field(default=(), repr=False)
     repairs: tuple[Repair, ...] = ()
+    repaired: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:

@@ -119,7 +119,7 @@ def verify(
     if isinstance(model, ExportedProgram):
         plan = transferred(plan, deps)
     layout = plan.layout(deps)
-    if repaired := {name for each in getattr(report, "repairs", ()) for name in each.tensors}:
+    if repaired := getattr(report, "repaired", ()):
         deps = _analyzed(plan, with_tensors_of(small, deps, layout, repaired), example_inputs)
         layout = plan.layout(deps)
     if example_inputs is not None:

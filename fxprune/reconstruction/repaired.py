@@ -36,7 +36,11 @@ def with_tensors_of(
     there = named_tensors(small)
     instead: dict[int, torch.Tensor] = {}
     for name in names:
-        own = deps.state[name]
+        if (own := deps.state.get(name)) is None:
+            raise InputError(
+                f"the original has no tensor {name}, which the report says was repaired",
+                hint="pass the model that was shrunk",
+            )
         kept = [layout.kept(axis) for axis in deps.trace.axes[name]]
         index = [np.arange(n) if k is None else k for n, k in zip(own.shape, kept, strict=True)]
         new = there.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 import fxprune
 from fxprune import InputError, PlanError, VerificationError
+from fxprune.checkpoint_files import Document
 from fxprune.reconstruction import products
 from models_zoo import randomize
 from tests.processes import join_group, run_two
@@ -220,7 +222,7 @@ def test_without_its_report_a_repaired_model_is_not_the_original() -> None:
     model, batches = network(), data()
     plan = fxprune.plan(model, batches[0], ratio=0.5)
     small = fxprune.shrink(model, plan, calibrate=batches)
-    small.meta["fxprune"] = replace(small.meta["fxprune"], repairs=())
+    small.meta["fxprune"] = replace(small.meta["fxprune"], repaired=())
     with pytest.raises(VerificationError):
         fxprune.verify(model, small, plan)
 
@@ -235,6 +237,27 @@ def test_the_report_tells_of_the_repair() -> None:
     text = str(repaired)
     assert "2.weight" in text
     assert "error before" in text
+
+
+def test_a_file_keeps_what_was_repaired(tmp_path: Path) -> None:
+    """What is loaded is proved as what was saved."""
+    model, batches = network(), data()
+    plan = fxprune.plan(model, batches[0], ratio=0.5)
+    small = fxprune.shrink(model, plan, calibrate=batches)
+    fxprune.save(small, tmp_path / "small.safetensors")
+    loaded = fxprune.load(network(), tmp_path / "small.safetensors")
+    assert loaded.meta["fxprune"].repaired == small.meta["fxprune"].repaired
+    assert fxprune.verify(model, loaded, plan).relative < 1e-6
+
+
+def test_files_that_were_written_before_there_were_repairs_are_read() -> None:
+    """They say nothing of it."""
+    told: dict[str, Any] = {name: [] for name in ("training", "frozen", "order", "complex")}
+    told |= {"torch": "2.14.1", "emit": "graph", "norm": "kept", "constants": "drop"}
+    told |= {"captured_by": "symbolic_trace", "original_training": [], "tied": {}, "modules": {}}
+    document = json.loads(Document(**told).to_json())
+    del document["repaired"]
+    assert Document.from_json(json.dumps(document)) == Document(**told, repaired=[])
 
 
 # -- the original ---------------------------------------------------------------------------
