@@ -79,6 +79,7 @@ def shrink(
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
     donate: Literal[False] = False,
+    calibrate: Iterable[Any] | None = None,
 ) -> ExportedProgram: ...
 
 

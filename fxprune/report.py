@@ -13,6 +13,7 @@ from fxprune.meaning import Meaning
 from fxprune.notebook_reports import report_html
 from fxprune.notebook_tables import Shown
 from fxprune.planning.notebook_plans import plot_of_widths
+from fxprune.reconstruction.results import told_repairs
 from fxprune.remarks import told_once
 from fxprune.repeats import patterns
 from fxprune.report_page import report_page
@@ -97,6 +98,7 @@ class ShrinkReport(Shown):
             notes.append("nothing to prune: every channel is an input, an output, or pinned")
         elif not self.changed:
             notes.append("nothing was removed: the plan removes no channels")
+        notes += told_repairs(self.repairs)
         emptied = (n for n, group in self.groups.items() if group.size and not group.width)
         notes += [
             f"{name} has no channels left: what its branch still adds is a constant of eval mode"

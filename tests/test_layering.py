@@ -21,6 +21,7 @@ LAYERS = (
             "notebook_tables",
             "remarks",
             "repeats",
+            "sample_files",
             "shards",
             "surroundings",
             "tables",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -69,3 +70,17 @@ class Reconstruction(Shown):
 
     def __str__(self) -> str:
         return str(self.__rich__())
+
+
+def told_repairs(repairs: Sequence[Repair]) -> list[str]:
+    """What was repaired, in sentences: how well, and what was not."""
+    done = [each for each in repairs if not each.why]
+    if not repairs:
+        return []
+    notes = [f"{len(done)} of {len(repairs)} layers that read removed channels were repaired"]
+    if done:
+        before, after = (
+            statistics.median(getattr(each, name) for each in done) for name in ("before", "after")
+        )
+        notes[0] += f" from data: errors were {before:.1%}, and are {after:.1%} (medians)"
+    return notes + [f"not repaired: {each.weight}: {each.why}" for each in repairs if each.why]
