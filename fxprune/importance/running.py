@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sized
+from collections.abc import Callable, Generator, Iterable, Sized
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
 from rich.progress import track
 
 from fxprune.errors import InputError
+from fxprune.importance.criterion import refusing
 from fxprune.importance.processes import is_first
 
 _T = TypeVar("_T")
@@ -42,6 +43,22 @@ def tracked(
         yield from track(batches, what, total, console=console, transient=True)
     else:
         yield from batches
+
+
+def first(batch: Any) -> Any:
+    """The first item of a tuple or list, or the batch itself: what a model takes, without labels."""
+    return batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+def taken(batch: Any, inputs: Callable[[Any], Any]) -> Any:
+    """What a model takes of a batch.
+
+    Raises:
+        InputError: the function does not tell.
+    """
+    hint = "pass inputs=, a function from a batch to what the model takes"
+    with refusing("the inputs of a batch cannot be told", hint):
+        return inputs(batch)
 
 
 def nothing(what: str) -> InputError:

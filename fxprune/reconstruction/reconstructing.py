@@ -14,9 +14,9 @@ from torch.export import ExportedProgram
 
 from fxprune.analysis import DependencyGraph, Model
 from fxprune.errors import InputError, shown
-from fxprune.importance.criterion import parameters_of, refusing
+from fxprune.importance.criterion import parameters_of
 from fxprune.importance.processes import jointly
-from fxprune.importance.running import finite, nothing, tracked
+from fxprune.importance.running import finite, first, nothing, taken, tracked
 from fxprune.inputs import bind, materialize
 from fxprune.module_trees import as_parameter, clone_tree, eval_clone, named_state
 from fxprune.planning import Plan
@@ -41,11 +41,6 @@ if TYPE_CHECKING:
 
 Method = Literal["regression", "mean"]
 Mode = Literal["sequential", "parallel"]
-_INPUTS = "pass inputs=, a function from a batch to what the model takes"
-
-
-def _first(batch: Any) -> Any:
-    return batch[0] if isinstance(batch, (tuple, list)) else batch
 
 
 @undisturbed()
@@ -58,7 +53,7 @@ def reconstruct(
     mode: Mode = "sequential",
     ridge: float = 1e-3,
     norm: Norm = "kept",
-    inputs: Callable[[Any], Any] = _first,
+    inputs: Callable[[Any], Any] = first,
     progress: bool = True,
 ) -> Reconstruction:
     """Let layers make the best of the channels that a plan keeps, from unlabelled data.
@@ -167,10 +162,8 @@ class _Values:
 
     def __iter__(self) -> Iterator[list[Any]]:
         for batch in tracked(self.batches, "", shown=False):
-            with refusing("the inputs of a batch cannot be told", _INPUTS):
-                taken = self.inputs(batch)
             self.count += 1
-            yield copied(list(bind(self.deps.graph_module, taken)))
+            yield copied(list(bind(self.deps.graph_module, taken(batch, self.inputs))))
         if not self.count:
             raise nothing("a repair")
 
