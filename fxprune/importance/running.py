@@ -46,7 +46,7 @@ def tracked(
 
 
 def first(batch: Any) -> Any:
-    """The first item of a tuple or list, or the batch itself: what a model takes, without labels."""
+    """The first item of a tuple or list, or the batch itself: the inputs without labels."""
     return batch[0] if isinstance(batch, (tuple, list)) else batch
 
 
