@@ -183,7 +183,7 @@ def shrink(
     if calibrate is not None:
         _check_repair(constants, donate)
         plan = as_plan(model, plan, example_inputs)
-        repaired = reconstruct(model, plan, calibrate, norm=norm)
+        repaired = reconstruct(model, plan, calibrate, example_inputs, norm=norm)
         small = shrink(repaired.model, plan, example_inputs, emit=emit, norm=norm, verify=verify)
         report: ShrinkReport = vars(small)["meta"]["fxprune"]
         names = tuple(repaired.tensors)

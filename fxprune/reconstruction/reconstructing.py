@@ -18,10 +18,11 @@ from fxprune.importance.criterion import parameters_of
 from fxprune.importance.processes import jointly
 from fxprune.importance.running import finite, first, nothing, taken, tracked
 from fxprune.inputs import bind, materialize
-from fxprune.module_trees import as_parameter, clone_tree, eval_clone, named_state
+from fxprune.module_trees import as_parameter, eval_clone, named_state
 from fxprune.planning import Plan
 from fxprune.reconstruction.moments import Moments
 from fxprune.reconstruction.products import Key, Read, ReadingMode, Uses, key_of
+from fxprune.reconstruction.repaired import with_tensors
 from fxprune.reconstruction.results import Reconstruction, Repair
 from fxprune.reference import is_state, put_state, relabel
 from fxprune.rules import axes_of, put_axes
@@ -48,6 +49,7 @@ def reconstruct(
     model: Model,
     plan: Plan | str | os.PathLike[str],
     batches: Iterable[Any],
+    example_inputs: Any = None,
     *,
     method: Method = "regression",
     mode: Mode = "sequential",
@@ -85,6 +87,8 @@ def reconstruct(
         model: the original, or its DependencyGraph.
         plan: what will be removed.
         batches: a data loader, or any other iterable; without labels, some hundred samples do.
+        example_inputs: what the model is analyzed with, as for `shrink`: one that is run on data to
+            be analyzed needs them; by default inputs of the plan's shapes.
         method: "regression": what was said. "mean": weights stay, and the mean of what the removed
             channels did is added where the intercept goes; a few samples do (Evci et al., Mean
             Replacement Pruning, 2018).
@@ -112,7 +116,8 @@ def reconstruct(
     """
     _check(model, method, mode, ridge)
     plan = Plan.of(plan)
-    deps = plan.analyze(model, materialize(plan.inputs, seed=None))
+    made = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
+    deps = plan.analyze(model, made)
     if deps.drop is not None:
         raise InputError(
             "the plan drops whole blocks",
@@ -346,12 +351,10 @@ class _Work:
 
     def outcome(self, batches: int) -> Reconstruction:
         """What was made."""
-        state = named_state(self.deps.graph_module)
         new = named_state(self.pruned)
         names = dict.fromkeys(name for each in self.repairs for name in each.tensors)
-        tensors = {name: as_parameter(new[name].detach(), state[name]) for name in names}
-        instead = {id(state[name]): tensor for name, tensor in tensors.items()}
-        model = clone_tree(self.deps.model, lambda tensor: instead.get(id(tensor), tensor))
+        tensors = {name: as_parameter(new[name].detach(), self.deps.state[name]) for name in names}
+        model = with_tensors(self.deps, tensors)
         return Reconstruction(model, tuple(self.repairs), tensors, batches)
 
 

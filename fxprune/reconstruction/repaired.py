@@ -11,7 +11,7 @@ from fxprune.errors import InputError
 from fxprune.module_trees import as_parameter, clone_tree, named_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from torch import nn
 
@@ -34,7 +34,7 @@ def with_tensors_of(
         InputError: the small model has no such tensor, or one of another size.
     """
     there = named_tensors(small)
-    instead: dict[int, torch.Tensor] = {}
+    instead: dict[str, torch.Tensor] = {}
     for name in names:
         if (own := deps.state.get(name)) is None:
             raise InputError(
@@ -52,5 +52,34 @@ def with_tensors_of(
             )
         values = own.detach().clone()
         values[np.ix_(*index)] = new.detach().to(values)
-        instead[id(own)] = as_parameter(values, own)
-    return clone_tree(deps.model, lambda tensor: instead.get(id(tensor), tensor))
+        instead[name] = values
+    return with_tensors(deps, instead)
+
+
+def with_tensors(deps: DependencyGraph, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+    """A copy of the analyzed model that shares all tensors but some with it.
+
+    Args:
+        deps: the analysis.
+        tensors: what is there instead, by the names that the graph has for them.
+
+    Raises:
+        InputError: the model does not have them, because the graph has copies of its tensors.
+    """
+    instead = {id(deps.state[name]): tensor for name, tensor in tensors.items()}
+    found: set[int] = set()
+
+    def convert(own: torch.Tensor) -> torch.Tensor:
+        if id(own) not in instead:
+            return own
+        found.add(id(own))
+        return as_parameter(instead[id(own)].detach(), own)
+
+    model = clone_tree(deps.model, convert)
+    if found != instead.keys():
+        raise InputError(
+            f"{type(deps.model).__name__} cannot be repaired",
+            why=f"its graph (captured by {deps.captured_by}) has copies of its tensors",
+            hint="pass the graph itself: fxprune.analyze(model, inputs).graph_module",
+        )
+    return model

@@ -320,6 +320,39 @@ def test_how_data_is_cut_into_batches_makes_no_difference() -> None:
             torch.testing.assert_close(one.tensors[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+class Deciding(nn.Module):
+    """Two layers, between which forward decides by a length or by values."""
+
+    def __init__(self, *, by_values: bool) -> None:
+        super().__init__()
+        self.by_values = by_values
+        self.first, self.last = nn.Linear(6, 10), nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What can be exported only, or recorded only."""
+        x = self.first(x).relu()
+        if float(x.sum()) > -1.0 if self.by_values else len(x) > 0:
+            x = x * 2
+        y: Tensor = self.last(x)
+        return y
+
+
+@pytest.mark.parametrize(("by_values", "way"), [(False, "export"), (True, "record")])
+@pytest.mark.parametrize("mode", MODES)
+def test_models_that_cannot_be_traced_are_repaired(by_values: bool, way: str, mode: Any) -> None:
+    """The user's own tensors are those that the exported or recorded graph reads."""
+    model, batches = randomize(Deciding(by_values=by_values)).eval(), data()
+    deps = fxprune.analyze(model, batches[0])
+    assert deps.captured_by == way
+    plan = fxprune.plan(deps, ratio=0.5)
+    repaired = fxprune.reconstruct(model, plan, batches, batches[0], mode=mode, progress=False)
+    assert set(repaired.tensors) == {"last.weight", "last.bias"}
+    small = fxprune.shrink(model, plan, batches[0], calibrate=batches, emit="auto")
+    before = fxprune.shrink(model, plan, batches[0], emit="auto")
+    assert difference(model, small, batches[0]) < difference(model, before, batches[0]) / 2
+    assert fxprune.verify(model, small, plan, batches[0]).relative < 1e-6
+
+
 # -- what is left alone ---------------------------------------------------------------------
 
 
