@@ -68,8 +68,8 @@ FAULTS: tuple[Fault, ...] = (
         "labels",
         Edit(
             f"{_ALGEBRA}.unify_with_each",
-            "(first,), *rest = vectors",
-            "(first,), *rest = vectors[:2]",
+            "(first,), *rest = map(self.leaves, same)",
+            "(first,), *rest = map(self.leaves, same[:2])",
         ),
         "residual_preactivation",
     ),
