@@ -209,7 +209,7 @@ def errors(found: Sequence[Pruned]) -> str:
     ]
     return (
         "Predictions are off the measured eager latency by a mean of"
-        f" {100 * off[0]:.1f} % (straight) and {100 * off[1]:.1f} % (with steps). Plans with"
+        f" {off[0]:.1f} % (straight) and {off[1]:.1f} % (with steps). Plans with"
         f" `round_to=1` take {slower:.2f} times as long as those with 16, where straight lines say"
         f" {said[0]:.2f} and steps say {said[1]:.2f}."
     )

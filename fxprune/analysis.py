@@ -15,9 +15,9 @@ from torch.export import ExportedProgram
 
 from fxprune.analysis_page import analysis_page, listing
 from fxprune.capture import Captured, Rung, capture_with, fixed_flags, recorded
+from fxprune.deferred import deferred
 from fxprune.errors import AnalysisError, Diagnostic, InputError, PlanError, shown
 from fxprune.exporting import program_inputs, program_module
-from fxprune.graphs.building import graph_of
 from fxprune.groups import Group, build_groups, parameter_axes
 from fxprune.inputs import bind, describe
 from fxprune.interpretation import interpret
@@ -211,7 +211,8 @@ class DependencyGraph(Shown):
         group to an op whose value has its channels (`dims`). `fxprune.graphs` writes the graph as
         GraphML, JSON or DOT, and answers questions about it.
         """
-        return graph_of(self)
+        graph: nx.DiGraph = deferred("graph of networkx")(self)
+        return graph
 
     def text(self, *, full: bool = False) -> str:
         """What printing it shows, at most 100 columns wide unless names are longer.

@@ -49,7 +49,6 @@ from fxprune.module_trees import clone_tree, to_meta
 from fxprune.passes import shrink_pipeline
 from fxprune.passes.donation import Donation
 from fxprune.planning import Plan
-from fxprune.planning.plan_data import MAKERS
 from fxprune.planning.transferring import transferred
 from fxprune.pretrained import adapt_configs
 from fxprune.programs import as_program, check_program
@@ -59,9 +58,7 @@ from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError, ResultFailsError
 from fxprune.surroundings import collector_paused, undisturbed
 from fxprune.verification import verify_claim
-from fxprune.zeros import plan_of_zeros
 
-MAKERS["masks"] = plan_of_zeros
 Removal = Mapping[str, "float | Sequence[int]"]
 Emit: TypeAlias = Literal["graph", "module", "auto"]
 _OTHER_KIND = re.compile(r'(, or )?pass emit="\w+"(, which keeps [^,]*)?(, or |, )?')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fxprune.drawers import DRAWERS
+from fxprune.deferred import deferred
 from fxprune.errors import Diagnostic, InputError, Location
 from fxprune.notebook_tables import Shown
 from fxprune.repeats import folded, patterns, template
@@ -132,7 +132,7 @@ class Explanation(Shown):
                 why="it was read from a pickle, or not made by DependencyGraph.why",
                 hint="ask again: deps.why(...)",
             )
-        return DRAWERS["explanation"](self, self._deps, path, level=level, hops=hops)
+        return deferred("drawing of an explanation")(self, self._deps, path, level=level, hops=hops)
 
     def text(self, *, full: bool = False) -> str:
         """What printing it shows.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
-from fxprune.drawers import DRAWERS
+from fxprune.deferred import deferred
 from fxprune.notebook_tables import (
     Cell,
     Html,
@@ -85,7 +85,7 @@ def _row(group: Group) -> list[Cell]:
 
 def _picture(deps: DependencyGraph) -> Html:
     """The model as an image in the page; nothing if it cannot be laid out, or is too large."""
-    svg: str | None = DRAWERS["svg"](deps)
+    svg: str | None = deferred("SVG of an analysis")(deps)
     if svg is None or len(svg) > _LARGEST_PICTURE:
         return Html("")
     data = b64encode(svg.encode()).decode()  # in an image nothing of it can run

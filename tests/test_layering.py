@@ -15,7 +15,7 @@ LAYERS = (
         *(
             "bar_plots",
             "dot_text",
-            "drawers",
+            "deferred",
             "interruptions",
             "measurements",
             "notebook_tables",

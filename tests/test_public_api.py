@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import os
 import pkgutil
 import subprocess
 import sys
@@ -174,3 +175,18 @@ def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(fxprune, "prune")
     with pytest.raises(AttributeError, match="module 'fxprune' has no attribute 'prune'"):
         fxprune.prune  # noqa: B018  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_every_name_can_be_the_first_that_is_asked_for():
+    """No module needs another one to be imported before it."""
+    program = (
+        "import os, sys, torch, fxprune\n"
+        "for name in fxprune.__all__:\n"
+        "    if not (child := os.fork()):\n"
+        "        getattr(fxprune, name)\n"
+        "        sys.stdout.flush()\n"
+        "        os._exit(0)\n"
+        "    assert os.waitpid(child, 0)[1] == 0, name\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)

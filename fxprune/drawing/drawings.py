@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from fxprune.analysis import analyze
-from fxprune.drawers import DRAWERS
 from fxprune.drawing.building import Builder, picture_of
 from fxprune.drawing.dot_writing import dot_of
 from fxprune.drawing.folding import folded
@@ -169,7 +168,3 @@ def small_svg_of(deps: DependencyGraph) -> str | None:
     """An analysis as SVG; None too if it has more nodes than are laid out in no time."""
     picture = folded(picture_of(deps))
     return svg_of(picture) if len(picture.nodes) <= _MOST_NODES else None
-
-
-DRAWERS["svg"] = small_svg_of
-DRAWERS["picture"] = svg_of

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from fxprune.bar_plots import bars
-from fxprune.drawers import DRAWERS
+from fxprune.deferred import deferred
 from fxprune.drawing.wording import count
 from fxprune.errors import Diagnostic, InputError, shown
 from fxprune.suggestions import nearest
@@ -184,7 +184,7 @@ class Picture:
         return f"<Picture of {name}: {nodes} nodes, {edges} edges>"
 
     def _repr_svg_(self) -> str | None:
-        found: str | None = DRAWERS["picture"](self)
+        found: str | None = deferred("SVG of a picture")(self)
         return found
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, what: Cost = "macs") -> Figure:

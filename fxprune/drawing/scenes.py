@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fxprune.drawers import DRAWERS
 from fxprune.drawing.building import picture_of
 from fxprune.drawing.drawings import check_request, write_picture
 from fxprune.errors import FxPruneError, InputError, Location, first_of
@@ -190,6 +189,3 @@ def _told(reasons: Mapping[str, Sequence[str]]) -> str:
 def _marked(picture: Picture, marks: Mapping[str, str]) -> Picture:
     here = {node.name for node in picture.nodes}
     return replace(picture, marks={name: text for name, text in marks.items() if name in here})
-
-
-DRAWERS["explanation"] = draw_explanation

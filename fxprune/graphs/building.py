@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import networkx as nx
 import numpy as np
 from torch import nn
 
@@ -19,21 +19,15 @@ from fxprune.traces import traced_tensors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import networkx as nx
     from torch import fx
 
     from fxprune.analysis import DependencyGraph
     from fxprune.groups import Group
 
 
-def networkx() -> Any:
-    """The library, imported when it is needed: that takes longer than analyzing a small model."""
-    return importlib.import_module("networkx")
-
-
 def graph_of(deps: DependencyGraph) -> nx.DiGraph:
     """See `DependencyGraph.to_networkx`."""
-    graph = networkx().DiGraph()
+    graph = nx.DiGraph()
     macs = deps.trace.dense_macs
     for node in deps.graph_module.graph.nodes:
         graph.add_node(("op", node.name), **_op(deps, node), macs=macs[node.name])

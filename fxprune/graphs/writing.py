@@ -8,15 +8,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import networkx as nx
+
 from fxprune.dot_text import attributes, quoted
 from fxprune.errors import InputError, printable
 from fxprune.files import write_atomically
-from fxprune.graphs.building import networkx
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import networkx as nx
 
 _FORMATS = (".graphml", ".json", ".dot")
 
@@ -40,7 +39,7 @@ def write_graph(graph: nx.DiGraph, path: str | os.PathLike[str]) -> None:
             f"{target} does not end with the kind of a graph's file",
             hint=f"take one of {', '.join(_FORMATS)}",
         )
-    named = networkx().relabel_nodes(graph, {key: ":".join(key) for key in graph})
+    named = nx.relabel_nodes(graph, {key: ":".join(key) for key in graph})
     if suffix == ".graphml":
         data = _graphml(named)
     else:
@@ -49,13 +48,13 @@ def write_graph(graph: nx.DiGraph, path: str | os.PathLike[str]) -> None:
 
 
 def _graphml(graph: nx.DiGraph) -> bytes:
-    clean = networkx().DiGraph()
+    clean = nx.DiGraph()
     for name, values in graph.nodes(data=True):
         clean.add_node(printable(name), **{k: _printable(v) for k, v in values.items()})
     for source, target, values in graph.edges(data=True):
         clean.add_edge(printable(source), printable(target), **values)
     stream = BytesIO()
-    networkx().write_graphml_xml(clean, stream)
+    nx.write_graphml_xml(clean, stream)
     return stream.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from fxprune.analysis import DependencyGraph, Model
+from fxprune.deferred import deferred
 from fxprune.documents import compact_lists
 from fxprune.dropping import without_blocks
 from fxprune.errors import FxPruneError, InputError, PlanError, first_of, shown
@@ -44,9 +45,6 @@ from fxprune.tables import Page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-MAKERS: dict[str, Callable[..., Plan]] = {}
-"""Ways to make a plan that take more than this layer knows; later ones enter them."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,8 @@ class Plan(Shown):
             InputError: the inputs do not fit, or the model does not run on them.
             CaptureError, AnalysisError: see `analyze`.
         """
-        return MAKERS["masks"](model, example_inputs, ignore=ignore)
+        made: Plan = deferred("plan of masks")(model, example_inputs, ignore=ignore)
+        return made
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as a JSON file; the file appears whole or not at all."""
