@@ -1,17 +1,17 @@
-"""Products with weights: what of a model can read differently, and where an intercept goes."""
+"""Products with weights: what of a model can read differently, and where a constant can go."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from fxprune.folding import Product
-from fxprune.reference import StateMode, is_state
+from fxprune.reference import StateMode, run_quietly
 from fxprune.rules import tensors_in
 from fxprune.rules.normalization import BATCH_NORMS
 from fxprune.traces import STATE_NAME
@@ -20,48 +20,102 @@ from fxprune.values import memory
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from fxprune.labels import Ids, LabelAlgebra
     from fxprune.meaning import Norm
     from fxprune.reference import Removed
     from fxprune.rules import Call, Rule
 
 aten = torch.ops.aten
-Key = tuple[int, int]
-"""Where a weight lies: its memory and its offset there."""
-
-
 WIDEST = 4096
 """The most channels that are told from one another: their moments take 400 MB. Of a flattened axis
 that is longer, only the channels are, and not their places."""
-
-
-def key_of(weight: torch.Tensor) -> Key:
-    """What tells a weight from others, and a part of a packed one from its other parts."""
-    return memory(weight), int(weight.storage_offset())
+_RESHAPES = frozenset({aten.view.default, aten._unsafe_view.default})
 
 
 @dataclass(frozen=True)
+class Part:
+    """A stored tensor, or a view of it.
+
+    Attributes:
+        name: of the stored tensor.
+        size: of the view.
+        stride: of the view, in elements.
+        start: its first element.
+    """
+
+    name: str
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """The element after its last one."""
+        steps = zip(self.size, self.stride, strict=True)
+        return self.start + 1 + sum((size - 1) * stride for size, stride in steps)
+
+    def overlaps(self, other: Part) -> bool:
+        """Whether an element between first and last may be in both."""
+        return self.name == other.name and self.start < other.stop and other.start < self.stop
+
+    def of(self, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The same view of the tensor of that name in another copy of the model."""
+        return state[self.name].detach().as_strided(self.size, self.stride, self.start)
+
+
+@dataclass(frozen=True)
+class Taker:
+    """What can take up a constant that is to be added to what a product yields.
+
+    Attributes:
+        part: a bias, or the running mean of a batch norm.
+        sign: with which it is added.
+        is_inside: whether the product itself adds it.
+    """
+
+    part: Part
+    sign: int
+    is_inside: bool
+
+
+@dataclass
 class Read:
     """One product of a value and a weight, as it runs.
 
     Attributes:
-        weight: a view of the weight, [rows, c / groups, taps...].
-        name: of the parameter that the weight is, or is a part of.
+        part: what of the stored weights the weight is, or None if it is computed of them.
+        name: of the parameter that it is, or is computed of.
+        rows: the dim of the weight that makes the channels of the outcome.
         x: what is read, [n, c]: a row for each sample and place. The places of a flattened axis
             are taps of the weight, too.
+        places: how many there are of these.
         gone: the mask [c] of positions that are removed.
         groups: of a convolution.
         shares: for each tap the share of places at which it does not read padding, [taps...].
         why: why it cannot read differently, or nothing.
+        out: what the product yields, [n', rows], at the channels that are kept.
+        kept_rows: which channels these are.
     """
 
-    weight: torch.Tensor
+    part: Part | None
     name: str
+    rows: int
     x: torch.Tensor
-    gone: np.ndarray[Any, np.dtype[np.bool_]]
+    places: int
+    gone: NDArray[np.bool_]
     groups: int
     shares: torch.Tensor
     why: str
+    out: torch.Tensor
+    kept_rows: torch.Tensor
+
+    def weight(self, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """A view of the weight in a copy of the model: [rows, c / groups, taps...]."""
+        assert self.part is not None
+        by_row = self.part.of(state).movedim(self.rows, 0)
+        return by_row.unflatten(1, (-1, self.places)) if self.places > 1 else by_row
 
 
 @dataclass
@@ -69,48 +123,103 @@ class Uses:
     """What a model does with its weights, as one run of it shows.
 
     Attributes:
-        reads: how often each weight is used, but for views of it.
-        takers: what can take up a constant that is to be added to what a weight's product yields,
-            and with which sign: a bias that is added to that and nothing else, or the running mean
-            of the batch norm that alone reads it.
+        parts: for each use of a stored tensor, but for views of it, what is read.
+        takers: what can take up a constant, for each weight of a product.
+        written: the names of stored tensors that forward writes into.
     """
 
-    reads: Counter[Key] = field(default_factory=Counter)
-    takers: dict[Key, tuple[torch.Tensor, int]] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    takers: dict[Part, Taker] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
+
+    def is_alone(self, part: Part) -> bool:
+        """Whether one operator reads a part, and none what overlaps it."""
+        return sum(part.overlaps(other) for other in self.parts) == 1
+
+    def taker(self, weight: Part) -> Taker | None:
+        """What takes up a constant for a product with a weight, and for nothing else."""
+        found = self.takers.get(weight)
+        return found if found is not None and self.is_alone(found.part) else None
 
 
 class ReadingMode(StateMode):
     """Runs a model, removed positions left out, and hands over its products with weights.
 
+    Args:
+        labels: those of the run.
+        removed: which positions do not count in it.
+        lost: which positions the plan removes.
+        norm: see `shrink`.
+        names: the stored tensors of the model that runs, by their memory.
+
     Attributes:
         found: the products that ran since it was emptied.
-        is_collecting: whether they are kept.
-        uses: what is noted of weights, in a first run, or None.
+        uses: what is noted of weights, or None.
+        instead: the stored tensors of another copy of the model, or none. With them, every product
+            is tried for what is kept, too.
+        trials: these products.
     """
 
-    def __init__(self, labels: LabelAlgebra, removed: Removed, gone: Removed, norm: Norm) -> None:
+    def __init__(
+        self,
+        labels: LabelAlgebra,
+        removed: Removed,
+        lost: Removed,
+        norm: Norm,
+        names: Mapping[int, str],
+    ) -> None:
         super().__init__(labels, removed, norm=norm)
-        self.lost = gone
+        self.lost = lost
+        self.names = names
         self.found: list[Read] = []
-        self.is_collecting = True
         self.uses: Uses | None = None
-        self._made: dict[int, tuple[torch.Tensor, Key]] = {}
+        self.instead: Mapping[str, torch.Tensor] = {}
+        self.trials: list[Read] = []
+        self._made: dict[int, tuple[torch.Tensor, Part, int]] = {}
         self._taken: Counter[int] = Counter()
-        self._biased: set[Key] = set()
+
+    def part(self, tensor: torch.Tensor) -> Part | None:
+        """What of the stored tensors a tensor is a view of, if it is."""
+        name = self.names.get(memory(tensor))
+        if name is None:
+            return None
+        return Part(name, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
 
     def run(self, call: Call, rule: Rule) -> Any:
         """Run an operator; note what it reads."""
         product = Product.of(call)
-        if product is not None and self.is_collecting:
-            read = self.read(call, rule, product)
-            if read is not None:
-                self.found.append(read)
+        read = self.read(call, product) if product is not None else None
         out = super().run(call, rule)
+        if read is not None and product is not None:
+            read.out = self.outcome(call, read, out)
+            self.found.append(read)
+            if self.instead:
+                self.trials.append(self.trial(call, product, read))
         if self.uses is not None:
             self.note(call, product, out)
         return out
 
-    def read(self, call: Call, rule: Rule, product: Product) -> Read | None:
+    def outcome(self, call: Call, read: Read, out: torch.Tensor) -> torch.Tensor:
+        """What a product yields, [n, rows], at the channels that are kept."""
+        by_row = out.movedim(_channel_dim(call, out), -1)
+        return by_row.reshape(-1, by_row.shape[-1])[:, read.kept_rows.to(out.device)]
+
+    def trial(self, call: Call, product: Product, read: Read) -> Read:
+        """The same product of what is kept, with the weights of another copy of the model."""
+        if read.why or read.part is None:
+            return read
+        x = call.arg(product.x)
+        dim = 1 if call.op is aten.convolution.default else x.dim() - 1
+        gone = torch.from_numpy(np.flatnonzero(np.repeat(read.gone, read.places)))
+        given = {product.x: x.index_fill(dim, gone.to(x.device), 0)}
+        given[product.weight] = read.part.of(self.instead)
+        if product.bias is not None and (bias := call.arg(product.bias)) is not None:
+            own = self.part(bias)
+            given[product.bias] = bias if own is None else own.of(self.instead)
+        args, kwargs = call.replaced(**given)
+        return replace(read, out=self.outcome(call, read, run_quietly(call.op, args, kwargs)))
+
+    def read(self, call: Call, product: Product) -> Read | None:
         """A product that reads channels which are removed; None if it reads none."""
         x, weight = call.arg(product.x), call.arg(product.weight)
         is_convolution = call.op is aten.convolution.default
@@ -124,6 +233,7 @@ class ReadingMode(StateMode):
         if not is_convolution and len(gone) > WIDEST:
             places = _places(self.labels.leaves(axes[dim]))
             gone = gone[::places]
+        part = self.part(weight)
         why = ""
         if not product.mixes:
             why = "each channel is read on its own"
@@ -135,65 +245,91 @@ class ReadingMode(StateMode):
             why = "what it reads are no real numbers"
         elif len(gone) // groups > WIDEST:
             why = f"it reads more than {WIDEST} channels, whose moments take too much memory"
-        by_row = weight.movedim(product.rows, 0)
+        elif part is None or 0 in part.stride:
+            why = "its weight is computed of others"
         rows = x.movedim(dim, -1)
         if places > 1:
-            by_row = by_row.unflatten(1, (-1, places))
             rows = rows.unflatten(-1, (-1, places)).movedim(-2, -1)
         return Read(
-            weight=by_row,
+            part=part,
             name=str(getattr(weight, STATE_NAME)),
+            rows=product.rows,
             x=rows.reshape(-1, len(gone)),
+            places=places,
             gone=gone,
             groups=groups,
-            shares=_shares(call, by_row) if is_convolution and not why else torch.ones(()),
+            shares=_shares(call, weight) if is_convolution and not why else torch.ones(()),
             why=why,
+            out=x.new_empty(0, 0),
+            kept_rows=torch.from_numpy(np.flatnonzero(~self.lost(product.channels(call)))),
         )
 
     def note(self, call: Call, product: Product | None, out: Any) -> None:
-        """Note what is read of weights, and what reads the products."""
+        """Note what is read of stored tensors, and what reads the products."""
         assert self.uses is not None
         outputs = tensors_in([out])
-        views = {memory(tensor): tensor for tensor in outputs}
+        views = {memory(tensor) for tensor in outputs}
         for tensor in call.tensors():
-            if is_state(tensor) and memory(tensor) not in views:
-                self.uses.reads[key_of(tensor)] += 1
+            part = self.part(tensor)
+            if part is not None and memory(tensor) not in views:
+                self.uses.parts.append(part)
             if id(tensor) in self._made:
                 self._taken[id(tensor)] += 1
-                self.follow(call, tensor, views)
-        if product is not None and outputs:
-            key = key_of(call.arg(product.weight))
-            self._made[id(outputs[0])] = (outputs[0], key)  # or another one could get its id
-            if product.bias is not None and is_state(bias := call.arg(product.bias)):
-                self.uses.takers[key] = (bias, 1)
-                self._biased.add(key)
+                self.follow(call, tensor, outputs)
+        weight = None if product is None else self.part(call.arg(product.weight))
+        if product is not None and weight is not None:
+            # the tensor is kept, for another one could get its id
+            self._made[id(outputs[0])] = (outputs[0], weight, _channel_dim(call, outputs[0]))
+            bias = None if product.bias is None else call.arg(product.bias)
+            if bias is not None and _adds_as_it_is(call) and (own := self.part(bias)) is not None:
+                self.uses.takers[weight] = Taker(own, 1, is_inside=True)
 
-    def follow(self, call: Call, made: torch.Tensor, views: Mapping[int, torch.Tensor]) -> None:
+    def follow(self, call: Call, made: torch.Tensor, outputs: Sequence[torch.Tensor]) -> None:
         """Note who reads a product, and what could take up a constant there."""
         assert self.uses is not None
-        key = self._made[id(made)][1]
-        if (view := views.get(memory(made))) is not None:
-            self._made[id(view)] = (view, key)
-        elif call.op is aten.add.Tensor and call.arg("alpha") == 1:
+        _, weight, dim = self._made[id(made)]
+        is_last = dim == made.dim() - 1
+        if call.op in _RESHAPES and is_last and outputs[0].shape[-1:] == made.shape[-1:]:
+            self._made[id(outputs[0])] = (outputs[0], weight, outputs[0].dim() - 1)
+            return
+        taker, sign = None, 1
+        if call.op is aten.add.Tensor and call.arg("alpha") == 1 and is_last:
             other = call.arg("other" if call.arg("self") is made else "self")
-            if isinstance(other, torch.Tensor) and is_state(other) and other.dim() == 1:
-                self.uses.takers.setdefault(key, (other, 1))
-        elif call.op._overloadpacket in BATCH_NORMS and call.arg("input") is made:
+            if isinstance(other, torch.Tensor) and other.shape == made.shape[-1:]:
+                taker = self.part(other)
+        elif call.op._overloadpacket in BATCH_NORMS and call.arg("input") is made and dim == 1:
             mean = call.arg("running_mean") if call.has("running_mean") else None
-            if mean is not None and is_state(mean) and not _trains(call):
-                self.uses.takers.setdefault(key, (mean, -1))
+            if mean is not None and not _trains(call):
+                taker, sign = self.part(mean), -1
+        if taker is not None:
+            self.uses.takers.setdefault(weight, Taker(taker, sign, is_inside=False))
 
-    def finished(self) -> Uses:
-        """What one whole run has shown."""
+    def finished(self, returned: Sequence[torch.Tensor]) -> None:
+        """What one whole run has shown.
+
+        Args:
+            returned: what the model returns.
+        """
         assert self.uses is not None
-        shared = {key for number, (_, key) in self._made.items() if self._taken[number] != 1}
-        self.uses.takers = {
-            key: (taker, sign)
-            for key, (taker, sign) in self.uses.takers.items()
-            if self.uses.reads[key_of(taker)] == 1 and (key not in shared or key in self._biased)
-        }
+        for tensor in returned:
+            self._taken[id(tensor)] += 1
+        shared = {weight for i, (_, weight, _) in self._made.items() if self._taken[i] != 1}
+        for weight in shared:
+            taker = self.uses.takers.get(weight)
+            if taker is not None and not taker.is_inside:
+                del self.uses.takers[weight]
+        self.uses.written = {self.names[m] for m in self.written if m in self.names}
         self._made.clear()
-        return self.uses
+
+
+def _channel_dim(call: Call, out: torch.Tensor) -> int:
+    """The dim of a product's outcome that its channels are on."""
+    return 1 if call.op is aten.convolution.default else out.dim() - 1
+
+
+def _adds_as_it_is(call: Call) -> bool:
+    """Whether a product adds its bias without a factor, and has none itself."""
+    return all(not call.has(name) or call.arg(name) == 1 for name in ("alpha", "beta"))
 
 
 def _places(vectors: Sequence[Ids]) -> int:

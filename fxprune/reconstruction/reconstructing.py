@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -21,14 +21,14 @@ from fxprune.inputs import bind, materialize
 from fxprune.module_trees import as_parameter, eval_clone, named_state
 from fxprune.planning import Plan
 from fxprune.reconstruction.moments import Moments
-from fxprune.reconstruction.products import Key, Read, ReadingMode, Uses, key_of
+from fxprune.reconstruction.products import Read, ReadingMode, Uses
 from fxprune.reconstruction.repaired import with_tensors
 from fxprune.reconstruction.results import Reconstruction, Repair
 from fxprune.reference import is_state, put_state, relabel
 from fxprune.rules import axes_of, put_axes
 from fxprune.stepping import Stepper
 from fxprune.surroundings import undisturbed
-from fxprune.values import copied, memory
+from fxprune.values import copied, memory, tensors
 
 if TYPE_CHECKING:
     import os
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 Method = Literal["regression", "mean"]
 Mode = Literal["sequential", "parallel"]
+_T = TypeVar("_T")
+_Place: TypeAlias = tuple[str, int]
+_Pair: TypeAlias = tuple[Read, Read]
 
 
 @undisturbed()
@@ -129,10 +132,7 @@ def reconstruct(
     ridge = math.inf if method == "mean" else float(ridge)
     work = _Work(deps, plan.layout(deps), norm, ridge, progress)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        if mode == "sequential":
-            work.run_in_turn([*values])
-        else:
-            work.run_at_once(values)
+        (work.in_turn if mode == "sequential" else work.at_once)([*values])
     return work.outcome(values.count)
 
 
@@ -174,26 +174,20 @@ class _Values:
 
 
 class _Run:
-    """One batch on its way through a graph.
-
-    Args:
-        name: what errors call the graph.
-        module: the graph.
-        values: the batch.
-        mode: what every node is run under.
-        deps: the analysis.
-    """
+    """One batch on its way through a graph."""
 
     def __init__(
         self, name: str, module: fx.GraphModule, values: list[Any], mode: ReadingMode
     ) -> None:
         self.stepper = Stepper(name, module, values, mode)
         self.mode = mode
+        self.value: Any = None
 
     def step(self, node: fx.Node, known: Any) -> list[Read]:
         """Run a node; what it read."""
         self.mode.found = []
-        relabel(self.stepper.step(node), known, self.mode.labels)
+        self.value = self.stepper.step(node)
+        relabel(self.value, known, self.mode.labels)
         return self.mode.found
 
     def tried(self, node: fx.Node) -> list[Read]:
@@ -211,6 +205,110 @@ class _Run:
 
 
 @dataclass
+class _Model:
+    """A copy of the analyzed graph.
+
+    Attributes:
+        module: the copy.
+        state: its stored tensors, each by its first name.
+        names: the same names by the memory of the tensors.
+    """
+
+    module: fx.GraphModule
+    state: dict[str, torch.Tensor]
+    names: dict[int, str]
+
+    @classmethod
+    def of(cls, deps: DependencyGraph) -> _Model:
+        """A copy with tensors of its own."""
+        module: Any = eval_clone(deps.graph_module, lambda t: as_parameter(t.detach().clone(), t))
+        named = named_state(module)
+        put_state(named, deps.trace)
+        state = {name: named[name] for name in named if deps.trace.tied[name] == name}
+        return cls(module, state, {memory(tensor): name for name, tensor in state.items()})
+
+
+@dataclass
+class _Measured:
+    """What a product read and yielded, in the original and in the pruned model.
+
+    Attributes:
+        read: the last one.
+        moments: of what it read, for each group of a convolution.
+        error: the sum over rows of the squares of the difference between outcomes.
+        count: how many rows there are.
+        total: the sums of the original's outcomes, by channel.
+        squares: the sums of their squares.
+    """
+
+    read: Read
+    moments: list[Moments]
+    error: torch.Tensor
+    count: torch.Tensor
+    total: torch.Tensor
+    squares: torch.Tensor
+
+    @classmethod
+    def of(cls, read: Read) -> _Measured:
+        """Nothing yet."""
+        stays = torch.from_numpy(~read.gone).to(read.x.device).chunk(read.groups)
+        moments = [Moments(part.nonzero().flatten(), len(part)) for part in stays]
+        rows = read.out.new_zeros(read.out.shape[1], dtype=torch.float64)
+        zero = rows.new_zeros(())
+        return cls(read, moments, zero, zero.clone(), rows, rows.clone())
+
+    def add(self, before: Read, now: Read) -> None:
+        """Take in a batch."""
+        same = before.x.shape == now.x.shape and np.array_equal(before.gone, now.gone)
+        if not same or before.part != now.part or before.gone.shape != self.read.gone.shape:
+            raise _ways()
+        groups = zip(
+            self.moments, before.x.chunk(now.groups, 1), now.x.chunk(now.groups, 1), strict=True
+        )
+        for moments, x, z in groups:
+            moments.add(x, z[:, moments.kept])
+        out = before.out.double()
+        self.error += (now.out.double() - out).square().sum()
+        self.count += len(out)
+        self.total += out.sum(0)
+        self.squares += out.square().sum(0)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All sums."""
+        own = [self.error, self.count, self.total, self.squares]
+        return [*own, *(tensor for each in self.moments for tensor in each.tensors())]
+
+    def relative(self, error: torch.Tensor) -> float:
+        """An error as a share of the variance of what the original yields."""
+        spread = (self.squares - self.total.square() / self.count).sum()
+        return float(error / spread) if spread > 0 else float(error > 0)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a repair does to a product.
+
+    Attributes:
+        told: of it, but for how well it went.
+        values: views of stored tensors, with their old and new values.
+        outside: what is added to the kept channels of the outcome after the product.
+    """
+
+    told: Repair
+    values: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+    outside: torch.Tensor
+
+    def put(self, *, back: bool = False) -> None:
+        """Put the new values, or the old ones again."""
+        for view, old, new in self.values:
+            view.copy_(old if back else new)
+
+    def error(self, before: Read, now: Read) -> torch.Tensor:
+        """The sum of the squares of the difference between outcomes in a batch."""
+        return (now.out.double() + self.outside - before.out.double()).square().sum()
+
+
+@dataclass
 class _Work:
     """The repair of one model."""
 
@@ -222,196 +320,205 @@ class _Work:
     repairs: list[Repair] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.pruned = self._copy()
+        self.pruned = _Model.of(self.deps)
         self.uses = Uses()
-        state = named_state(self.pruned)
-        self._names = {memory(tensor): self.deps.trace.tied[name] for name, tensor in state.items()}
 
-    def _copy(self) -> fx.GraphModule:
-        module = eval_clone(self.deps.graph_module, lambda t: as_parameter(t.detach().clone(), t))
-        put_state(named_state(module), self.deps.trace)
-        copy: fx.GraphModule = module
-        return copy
-
-    def _run(self, module: fx.GraphModule, values: list[Any], *, masked: bool) -> _Run:
+    def _run(self, model: _Model, values: list[Any], *, masked: bool) -> _Run:
         labels = self.deps.trace.labels.copy()
         gone = partial(self.layout.removed_positions, labels=labels)
-        mode = ReadingMode(labels, gone if masked else _none, gone, self.norm)
-        return _Run("the pruned model" if masked else "the model", module, values, mode)
+        mode = ReadingMode(labels, gone if masked else _none, gone, self.norm, model.names)
+        name = "the pruned model" if masked else "the model"
+        return _Run(name, model.module, copied(values), mode)
 
     def _known(self, node: fx.Node) -> Any:
         return self.deps.trace.values.get(node.name)
 
     def _note_uses(self, values: list[Any]) -> None:
-        """See, by one run, what is done with each weight."""
-        run = self._run(self.pruned, copied(values), masked=False)
+        """See, by one run of a copy, what is done with each weight."""
+        model = _Model.of(self.deps)
+        run = self._run(model, values, masked=False)
         run.mode.uses = self.uses
-        for node in self.pruned.graph.nodes:
+        returned: list[torch.Tensor] = []
+        for node in model.module.graph.nodes:
             run.step(node, self._known(node))
-        run.mode.finished()
+            if node.op == "output":
+                returned = tensors(run.value)
+        run.mode.finished(returned)
 
-    def run_in_turn(self, batches: Sequence[list[Any]]) -> None:
+    def in_turn(self, batches: Sequence[list[Any]]) -> None:
         """Repair each layer for what it reads once all before it are pruned and repaired."""
         self._note_uses(batches[0])
-        original = self._copy()
-        pairs = [
-            (
-                self._run(original, copied(values), masked=False),
-                self._run(self.pruned, values, masked=True),
-            )
-            for values in batches
-        ]
-        theirs = original.graph.nodes
-        nodes = list(zip(theirs, self.pruned.graph.nodes, strict=True))
-        for node, twin in tracked(nodes, "reconstruction", shown=self.progress):
+        original = _Model.of(self.deps)
+        dense = [self._run(original, values, masked=False) for values in batches]
+        small = [self._run(self.pruned, values, masked=True) for values in batches]
+        nodes = zip(original.module.graph.nodes, self.pruned.module.graph.nodes, strict=True)
+        for node, twin in tracked([*nodes], "reconstruction", shown=self.progress):
             known = self._known(node)
-            layers = self._joint(partial(_measured_in_turn, pairs, node, twin, known))
-            self._repair(node.name, layers)
-            for _, small in pairs:
-                small.step(twin, known)
+            before = [run.step(node, known) for run in dense]
+            for number in range(_number_of(before)):
+                self._repair(node.name, number, before, twin, small)
+            for run in small:
+                run.step(twin, known)
 
-    def run_at_once(self, batches: Iterable[list[Any]]) -> None:
+    def _repair(
+        self,
+        node: str,
+        number: int,
+        before: Sequence[Sequence[Read]],
+        twin: fx.Node,
+        small: Sequence[_Run],
+    ) -> None:
+        """Repair one product of a node; the products before it in the node are repaired."""
+
+        def pairs() -> Iterator[_Pair]:
+            for reads, run in zip(before, small, strict=True):
+                now = run.tried(twin)
+                if len(now) != len(reads):
+                    raise _ways()
+                yield reads[number], now[number]
+
+        def measured() -> _Measured:
+            found = _Measured.of(before[0][number])
+            for pair in pairs():
+                found.add(*pair)
+            return found
+
+        if (left := self._left(node, before[0][number])) is not None:
+            self.repairs.append(left)
+            return
+        found = self._joint(measured, _Measured.tensors)
+        change = self._change(node, found)
+        change.put()
+        (error,) = self._joint(
+            lambda: [torch.stack([change.error(*p) for p in pairs()]).sum()], list
+        )
+        self.repairs.append(_judged(change, found, error))
+
+    def at_once(self, batches: Sequence[list[Any]]) -> None:
         """Repair all layers for what they read in the original."""
-        found: dict[str, list[_Layer]] = {}
+        self._note_uses(batches[0])
+        found = self._joint(partial(self._all_measured, batches), _all_sums)
+        left = {place: self._left(place[0], each.read) for place, each in found.items()}
+        changes = {p: self._change(p[0], found[p]) for p, entry in left.items() if entry is None}
+        for change in changes.values():
+            change.put()
+        errors = self._joint(partial(self._all_errors, batches, changes), list)
+        after = dict(zip(changes, errors, strict=True))
+        for place, entry in left.items():
+            self.repairs.append(entry or _judged(changes[place], found[place], after[place]))
 
-        def measured() -> list[list[_Layer]]:
-            for values in tracked(batches, "reconstruction", shown=self.progress):
-                if not found:
-                    self._note_uses(values)
-                run = self._run(self.pruned, values, masked=False)
-                for node in self.pruned.graph.nodes:
-                    reads = run.step(node, self._known(node))
-                    found[node.name] = _added(found.get(node.name, []), reads, reads)
-            return list(found.values())
+    def _pairs(self, batches: Sequence[list[Any]], what: str) -> Iterator[tuple[_Place, _Pair]]:
+        """What products yield in the original, and for what is kept with weights of now."""
+        for values in tracked(batches, what, shown=self.progress):
+            original = _Model.of(self.deps)
+            run = self._run(original, values, masked=False)
+            run.mode.instead = self.pruned.state
+            for node in original.module.graph.nodes:
+                run.mode.trials = []
+                reads = run.step(node, self._known(node))
+                both = zip(reads, run.mode.trials, strict=True)
+                yield from (((node.name, number), pair) for number, pair in enumerate(both))
 
-        names = [node.name for node in self.pruned.graph.nodes]
-        for name, layers in zip(names, self._joint(measured), strict=True):
-            self._repair(name, layers)
+    def _all_measured(self, batches: Sequence[list[Any]]) -> dict[_Place, _Measured]:
+        found: dict[_Place, _Measured] = {}
+        for place, (before, now) in self._pairs(batches, "reconstruction"):
+            if place not in found:
+                found[place] = _Measured.of(before)
+            if self._left(place[0], before) is None:
+                found[place].add(before, now)
+        return found
 
-    def _joint(self, work: Callable[[], Any]) -> Any:
-        """What was measured, with the moments of all processes."""
-        mine, every = jointly(self.deps, work, _told)
+    def _all_errors(
+        self, batches: Sequence[list[Any]], changes: Mapping[_Place, _Change]
+    ) -> list[torch.Tensor]:
+        sums = {place: torch.zeros((), dtype=torch.float64) for place in changes}
+        for place, pair in self._pairs(batches, "how well it went"):
+            if place in changes:
+                sums[place] += changes[place].error(*pair)
+        return list(sums.values())
+
+    def _joint(self, work: Callable[[], _T], sums: Callable[[_T], list[torch.Tensor]]) -> _T:
+        """What some work measures here, with the sums of all processes."""
+        mine, every = jointly(self.deps, work, lambda found: [t.cpu() for t in sums(found)])
         if len(every) > 1:
-            for own, *others in zip(_told(mine), *every, strict=True):
+            for own, *others in zip(sums(mine), *every, strict=True):
                 own.copy_(torch.stack(others).sum(0))
         return mine
 
-    def _repair(self, node: str, layers: Sequence[_Layer]) -> None:
-        """Let the products of a node read differently."""
-        for layer in layers:
-            read, key = layer.read, key_of(layer.read.weight)
-            why = read.why or ("" if self.uses.reads[key] == 1 else "its weight is used elsewhere")
-            if not why and memory(read.weight) not in self._names:
-                why = "its weight is computed of others"
-            gone = int(read.gone.sum())
-            told = Repair(read.name, node, len(read.gone), len(read.gone) - gone, why=why)
-            self.repairs.append(told if why else self._repaired(told, layer, key))
+    def _left(self, node: str, read: Read) -> Repair | None:
+        """Why a product stays as it is, if it does."""
+        why = read.why
+        if not why and (read.part is None or not self.uses.is_alone(read.part)):
+            why = "its weight is used elsewhere"
+        if not why and read.name in self.uses.written:
+            why = "forward writes into its weight"
+        told = Repair(read.name, node, len(read.gone), int((~read.gone).sum()), why=why)
+        return told if why else None
 
-    def _repaired(self, told: Repair, layer: _Layer, key: Key) -> Repair:
-        target, sign, name = self._intercept(layer.read, key)
-        weight, shares = layer.read.weight, layer.read.shares
-        rows = weight.double().chunk(len(layer.moments))
-        constant, before, after, spread = [], 0.0, 0.0, 0.0
-        changes = []
-        for own, moments in zip(rows, layer.moments, strict=True):
+    def _change(self, node: str, found: _Measured) -> _Change:
+        """How a product is to read what is kept."""
+        read = found.read
+        assert read.part is not None
+        weight = read.weight(self.pruned.state)
+        taker = self.uses.taker(read.part)
+        new = weight.to(torch.float64, copy=True)
+        constants = []
+        groups = zip(weight.double().chunk(read.groups), new.chunk(read.groups), strict=True)
+        for (own, made), moments in zip(groups, found.moments, strict=True):
             finite("what the model computes", moments.zz)
             finite("what the model computes", moments.xx)
-            fit = moments.fit(self.ridge, with_intercept=target is not None)
-            changes.append(torch.einsum("oc...,ck->ok...", own, fit.mixing))
-            shift = torch.einsum("oc...,c->o...", own, fit.intercept) * shares.to(own)
-            constant.append(shift.reshape(len(shift), -1).sum(1))
-            before += _size(own, moments.error())
-            after += _size(own, moments.error(fit))
-            spread += _size(own, moments.spread())
-        scale = spread or 1.0
-        if not after <= before:  # rounding, where nothing can be gained
-            return replace(told, before=before / scale, after=before / scale)
-        changed = [name] if target is not None else []
+            fit = moments.fit(self.ridge, with_intercept=taker is not None)
+            made[:, moments.kept] += torch.einsum("oc...,ck->ok...", own, fit.mixing)
+            shift = torch.einsum("oc...,c->o...", own, fit.intercept) * read.shares.to(own)
+            constants.append(shift.reshape(len(shift), -1).sum(1))
+        constant = torch.cat(constants)
+        values = []
         if self.ridge < math.inf:
-            changed.insert(0, told.weight)
-            parts = zip(weight.chunk(len(rows)), changes, layer.moments, strict=True)
-            for own, change, moments in parts:
-                own[:, moments.kept] += change.to(own)
-        if target is not None:
-            target += sign * torch.cat(constant).to(target)
-        return replace(
-            told,
-            before=before / scale,
-            after=after / scale,
-            intercept=name,
-            tensors=tuple(changed),
+            values.append((weight, weight.clone(), new.to(weight)))
+        outside, intercept = torch.zeros_like(constant), ""
+        if taker is not None:
+            intercept = taker.part.name
+            bias = taker.part.of(self.pruned.state)
+            values.append((bias, bias.clone(), (bias.double() + taker.sign * constant).to(bias)))
+            outside = outside if taker.is_inside else constant
+        told = Repair(
+            read.name,
+            node,
+            len(read.gone),
+            int((~read.gone).sum()),
+            intercept=intercept,
+            tensors=tuple(filter(None, (read.name if self.ridge < math.inf else "", intercept))),
         )
-
-    def _intercept(self, read: Read, key: Key) -> tuple[torch.Tensor | None, int, str]:
-        """What takes up a constant, with its sign and name."""
-        taker, sign = self.uses.takers.get(key, (None, 1))
-        if taker is None or memory(taker) not in self._names or len(taker) != len(read.weight):
-            return None, 1, ""
-        return taker, sign, self._names[memory(taker)]
+        return _Change(told, values, outside[read.kept_rows])
 
     def outcome(self, batches: int) -> Reconstruction:
         """What was made."""
-        new = named_state(self.pruned)
         names = dict.fromkeys(name for each in self.repairs for name in each.tensors)
-        tensors = {name: as_parameter(new[name].detach(), self.deps.state[name]) for name in names}
+        known = self.deps.state
+        tensors = {n: as_parameter(self.pruned.state[n].detach(), known[n]) for n in names}
         model = with_tensors(self.deps, tensors)
         return Reconstruction(model, tuple(self.repairs), tensors, batches)
 
 
-@dataclass
-class _Layer:
-    """A product, and the moments of what it reads: for each group of a convolution."""
-
-    read: Read
-    moments: list[Moments]
+def _all_sums(found: dict[_Place, _Measured]) -> list[torch.Tensor]:
+    return [tensor for each in found.values() for tensor in each.tensors()]
 
 
-def _added(layers: list[_Layer], before: Sequence[Read], now: Sequence[Read]) -> list[_Layer]:
-    """Take in what the products of a node read, in the original and in the pruned model."""
-    layers = layers or [_Layer(read, _moments(read)) for read in now]
-    if not len(layers) == len(before) == len(now):
+def _judged(change: _Change, found: _Measured, error: torch.Tensor) -> Repair:
+    """What became of a repair; it is taken back if the outcome was better without it."""
+    before, after = found.relative(found.error), found.relative(error)
+    if error <= found.error:
+        return replace(change.told, before=before, after=after)
+    change.put(back=True)
+    why = "the outcome is better without a repair"
+    return replace(change.told, before=before, after=before, why=why, intercept="", tensors=())
+
+
+def _number_of(reads: Sequence[Sequence[Read]]) -> int:
+    """How many products a node has, the same in all batches."""
+    if len({len(each) for each in reads}) != 1:
         raise _ways()
-    for layer, x, z in zip(layers, before, now, strict=True):
-        is_alike = x.x.shape == z.x.shape and np.array_equal(x.gone, z.gone)
-        if not is_alike or x.name != layer.read.name:
-            raise _ways()
-        parts = zip(layer.moments, x.x.chunk(x.groups, 1), z.x.chunk(x.groups, 1), strict=False)
-        for moments, own, other in parts:
-            moments.add(own, other[:, moments.kept])
-        layer.read = replace(z, x=z.x[:0])
-    return layers
-
-
-def _moments(read: Read) -> list[Moments]:
-    """Empty ones; none for what stays as it is."""
-    if read.why:
-        return []
-    stays = torch.from_numpy(~read.gone).to(read.x.device).chunk(read.groups)
-    return [Moments(part.nonzero().flatten(), len(part)) for part in stays]
-
-
-def _measured_in_turn(
-    pairs: Sequence[tuple[_Run, _Run]], node: fx.Node, twin: fx.Node, known: Any
-) -> list[_Layer]:
-    """The moments of what a node reads in both models, over all batches."""
-    layers: list[_Layer] = []
-    for dense, small in pairs:
-        before = dense.step(node, known)
-        if before or layers:
-            layers = _added(layers, before, small.tried(twin))
-    return layers
-
-
-def _told(layers: Any) -> list[torch.Tensor]:
-    """All sums of layers, or of lists of them."""
-    if isinstance(layers, list):
-        return [tensor for each in layers for tensor in _told(each)]
-    return [tensor for moments in layers.moments for tensor in moments.tensors()]
-
-
-def _size(weight: torch.Tensor, second: torch.Tensor) -> float:
-    """The sum over all rows and taps of w^T M w."""
-    return float(torch.einsum("oc...,cd,od...->", weight, second, weight))
+    return len(reads[0])
 
 
 def _none(axis: Axis) -> NDArray[np.bool_]:

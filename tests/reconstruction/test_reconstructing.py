@@ -182,6 +182,166 @@ def test_later_layers_are_repaired_for_what_earlier_ones_yield_now() -> None:
     assert outcome["sequential"] < outcome["parallel"]
 
 
+class Heads(nn.Module):
+    """Attention in one module, between layers that make and read its stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Without a residual stream, so that errors of attention count."""
+        x = self.embed(x)
+        y: Tensor = self.head(self.attention(x, x, x, need_weights=False)[0])
+        return y
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_products_inside_of_a_module_are_repaired_one_after_the_other(seed: int) -> None:
+    """The second projection of attention is repaired for what the repaired first one yields."""
+    model = randomize(Heads(), seed=seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    mixed = torch.randn(3, 6, generator=generator)
+    batches = [torch.randn(20, 5, 3, generator=generator) @ mixed for _ in range(3)]
+    heads = next(g.name for g in fxprune.analyze(model, batches[0]).groups if g.kind == "heads")
+    plan = fxprune.plan(model, batches[0], ratios={"embed": 0.4, heads: 0.25})
+    repaired = fxprune.reconstruct(model, plan, batches, progress=False)
+    names = [each.weight for each in repaired.repairs]
+    assert names[:2] == ["attention.in_proj_weight", "attention.out_proj.weight"]
+    small = fxprune.shrink(repaired.model, plan)
+    with torch.no_grad():
+        dense, ours = (
+            torch.cat([each(x) for x in batches]).flatten(0, 1) for each in (model, small)
+        )
+    error = (ours - dense).square().sum() / (dense - dense.mean(0)).square().sum()
+    assert float(error) == pytest.approx(repaired.repairs[-1].after, rel=1e-3)
+
+
+def test_a_repair_that_makes_an_outcome_worse_is_taken_back() -> None:
+    """Taps are repaired one by one, and what they leave may add up where it cancelled before."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 1, 3))
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])
+    smooth = torch.nn.functional.interpolate(torch.randn(60, 2, 3, 3), 24, mode="bicubic")
+    with torch.no_grad():
+        model[1].weight[:] = kernel * torch.randn(4, 1, 1)
+    plan = fxprune.plan(model, smooth, channels={"0": [0, 1]})
+    for mode in MODES:
+        repaired = fxprune.reconstruct(model, plan, smooth.split(20), mode=mode, progress=False)  # type: ignore[arg-type]
+        small, plain = fxprune.shrink(repaired.model, plan), fxprune.shrink(model, plan)
+        assert difference(model, small, smooth) <= difference(model, plain, smooth) * (1 + 1e-4)
+
+
+# -- where constants go ---------------------------------------------------------------------
+
+
+class Elsewhere(nn.Module):
+    """A convolution of three channels of places, and what else is done with them."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.first, self.conv = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 1, bias=False)
+        self.norm = nn.BatchNorm2d(6)
+        self.places = nn.Parameter(torch.randn(6))
+        self.lines, self.times = nn.Linear(8, 6, bias=False), nn.BatchNorm1d(5)
+        self.factor = nn.Parameter(torch.randn(6))
+
+    def forward(self, x: Tensor) -> Any:
+        """Of images of 6 by 6."""
+        h = self.first(x).relu()
+        if self.kind == "places":
+            return self.conv(h) + self.places
+        if self.kind == "times":
+            return self.times(self.lines(h.flatten(2).transpose(1, 2)[:, :5]))
+        if self.kind == "returned":
+            y = self.conv(h)
+            return y, self.norm(y)
+        if self.kind == "halves":
+            above, below = self.conv(h).chunk(2, 2)
+            return self.norm(above), below
+        if self.kind == "factors":
+            rows = h.mean((2, 3))
+            return torch.addmm(self.factor, rows, self.lines.weight.t(), beta=0.25, alpha=2.0)
+        raise ValueError(self.kind)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["places", "times", "returned", "halves", "factors"])
+def test_a_constant_goes_nowhere_but_to_its_channels(kind: str, mode: Any) -> None:
+    """Not to what is added to places, to what others read, or with a factor."""
+    model = randomize(Elsewhere(kind)).eval()
+    batches = [images(30) for _ in range(3)]
+    plan = fxprune.plan(model, batches[0], channels={"first": [0, 2, 5]})
+    repaired = fxprune.reconstruct(model, plan, batches, mode=mode, progress=False)
+    (entry,) = repaired.repairs
+    assert entry.intercept == ""
+    small = fxprune.shrink(repaired.model, plan)
+    plain = fxprune.shrink(model, plan)
+    x = batches[0]
+    with torch.no_grad():
+        outputs = [
+            [each(x)] if kind in ("places", "times", "factors") else each(x)
+            for each in (small, plain, model)
+        ]
+    for ours, other, dense in zip(*outputs, strict=True):
+        assert (ours - dense).square().sum() <= (other - dense).square().sum() * 1.02
+
+
+class Overlapping(nn.Module):
+    """A table that is looked up, and read but for its first row by a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.last = nn.Embedding(7, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedded tokens, and scores of all tokens but one."""
+        h = self.table(x)
+        return self.last(h), torch.nn.functional.linear(h, self.table.weight[1:])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_parts_of_one_weight_that_overlap_are_one_weight(mode: Any) -> None:
+    """What one reads differently would change the other."""
+    model, tokens = randomize(Overlapping()).eval(), torch.randint(7, (20, 4))
+    plan = fxprune.plan(model, tokens, channels={"table": [1, 4]})
+    repaired = fxprune.reconstruct(model, plan, [tokens], mode=mode, progress=False)
+    assert set(repaired.tensors) == {"last.weight", "last.bias"}
+    assert [each.why for each in repaired.repairs if each.weight == "table.weight"] == [
+        "its weight is used elsewhere"
+    ]
+
+
+class Counting(nn.Module):
+    """A model that adds how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A call more each time."""
+        self.calls.add_(1.0)
+        y: Tensor = self.last((self.first(x) * self.calls).relu())
+        return y
+
+
+def test_buffers_that_forward_changes_are_alike_in_both_models() -> None:
+    """And stay as they are in the user's model."""
+    model, batches = randomize(Counting()).eval(), data()
+    plan = fxprune.plan(model, batches[0], channels={"first": [1, 2]})
+    calls = float(model.calls)
+    in_turn, at_once = (
+        fxprune.reconstruct(model, plan, batches[:1], mode=mode, progress=False).repairs[0]  # type: ignore[arg-type]
+        for mode in MODES
+    )
+    assert float(model.calls) == calls
+    assert in_turn.after == pytest.approx(at_once.after, rel=1e-3)
+
+
 # -- the proof ------------------------------------------------------------------------------
 
 
