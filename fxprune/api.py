@@ -181,10 +181,12 @@ def shrink(
         _check_repair(constants, donate)
         plan = as_plan(model, plan, example_inputs)
         repaired = reconstruct(model, plan, calibrate, example_inputs, norm=norm)
-        small = shrink(repaired.model, plan, example_inputs, emit=emit, norm=norm, verify=verify)
+        small = shrink(repaired.deps, plan, example_inputs, emit=emit, norm=norm, verify=verify)
         report: ShrinkReport = vars(small)["meta"]["fxprune"]
-        names = tuple(repaired.tensors)
-        put_report(small, replace(report, repairs=repaired.repairs, repaired=names))
+        names, proof = tuple(repaired.tensors), report.verification
+        proof = proof and replace(proof, repaired=names)
+        report = replace(report, repairs=repaired.repairs, repaired=names, verification=proof)
+        put_report(small, report)
         return small
     if isinstance(model, ExportedProgram):
         options = {"emit": emit, "norm": norm, "constants": constants, "verify": verify}

@@ -15,6 +15,7 @@ from fxprune.files import regular_file
 from fxprune.state_files import read_state
 
 _LARGEST = 1 << 32
+"""How many bytes the arrays of a file have at most, once they are unpacked."""
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

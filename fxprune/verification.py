@@ -120,14 +120,15 @@ def verify(
         plan = transferred(plan, deps)
     layout = plan.layout(deps)
     if repaired := getattr(report, "repaired", ()):
-        deps = _analyzed(plan, with_tensors_of(small, deps, layout, repaired), example_inputs)
+        deps = with_tensors_of(small, deps, layout, repaired)
         layout = plan.layout(deps)
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
     claim = Claim(deps, layout, meaning)
     known_parts = report is not None and noted is small  # export numbers nodes anew
     with drawable(deps, plan):
-        return verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)
+        done = verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)
+    return replace(done, repaired=tuple(repaired))
 
 
 def _analyzed(plan: Plan, model: Model, example_inputs: Any) -> DependencyGraph:

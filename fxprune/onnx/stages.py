@@ -14,8 +14,6 @@ from fxprune.onnx.files import file_size
 from fxprune.onnx.runtime import Array, Session, latencies
 from fxprune.sample_files import read_arrays
 
-"""How many bytes the arrays of a calibration file have at most, once they are unpacked."""
-
 
 @dataclass(frozen=True)
 class Stage:

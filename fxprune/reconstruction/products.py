@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fxprune.folding import Product
-from fxprune.reference import StateMode, run_quietly
+from fxprune.reference import PARTNERS, StateMode, is_state, run_quietly
 from fxprune.rules import tensors_in
 from fxprune.rules.normalization import BATCH_NORMS
 from fxprune.traces import STATE_NAME
@@ -31,6 +31,7 @@ aten = torch.ops.aten
 WIDEST = 4096
 """The most channels that are told from one another: their moments take 400 MB. Of a flattened axis
 that is longer, only the channels are, and not their places."""
+_NOTHING = np.zeros(0, dtype=np.bool_)
 _RESHAPES = frozenset({aten.view.default, aten._unsafe_view.default})
 
 
@@ -189,6 +190,9 @@ class ReadingMode(StateMode):
         """Run an operator; note what it reads."""
         product = Product.of(call)
         read = self.read(call, product) if product is not None else None
+        if product is None and (other := self.other(call, rule)) is not None:
+            self.found.append(other)
+            self.trials.append(other)
         out = super().run(call, rule)
         if read is not None and product is not None:
             read.out = self.outcome(call, read, out)
@@ -263,6 +267,31 @@ class ReadingMode(StateMode):
             out=x.new_empty(0, 0),
             kept_rows=torch.from_numpy(np.flatnonzero(~self.lost(product.channels(call)))),
         )
+
+    def other(self, call: Call, rule: Rule) -> Read | None:
+        """What sums over removed channels beside a weight, and is no product of the known kinds."""
+        weights = [tensor for tensor in call.tensors() if is_state(tensor)]
+        for name, dim in rule.sums(call) if weights else ():
+            if is_state(call.arg(name)) and call.op in PARTNERS:
+                name, dim = PARTNERS[call.op]  # noqa: PLW2901  # the other operand is the value
+            x, axes = call.arg(name), call.axes(name)
+            gone = self.lost(axes[dim]) if axes and not is_state(x) else _NOTHING
+            if gone.any():
+                nothing = x.new_empty(0, len(gone))
+                return Read(
+                    part=None,
+                    name=str(getattr(weights[0], STATE_NAME)),
+                    rows=0,
+                    x=nothing,
+                    places=1,
+                    gone=gone,
+                    groups=1,
+                    shares=torch.ones(()),
+                    why=f"{call.op} takes it in another way than linear layers do",
+                    out=nothing,
+                    kept_rows=torch.arange(0),
+                )
+        return None
 
     def note(self, call: Call, product: Product | None, out: Any) -> None:
         """Note what is read of stored tensors, and what reads the products."""

@@ -233,7 +233,7 @@ class _Measured:
     """What a product read and yielded, in the original and in the pruned model.
 
     Attributes:
-        read: the last one.
+        read: what it is, without values.
         moments: of what it read, for each group of a convolution.
         error: the sum over rows of the squares of the difference between outcomes.
         count: how many rows there are.
@@ -255,7 +255,8 @@ class _Measured:
         moments = [Moments(part.nonzero().flatten(), len(part)) for part in stays]
         rows = read.out.new_zeros(read.out.shape[1], dtype=torch.float64)
         zero = rows.new_zeros(())
-        return cls(read, moments, zero, zero.clone(), rows, rows.clone())
+        alone = replace(read, x=read.x.new_empty(0, len(read.gone)), out=read.out.new_empty(0, 0))
+        return cls(alone, moments, zero, zero.clone(), rows, rows.clone())
 
     def add(self, before: Read, now: Read) -> None:
         """Take in a batch."""
@@ -496,8 +497,8 @@ class _Work:
         names = dict.fromkeys(name for each in self.repairs for name in each.tensors)
         known = self.deps.state
         tensors = {n: as_parameter(self.pruned.state[n].detach(), known[n]) for n in names}
-        model = with_tensors(self.deps, tensors)
-        return Reconstruction(model, tuple(self.repairs), tensors, batches)
+        deps = with_tensors(self.deps, tensors)
+        return Reconstruction(deps, tuple(self.repairs), tensors, batches)
 
 
 def _all_sums(found: dict[_Place, _Measured]) -> list[torch.Tensor]:

@@ -1,14 +1,16 @@
-"""The repaired original of a small model that was made of one."""
+"""The repaired original: the analyzed model with other values of some tensors."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import fx
 
 from fxprune.errors import InputError
-from fxprune.module_trees import as_parameter, clone_tree, named_tensors
+from fxprune.module_trees import as_parameter, attribute_at, clone_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,45 +21,8 @@ if TYPE_CHECKING:
     from fxprune.planning import Layout
 
 
-def with_tensors_of(
-    small: nn.Module, deps: DependencyGraph, layout: Layout, names: Iterable[str]
-) -> nn.Module:
-    """A copy of the original in which some tensors are, at kept positions, those of a small model.
-
-    Args:
-        small: what was made of the repaired original.
-        deps: the analysis of the original.
-        layout: what stays of it.
-        names: of the tensors that were repaired.
-
-    Raises:
-        InputError: the small model has no such tensor, or one of another size.
-    """
-    there = named_tensors(small)
-    instead: dict[str, torch.Tensor] = {}
-    for name in names:
-        if (own := deps.state.get(name)) is None:
-            raise InputError(
-                f"the original has no tensor {name}, which the report says was repaired",
-                hint="pass the model that was shrunk",
-            )
-        kept = [layout.kept(axis) for axis in deps.trace.axes[name]]
-        index = [np.arange(n) if k is None else k for n, k in zip(own.shape, kept, strict=True)]
-        new = there.get(name)
-        if new is None or tuple(new.shape) != tuple(map(len, index)):
-            raise InputError(
-                f"the shrunk model has no tensor {name} of the shape that is left of it",
-                why="its report says that this was repaired",
-                hint="pass what fxprune.shrink returned",
-            )
-        values = own.detach().clone()
-        values[np.ix_(*index)] = new.detach().to(values)
-        instead[name] = values
-    return with_tensors(deps, instead)
-
-
-def with_tensors(deps: DependencyGraph, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
-    """A copy of the analyzed model that shares all tensors but some with it.
+def with_tensors(deps: DependencyGraph, tensors: Mapping[str, torch.Tensor]) -> DependencyGraph:
+    """The same analysis, of a copy of the model that shares all tensors but some with it.
 
     Args:
         deps: the analysis.
@@ -66,20 +31,62 @@ def with_tensors(deps: DependencyGraph, tensors: Mapping[str, torch.Tensor]) -> 
     Raises:
         InputError: the model does not have them, because the graph has copies of its tensors.
     """
-    instead = {id(deps.state[name]): tensor for name, tensor in tensors.items()}
+    instead = {
+        id(deps.state[n]): as_parameter(t.detach(), deps.state[n]) for n, t in tensors.items()
+    }
     found: set[int] = set()
 
     def convert(own: torch.Tensor) -> torch.Tensor:
-        if id(own) not in instead:
-            return own
         found.add(id(own))
-        return as_parameter(instead[id(own)].detach(), own)
+        return instead.get(id(own), own)
 
     model = clone_tree(deps.model, convert)
-    if found != instead.keys():
+    if not instead.keys() <= found:
         raise InputError(
             f"{type(deps.model).__name__} cannot be repaired",
             why=f"its graph (captured by {deps.captured_by}) has copies of its tensors",
             hint="pass the graph itself: fxprune.analyze(model, inputs).graph_module",
         )
-    return model
+    if isinstance(model, fx.GraphModule) and deps.model is deps.graph_module:
+        return replace(deps, model=model, graph_module=model)
+    return replace(deps, model=model, graph_module=clone_tree(deps.graph_module, convert))
+
+
+def with_tensors_of(
+    small: nn.Module, deps: DependencyGraph, layout: Layout, names: Iterable[str]
+) -> DependencyGraph:
+    """The same, where some tensors are, at kept positions, those of a small model.
+
+    Args:
+        small: what was made of the repaired original.
+        deps: the analysis of the original.
+        layout: what stays of it.
+        names: of the tensors that were repaired.
+
+    Raises:
+        InputError: one of the models has no such tensor, or it has another size.
+    """
+    tensors = {}
+    for name in names:
+        own, new = deps.state.get(name), _tensor(small, name)
+        axes = deps.trace.axes.get(name, ())
+        kept = [layout.kept(axis) for axis in axes]
+        index = [np.arange(a.size) if k is None else k for a, k in zip(axes, kept, strict=True)]
+        if own is None or new is None or tuple(new.shape) != tuple(map(len, index)):
+            raise InputError(
+                f"{name} was repaired, as the report of the shrunk model says, and one of the"
+                " models has no such tensor, or it has another size",
+                hint="pass what fxprune.shrink returned, and the original",
+            )
+        values = own.detach().clone()
+        values[np.ix_(*index)] = new.detach().to(values)
+        tensors[name] = values
+    return with_tensors(deps, tensors)
+
+
+def _tensor(model: nn.Module, path: str) -> torch.Tensor | None:
+    try:
+        found = attribute_at(model, path)
+    except AttributeError:
+        return None
+    return found if isinstance(found, torch.Tensor) else None

@@ -13,6 +13,8 @@ from fxprune.tables import Page, table
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from fxprune.analysis import DependencyGraph
+
 
 @dataclass(frozen=True)
 class Repair:
@@ -47,17 +49,24 @@ class Reconstruction(Shown):
     """The outcome of `reconstruct`. Printing it gives a table.
 
     Attributes:
-        model: the repaired original: a copy that shares all tensors but the repaired ones with it.
-            Shrinking it by the plan gives the repaired small model.
         repairs: the layers that read removed channels, in the order in which they run.
+        deps: its analysis, which saves analyzing it again.
         tensors: the repaired tensors by name, as large as in the original.
         batches: how many were run.
     """
 
-    model: nn.Module = field(repr=False)
+    deps: DependencyGraph = field(repr=False)
     repairs: tuple[Repair, ...]
     tensors: Mapping[str, Tensor] = field(repr=False)
     batches: int
+
+    @property
+    def model(self) -> nn.Module:
+        """The repaired original: a copy that shares all tensors but the repaired ones with it.
+
+        Shrinking it by the plan gives the repaired small model.
+        """
+        return self.deps.model
 
     def __rich__(self) -> Page:
         rows = []

@@ -559,6 +559,32 @@ def test_what_cannot_read_differently_is_left_with_the_reason(name: str, mode: A
     fxprune.shrink(model, plan, calibrate=[images(9)])
 
 
+class Turned(nn.Module):
+    """A product with the weight first, and one with a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.left, self.vector = nn.Parameter(torch.randn(3, 8)), nn.Parameter(torch.randn(8))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """W h, and h v."""
+        h = self.first(x).relu()
+        return self.left.mm(h.t()), h.mv(self.vector)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_other_operators_that_read_removed_channels_are_told(mode: Any) -> None:
+    """None is left silently."""
+    model, x = randomize(Turned()), data()[0]
+    plan = fxprune.plan(model, x, channels={"first": [1, 2]})
+    repaired = fxprune.reconstruct(model, plan, [x], mode=mode, progress=False)
+    assert {each.weight: each.why for each in repaired.repairs} == {
+        "left": "aten.mm.default takes it in another way than linear layers do",
+        "vector": "aten.mv.default takes it in another way than linear layers do",
+    }
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_weight_that_is_read_twice_is_left(mode: Any) -> None:
     """What is best for one reader is not for the other."""
