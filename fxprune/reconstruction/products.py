@@ -57,6 +57,10 @@ class Part:
         steps = zip(self.size, self.stride, strict=True)
         return self.start + 1 + sum((size - 1) * stride for size, stride in steps)
 
+    def is_for_each(self, count: int) -> bool:
+        """Whether it has one element for each of so many channels."""
+        return self.size == (count,) and 0 not in self.stride
+
     def overlaps(self, other: Part) -> bool:
         """Whether an element between first and last may be in both."""
         return self.name == other.name and self.start < other.stop and other.start < self.stop
@@ -140,7 +144,9 @@ class Uses:
     def taker(self, weight: Part) -> Taker | None:
         """What takes up a constant for a product with a weight, and for nothing else."""
         found = self.takers.get(weight)
-        return found if found is not None and self.is_alone(found.part) else None
+        if found is None or found.part.name in self.written or not self.is_alone(found.part):
+            return None
+        return found
 
 
 class ReadingMode(StateMode):
@@ -310,7 +316,10 @@ class ReadingMode(StateMode):
             # the tensor is kept, for another one could get its id
             self._made[id(outputs[0])] = (outputs[0], weight, _channel_dim(call, outputs[0]))
             bias = None if product.bias is None else call.arg(product.bias)
-            if bias is not None and _adds_as_it_is(call) and (own := self.part(bias)) is not None:
+            own = None if bias is None or not _adds_as_it_is(call) else self.part(bias)
+            if own is not None and own.is_for_each(
+                outputs[0].shape[_channel_dim(call, outputs[0])]
+            ):
                 self.uses.takers[weight] = Taker(own, 1, is_inside=True)
 
     def follow(self, call: Call, made: torch.Tensor, outputs: Sequence[torch.Tensor]) -> None:
@@ -330,7 +339,7 @@ class ReadingMode(StateMode):
             mean = call.arg("running_mean") if call.has("running_mean") else None
             if mean is not None and not _trains(call):
                 taker, sign = self.part(mean), -1
-        if taker is not None:
+        if taker is not None and taker.is_for_each(made.shape[dim]):
             self.uses.takers.setdefault(weight, Taker(taker, sign, is_inside=False))
 
     def finished(self, returned: Sequence[torch.Tensor]) -> None:
@@ -342,6 +351,8 @@ class ReadingMode(StateMode):
         assert self.uses is not None
         for tensor in returned:
             self._taken[id(tensor)] += 1
+            if (part := self.part(tensor)) is not None:
+                self.uses.parts.append(part)
         shared = {weight for i, (_, weight, _) in self._made.items() if self._taken[i] != 1}
         for weight in shared:
             taker = self.uses.takers.get(weight)

@@ -349,6 +349,13 @@ class _Work:
     def in_turn(self, batches: Sequence[list[Any]]) -> None:
         """Repair each layer for what it reads once all before it are pruned and repaired."""
         self._note_uses(batches[0])
+        if written := sorted(self.uses.written):
+            raise InputError(
+                f"forward writes into {written[0]}",
+                why="all batches go through the model together, node by node, and would read what"
+                " others wrote",
+                hint='pass mode="parallel" to fxprune.reconstruct, which runs batch by batch',
+            )
         original = _Model.of(self.deps)
         dense = [self._run(original, values, masked=False) for values in batches]
         small = [self._run(self.pruned, values, masked=True) for values in batches]
