@@ -114,11 +114,13 @@ def _limited(seconds: int) -> Iterator[None]:
     def stop(*_: Any) -> None:
         raise TooLongError
 
-    before = signal.signal(signal.SIGALRM, stop)
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (_private() + ROOM, hard))
-    signal.alarm(seconds)
+    room = _private() + ROOM
+    before = signal.signal(signal.SIGALRM, stop)
     try:
+        limit = room if hard == resource.RLIM_INFINITY else min(room, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+        signal.alarm(seconds)
         yield
     finally:
         signal.alarm(0)

@@ -246,11 +246,10 @@ def named_state(graph_module: fx.GraphModule) -> dict[str, torch.Tensor]:
 
 def module_at(root: nn.Module, path: str) -> nn.Module:
     """The module at a dotted path, as `root.get_submodule(path)`, which checks each step."""
-    module: Any = root
+    module: nn.Module | None = root
     for part in path.split("."):
-        module = module._modules[part]
-    assert isinstance(module, nn.Module)
-    return module
+        module = module._modules.get(part) if module is not None else None
+    return root.get_submodule(path) if module is None else module  # which tells what is not there
 
 
 def attribute_at(root: nn.Module, path: str) -> Any:

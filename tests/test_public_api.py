@@ -1,6 +1,7 @@
 """The public names are those listed here, and each is documented and annotated."""
 
 import ast
+import importlib
 import inspect
 import os
 import pkgutil
@@ -159,10 +160,12 @@ def test_names_are_imported_when_asked_for():
 def test_names_come_from_where_type_checkers_find_them():
     """The table of `__init__` says what its imports for type checkers say."""
     tree = ast.parse(Path(fxprune.__file__).read_text(encoding="utf-8"))
-    (guarded,) = (node for node in tree.body if isinstance(node, ast.If))
+    for_checkers, for_python = (node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(for_checkers.test) == "TYPE_CHECKING"
+    assert ast.unparse(for_python.test) == "not TYPE_CHECKING"  # or every name would be known
     imported = {
         alias.name: str(node.module).removeprefix("fxprune.")
-        for node in guarded.body
+        for node in for_checkers.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
@@ -173,6 +176,7 @@ def test_names_come_from_where_type_checkers_find_them():
 def test_an_unknown_name_is_an_attribute_error():
     """As of every module; `hasattr` says no."""
     assert not hasattr(fxprune, "prune")
+    assert not hasattr(fxprune, "planning.plan_data")
     with pytest.raises(AttributeError, match="module 'fxprune' has no attribute 'prune'"):
         fxprune.prune  # noqa: B018  # type: ignore[attr-defined]
 
@@ -190,3 +194,18 @@ def test_every_name_can_be_the_first_that_is_asked_for():
         "    assert os.waitpid(child, 0)[1] == 0, name\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+
+
+def test_a_module_whose_package_is_missing_is_an_attribute_error(monkeypatch):
+    """`hasattr` says no, and the error tells why; importing it by name raises what it did."""
+    monkeypatch.setitem(sys.modules, "fxprune.lightning", None)
+    monkeypatch.delattr(fxprune, "lightning", raising=False)
+    assert not hasattr(fxprune, "lightning")
+    with pytest.raises(ImportError):
+        importlib.import_module("fxprune.lightning")
+
+
+def test_a_public_name_is_in_dir():
+    """And nothing of how it gets there."""
+    assert set(fxprune.__all__) <= set(dir(fxprune))
+    assert not {"Any", "TYPE_CHECKING", "importlib"} & set(dir(fxprune))

@@ -99,11 +99,14 @@ class Elementwise(Criterion):
     ) -> dict[int, Numbers] | None:
         """The sums over all dims but one, for some dims; None if the parameter does not count.
 
-        Those of the first dim are made piece by piece; what the others need is one sum over it.
+        All that later dims need is one sum over the first one, unless that is large itself.
         """
-        first = np.zeros(weights.shape[0])
-        rest = weights.new_zeros(weights.shape[1:], dtype=torch.float64)
+        sums = {dim: np.zeros(weights.shape[dim]) for dim in dims}
+        later = [dim for dim in dims if dim]
         whole = (slice(None),) * weights.dim()
+        rest = None
+        if later and math.prod(weights.shape[1:]) <= LARGEST_SUM:
+            rest = weights.new_zeros(weights.shape[1:], dtype=torch.float64)
         for place in pieces(weights.shape) if self.separable else (whole,):
             part = widened(weights[place])
             saliency = self.saliency(name, part)
@@ -114,12 +117,12 @@ class Elementwise(Criterion):
                     f"{self}.saliency returns shape {tuple(saliency.shape)} for parameter {name}",
                     why=f"it must return a tensor of the parameter's, {tuple(part.shape)}",
                 )
-            saliency = saliency.to(rest)
-            if 0 in dims:
-                first[place[0]] += _along(saliency, 0)
-            if any(dims):
+            saliency = saliency.to(weights.device, torch.float64)
+            for dim in dims if rest is None else set(dims) - set(later):
+                sums[dim][place[dim]] += _along(saliency, dim)
+            if rest is not None:
                 rest[place[1:]] += saliency.sum(0)
-        return {dim: _along(rest, dim - 1) if dim else first for dim in dims}
+        return sums if rest is None else sums | {dim: _along(rest, dim - 1) for dim in later}
 
 
 def _along(saliency: torch.Tensor, dim: int) -> Numbers:
@@ -129,6 +132,9 @@ def _along(saliency: torch.Tensor, dim: int) -> Numbers:
     return sums
 
 
+LARGEST_SUM = 1 << 18
+"""How many elements of a parameter there may be at one position of its first dim to be summed over
+that in one sweep: in double precision they take 2 MiB."""
 LARGEST_PIECE = (1 << 15) - 1
 """How many elements of a tensor are worked on at once, where that is possible: as many as caches
 hold in double precision, and just fewer than torch splits among threads, which takes half of the

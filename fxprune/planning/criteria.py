@@ -86,7 +86,7 @@ def _adds_up(tensor: torch.Tensor) -> bool:
         return False  # torch adds up no float8
     if tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64):
         with np.errstate(all="ignore"):  # NumPy starts no threads, which takes long if all are busy
-            return bool(np.isfinite(tensor.numpy().sum()))
+            return bool(np.isfinite(tensor.resolve_neg().numpy().sum()))
     return bool(torch.isfinite(tensor.sum()))
 
 

@@ -163,3 +163,31 @@ def test_the_walk_uses_the_attributes_that_were_aligned() -> None:
     assert "aten.conv2d" in lowered.graph_module.code
     aligned = AlignAttributes()(unaligned, layout).graph_module
     assert not RepairShapes()(aligned, layout).modified
+
+
+@fx.wrap
+def as_it_is(x: Tensor, share: float) -> Tensor:
+    """What calls no operator, as stochastic depth in eval mode; the number could be a size."""
+    return x if share < 1 else x * share
+
+
+def test_a_function_that_calls_no_operator_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing in it that could use sizes, and recording takes long."""
+
+    class Passing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.last(as_it_is(self.first(x), 0.5))
+            return y
+
+    model = Passing()
+    deps = fxprune.analyze(model, torch.randn(2, 4))
+    assert "as_it_is" in {node.name for node in deps.graph_module.graph.nodes}
+    assert "as_it_is" not in deps.trace.active
+    assert {"first", "last"} <= deps.trace.active
+    monkeypatch.setattr("fxprune.lowering.Lowering.operators", None)
+    small = fxprune.shrink(deps, fxprune.plan(deps, ratio=0.5))
+    assert small.get_parameter("last.weight").shape == (2, 3)
