@@ -317,9 +317,8 @@ class ReadingMode(StateMode):
             self._made[id(outputs[0])] = (outputs[0], weight, _channel_dim(call, outputs[0]))
             bias = None if product.bias is None else call.arg(product.bias)
             own = None if bias is None or not _adds_as_it_is(call) else self.part(bias)
-            if own is not None and own.is_for_each(
-                outputs[0].shape[_channel_dim(call, outputs[0])]
-            ):
+            count = outputs[0].shape[_channel_dim(call, outputs[0])]
+            if own is not None and own.is_for_each(count):
                 self.uses.takers[weight] = Taker(own, 1, is_inside=True)
 
     def follow(self, call: Call, made: torch.Tensor, outputs: Sequence[torch.Tensor]) -> None:
