@@ -233,6 +233,10 @@ def analysis() -> list[str]:
         "them under a dispatch mode that only calls the operators. `analyze` captures, interprets",
         "and groups; nothing is remembered from earlier runs. The floor of all stages together is",
         "that forward and one copy of the weights that are kept.",
+        "",
+        "What convolutions take beyond it are the passes under *Profile*. Attention, and windows",
+        "most of all, is lowered besides: it is recorded at several sizes, to know which of its",
+        "numbers follow from the inputs.",
         *table(
             "| model | meta forward | copy | analyze, in meta forwards"
             " | all stages, in meta forwards and copies | spread |",

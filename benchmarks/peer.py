@@ -115,7 +115,7 @@ def _limited(seconds: int) -> Iterator[None]:
         raise TooLongError
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    room = _private() + ROOM
+    room = _status("VmData") + ROOM  # which counts for the limit
     before = signal.signal(signal.SIGALRM, stop)
     try:
         limit = room if hard == resource.RLIM_INFINITY else min(room, hard)
@@ -128,18 +128,16 @@ def _limited(seconds: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _private() -> int:
-    """What counts for RLIMIT_DATA, in bytes."""
+def _status(name: str) -> int:
+    """A size that Linux tells of this process, in bytes."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmData"))
+    (line,) = (line for line in status.splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
 
 
 def _anonymous() -> float:
     """The memory of this process that is no file, in MiB."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("RssAnon"))
-    return int(line.split()[1]) / 1024
+    return _status("RssAnon") / 2**20
 
 
 def _seconds(work: Callable[[], Any]) -> float:

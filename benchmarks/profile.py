@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import statistics
 import time
 from collections import Counter
@@ -109,13 +109,8 @@ class Clock:
         with ExitStack() as stack:
             for part, places in PARTS.items():
                 for place in places:
-                    module, _, path = place.partition(":")
-                    *owners, name = path.split(".")
-                    owner: Any = importlib.import_module(module)
-                    for each in owners:
-                        owner = getattr(owner, each)
-                    function = getattr(owner, name)
-                    stack.enter_context(patch.object(owner, name, self.timed(part, function)))
+                    timed = self.timed(part, pkgutil.resolve_name(place))
+                    stack.enter_context(patch(place.replace(":", "."), timed))
             yield
 
 

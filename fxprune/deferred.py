@@ -5,7 +5,7 @@ They are of layers above, which must not be imported below, or need a library th
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +26,5 @@ def deferred(what: str) -> Callable[..., Any]:
     >>> deferred("plan of masks").__name__
     'plan_of_zeros'
     """
-    module, _, name = _PLACES[what].partition(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    function: Callable[..., Any] = pkgutil.resolve_name(_PLACES[what])
     return function
