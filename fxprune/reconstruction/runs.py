@@ -1,0 +1,107 @@
+"""Runs of the original and of the pruned model, node by node, on copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fxprune.analysis import DependencyGraph
+from fxprune.errors import InputError
+from fxprune.importance.running import nothing, taken, tracked
+from fxprune.inputs import bind
+from fxprune.module_trees import as_parameter, eval_clone, named_state
+from fxprune.reconstruction.products import Read, ReadingMode
+from fxprune.reference import is_state, put_state, relabel
+from fxprune.rules import axes_of, put_axes
+from fxprune.stepping import Stepper
+from fxprune.values import copied, memory
+
+if TYPE_CHECKING:
+    from torch import fx
+
+
+@dataclass
+class Values:
+    """What the graph takes, batch by batch.
+
+    Attributes:
+        count: how many batches came by.
+    """
+
+    deps: DependencyGraph
+    batches: Iterable[Any]
+    inputs: Callable[[Any], Any]
+    count: int = 0
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for batch in tracked(self.batches, "", shown=False):
+            self.count += 1
+            yield copied(list(bind(self.deps.graph_module, taken(batch, self.inputs))))
+        if not self.count:
+            raise nothing("a repair")
+
+
+class Run:
+    """One batch on its way through a graph."""
+
+    def __init__(
+        self, name: str, module: fx.GraphModule, values: list[Any], mode: ReadingMode
+    ) -> None:
+        self.stepper = Stepper(name, module, values, mode)
+        self.mode = mode
+        self.value: Any = None
+
+    def step(self, node: fx.Node, known: Any) -> list[Read]:
+        """Run a node; what it read."""
+        self.mode.found = []
+        self.value = self.stepper.step(node)
+        relabel(self.value, known, self.mode.labels)
+        return self.mode.found
+
+    def tried(self, node: fx.Node) -> list[Read]:
+        """What a node reads; it is run on copies, and nothing stays."""
+        self.mode.found = []
+        self.stepper.tried(node, self._copy)
+        return self.mode.found
+
+    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        if is_state(tensor):
+            return tensor
+        copy = tensor.clone()
+        put_axes(copy, axes_of(tensor, self.mode.labels))
+        return copy
+
+
+@dataclass
+class Copy:
+    """A copy of the analyzed graph.
+
+    Attributes:
+        module: the copy.
+        state: its stored tensors, each by its first name.
+        names: the same names by the memory of the tensors.
+    """
+
+    module: fx.GraphModule
+    state: dict[str, torch.Tensor]
+    names: dict[int, str]
+
+    @classmethod
+    def of(cls, deps: DependencyGraph) -> Copy:
+        """A copy with tensors of its own."""
+        module: Any = eval_clone(deps.graph_module, lambda t: as_parameter(t.detach().clone(), t))
+        named = named_state(module)
+        put_state(named, deps.trace)
+        state = {name: named[name] for name in named if deps.trace.tied[name] == name}
+        return cls(module, state, {memory(tensor): name for name, tensor in state.items()})
+
+
+def other_ways() -> InputError:
+    """The error for batches of which some are read by other operators than the first is."""
+    return InputError(
+        "batches take different ways through the model",
+        hint="pass batches of inputs like those that the model was analyzed with",
+    )

@@ -1,0 +1,250 @@
+"""The repair of a model, layer by layer or all at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+
+from fxprune.analysis import DependencyGraph
+from fxprune.errors import InputError
+from fxprune.importance.processes import jointly
+from fxprune.importance.running import finite, tracked
+from fxprune.module_trees import as_parameter
+from fxprune.reconstruction.outcomes import Change, Measured, judged
+from fxprune.reconstruction.products import Read, ReadingMode, Uses
+from fxprune.reconstruction.repaired import with_tensors
+from fxprune.reconstruction.results import Reconstruction, Repair
+from fxprune.reconstruction.runs import Copy, Run, other_ways
+from fxprune.values import copied, tensors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import fx
+
+    from fxprune.labels import Axis
+    from fxprune.meaning import Norm
+    from fxprune.planning import Layout
+
+_T = TypeVar("_T")
+_Place: TypeAlias = tuple[str, int]
+_Pair: TypeAlias = tuple[Read, Read]
+
+
+@dataclass
+class Work:
+    """The repair of one model."""
+
+    deps: DependencyGraph
+    layout: Layout
+    norm: Norm
+    ridge: float
+    progress: bool
+    repairs: list[Repair] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pruned = Copy.of(self.deps)
+        self.uses = Uses()
+
+    def _run(self, model: Copy, values: list[Any], *, masked: bool) -> Run:
+        labels = self.deps.trace.labels.copy()
+        gone = partial(self.layout.removed_positions, labels=labels)
+        mode = ReadingMode(labels, gone if masked else _none, gone, self.norm, model.names)
+        name = "the pruned model" if masked else "the model"
+        return Run(name, model.module, copied(values), mode)
+
+    def _known(self, node: fx.Node) -> Any:
+        return self.deps.trace.values.get(node.name)
+
+    def _note_uses(self, values: list[Any]) -> None:
+        """See, by one run of a copy, what is done with each weight."""
+        model = Copy.of(self.deps)
+        run = self._run(model, values, masked=False)
+        run.mode.uses = self.uses
+        returned: list[torch.Tensor] = []
+        for node in model.module.graph.nodes:
+            run.step(node, self._known(node))
+            if node.op == "output":
+                returned = tensors(run.value)
+        run.mode.finished(returned)
+
+    def in_turn(self, batches: Sequence[list[Any]]) -> None:
+        """Repair each layer for what it reads once all before it are pruned and repaired."""
+        self._note_uses(batches[0])
+        if written := sorted(self.uses.written):
+            raise InputError(
+                f"forward writes into {written[0]}",
+                why="all batches go through the model together, node by node, and would read what"
+                " others wrote",
+                hint='pass mode="parallel" to fxprune.reconstruct, which runs batch by batch',
+            )
+        original = Copy.of(self.deps)
+        dense = [self._run(original, values, masked=False) for values in batches]
+        small = [self._run(self.pruned, values, masked=True) for values in batches]
+        nodes = zip(original.module.graph.nodes, self.pruned.module.graph.nodes, strict=True)
+        for node, twin in tracked([*nodes], "reconstruction", shown=self.progress):
+            known = self._known(node)
+            before = [run.step(node, known) for run in dense]
+            for number in range(_number_of(before)):
+                self._repair(node.name, number, before, twin, small)
+            for run in small:
+                run.step(twin, known)
+
+    def _repair(
+        self,
+        node: str,
+        number: int,
+        before: Sequence[Sequence[Read]],
+        twin: fx.Node,
+        small: Sequence[Run],
+    ) -> None:
+        """Repair one product of a node; the products before it in the node are repaired."""
+
+        def pairs() -> Iterator[_Pair]:
+            for reads, run in zip(before, small, strict=True):
+                now = run.tried(twin)
+                if len(now) != len(reads):
+                    raise other_ways()
+                yield reads[number], now[number]
+
+        def measured() -> Measured:
+            found = Measured.of(before[0][number])
+            for pair in pairs():
+                found.add(*pair)
+            return found
+
+        if (left := self._left(node, before[0][number])) is not None:
+            self.repairs.append(left)
+            return
+        found = self._joint(measured, Measured.tensors)
+        change = self._change(node, found)
+        change.put()
+        (error,) = self._joint(
+            lambda: [torch.stack([change.error(*p) for p in pairs()]).sum()], list
+        )
+        self.repairs.append(judged(change, found, error))
+
+    def at_once(self, batches: Sequence[list[Any]]) -> None:
+        """Repair all layers for what they read in the original."""
+        self._note_uses(batches[0])
+        found = self._joint(partial(self._all_measured, batches), _all_sums)
+        left = {place: self._left(place[0], each.read) for place, each in found.items()}
+        changes = {p: self._change(p[0], found[p]) for p, entry in left.items() if entry is None}
+        for change in changes.values():
+            change.put()
+        errors = self._joint(partial(self._all_errors, batches, changes), list)
+        after = dict(zip(changes, errors, strict=True))
+        for place, entry in left.items():
+            self.repairs.append(entry or judged(changes[place], found[place], after[place]))
+
+    def _pairs(self, batches: Sequence[list[Any]], what: str) -> Iterator[tuple[_Place, _Pair]]:
+        """What products yield in the original, and for what is kept with weights of now."""
+        for values in tracked(batches, what, shown=self.progress):
+            original = Copy.of(self.deps)
+            run = self._run(original, values, masked=False)
+            run.mode.instead = self.pruned.state
+            for node in original.module.graph.nodes:
+                run.mode.trials = []
+                reads = run.step(node, self._known(node))
+                both = zip(reads, run.mode.trials, strict=True)
+                yield from (((node.name, number), pair) for number, pair in enumerate(both))
+
+    def _all_measured(self, batches: Sequence[list[Any]]) -> dict[_Place, Measured]:
+        found: dict[_Place, Measured] = {}
+        for place, (before, now) in self._pairs(batches, "reconstruction"):
+            if place not in found:
+                found[place] = Measured.of(before)
+            if self._left(place[0], before) is None:
+                found[place].add(before, now)
+        return found
+
+    def _all_errors(
+        self, batches: Sequence[list[Any]], changes: Mapping[_Place, Change]
+    ) -> list[torch.Tensor]:
+        sums = {place: torch.zeros((), dtype=torch.float64) for place in changes}
+        for place, pair in self._pairs(batches, "how well it went"):
+            if place in changes:
+                sums[place] += changes[place].error(*pair)
+        return list(sums.values())
+
+    def _joint(self, work: Callable[[], _T], sums: Callable[[_T], list[torch.Tensor]]) -> _T:
+        """What some work measures here, with the sums of all processes."""
+        mine, every = jointly(self.deps, work, lambda found: [t.cpu() for t in sums(found)])
+        if len(every) > 1:
+            for own, *others in zip(sums(mine), *every, strict=True):
+                own.copy_(torch.stack(others).sum(0))
+        return mine
+
+    def _left(self, node: str, read: Read) -> Repair | None:
+        """Why a product stays as it is, if it does."""
+        why = read.why
+        if not why and (read.part is None or not self.uses.is_alone(read.part)):
+            why = "its weight is used elsewhere"
+        if not why and read.name in self.uses.written:
+            why = "forward writes into its weight"
+        told = Repair(read.name, node, len(read.gone), int((~read.gone).sum()), why=why)
+        return told if why else None
+
+    def _change(self, node: str, found: Measured) -> Change:
+        """How a product is to read what is kept."""
+        read = found.read
+        assert read.part is not None
+        weight = read.weight(self.pruned.state)
+        taker = self.uses.taker(read.part)
+        new = weight.to(torch.float64, copy=True)
+        constants = []
+        groups = zip(weight.double().chunk(read.groups), new.chunk(read.groups), strict=True)
+        for (own, made), moments in zip(groups, found.moments, strict=True):
+            finite("what the model computes", moments.zz)
+            finite("what the model computes", moments.xx)
+            fit = moments.fit(self.ridge, with_intercept=taker is not None)
+            made[:, moments.kept] += torch.einsum("oc...,ck->ok...", own, fit.mixing)
+            shift = torch.einsum("oc...,c->o...", own, fit.intercept) * read.shares.to(own)
+            constants.append(shift.reshape(len(shift), -1).sum(1))
+        constant = torch.cat(constants)
+        values = []
+        if self.ridge < math.inf:
+            values.append((weight, weight.clone(), new.to(weight)))
+        outside, intercept = torch.zeros_like(constant), ""
+        if taker is not None:
+            intercept = taker.part.name
+            bias = taker.part.of(self.pruned.state)
+            values.append((bias, bias.clone(), (bias.double() + taker.sign * constant).to(bias)))
+            outside = outside if taker.is_inside else constant
+        told = Repair(
+            read.name,
+            node,
+            len(read.gone),
+            int((~read.gone).sum()),
+            intercept=intercept,
+            tensors=tuple(filter(None, (read.name if self.ridge < math.inf else "", intercept))),
+        )
+        return Change(told, values, outside[read.kept_rows])
+
+    def outcome(self, batches: int) -> Reconstruction:
+        """What was made."""
+        names = dict.fromkeys(name for each in self.repairs for name in each.tensors)
+        known = self.deps.state
+        tensors = {n: as_parameter(self.pruned.state[n].detach(), known[n]) for n in names}
+        deps = with_tensors(self.deps, tensors)
+        return Reconstruction(deps, tuple(self.repairs), tensors, batches)
+
+
+def _all_sums(found: dict[_Place, Measured]) -> list[torch.Tensor]:
+    return [tensor for each in found.values() for tensor in each.tensors()]
+
+
+def _number_of(reads: Sequence[Sequence[Read]]) -> int:
+    """How many products a node has, the same in all batches."""
+    if len({len(each) for each in reads}) != 1:
+        raise other_ways()
+    return len(reads[0])
+
+
+def _none(axis: Axis) -> NDArray[np.bool_]:
+    return np.zeros(axis.size, dtype=np.bool_)
