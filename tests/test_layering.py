@@ -78,6 +78,8 @@ LAYERS = (
         "input_sets",
         "passing_weights",
         "precision",
+        "products",
+        "readings",
         "reference",
         "rounding",
         "stepping",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sized
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -14,6 +14,11 @@ from rich.progress import track
 from fxprune.errors import InputError
 from fxprune.importance.criterion import refusing
 from fxprune.importance.processes import is_first
+from fxprune.inputs import bind
+from fxprune.values import copied
+
+if TYPE_CHECKING:
+    from fxprune.analysis import DependencyGraph
 
 _T = TypeVar("_T")
 
@@ -59,6 +64,21 @@ def taken(batch: Any, inputs: Callable[[Any], Any]) -> Any:
     hint = "pass inputs=, a function from a batch to what the model takes"
     with refusing("the inputs of a batch cannot be told", hint):
         return inputs(batch)
+
+
+def collected(
+    deps: DependencyGraph, batches: Iterable[Any], inputs: Callable[[Any], Any], what: str
+) -> list[list[Any]]:
+    """What the graph takes, batch by batch: copies, which may be run again.
+
+    Raises:
+        InputError: there are no batches, or the model does not take them.
+    """
+    every = tracked(batches, "", shown=False)
+    found = [copied(list(bind(deps.graph_module, taken(each, inputs)))) for each in every]
+    if not found:
+        raise nothing(what)
+    return found
 
 
 def nothing(what: str) -> InputError:

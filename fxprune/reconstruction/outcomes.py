@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fxprune.reconstruction.moments import Moments
-from fxprune.reconstruction.products import Read
+from fxprune.readings.moments import Moments
+from fxprune.readings.products import Read
+from fxprune.readings.runs import other_ways
 from fxprune.reconstruction.results import Repair
-from fxprune.reconstruction.runs import other_ways
 
 
 @dataclass

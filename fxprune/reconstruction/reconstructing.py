@@ -12,11 +12,10 @@ from torch.export import ExportedProgram
 from fxprune.analysis import Model
 from fxprune.errors import InputError, shown
 from fxprune.importance.criterion import parameters_of
-from fxprune.importance.running import first
+from fxprune.importance.running import collected, first
 from fxprune.inputs import materialize
 from fxprune.planning import Plan
 from fxprune.reconstruction.results import Reconstruction
-from fxprune.reconstruction.runs import Values
 from fxprune.reconstruction.work import Work
 from fxprune.surroundings import undisturbed
 
@@ -110,12 +109,12 @@ def reconstruct(
             hint="drop the blocks first, and make a plan of channels for the model without them",
         )
     parameters_of(deps)  # refuses those without data
-    values = Values(deps, batches, inputs)
+    values = collected(deps, batches, inputs, "a repair")
     ridge = math.inf if method == "mean" else float(ridge)
     work = Work(deps, plan.layout(deps), norm, ridge, progress)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        (work.in_turn if mode == "sequential" else work.at_once)([*values])
-    return work.outcome(values.count)
+        (work.in_turn if mode == "sequential" else work.at_once)(values)
+    return work.outcome(len(values))
 
 
 def _check(model: Any, method: Any, mode: Any, ridge: Any) -> None:

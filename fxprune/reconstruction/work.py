@@ -16,11 +16,11 @@ from fxprune.errors import InputError
 from fxprune.importance.processes import jointly
 from fxprune.importance.running import finite, tracked
 from fxprune.module_trees import as_parameter
+from fxprune.readings.products import Read, ReadingMode, Uses
+from fxprune.readings.runs import Copy, Run, other_ways
 from fxprune.reconstruction.outcomes import Change, Measured, judged
-from fxprune.reconstruction.products import Read, ReadingMode, Uses
 from fxprune.reconstruction.repaired import with_tensors
 from fxprune.reconstruction.results import Reconstruction, Repair
-from fxprune.reconstruction.runs import Copy, Run, other_ways
 from fxprune.values import copied, tensors
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fxprune.reconstruction.moments import Fit, Moments
+from fxprune.readings.moments import Fit, Moments
 
 KEPT = torch.tensor([0, 2, 5])
 

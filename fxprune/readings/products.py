@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fxprune.folding import Product
+from fxprune.products import Product
 from fxprune.reference import PARTNERS, StateMode, is_state, run_quietly
 from fxprune.rules import tensors_in
 from fxprune.rules.normalization import BATCH_NORMS

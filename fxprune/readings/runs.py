@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,38 +9,15 @@ import torch
 
 from fxprune.analysis import DependencyGraph
 from fxprune.errors import InputError
-from fxprune.importance.running import nothing, taken, tracked
-from fxprune.inputs import bind
 from fxprune.module_trees import as_parameter, eval_clone, named_state
-from fxprune.reconstruction.products import Read, ReadingMode
+from fxprune.readings.products import Read, ReadingMode
 from fxprune.reference import is_state, put_state, relabel
 from fxprune.rules import axes_of, put_axes
 from fxprune.stepping import Stepper
-from fxprune.values import copied, memory
+from fxprune.values import memory
 
 if TYPE_CHECKING:
     from torch import fx
-
-
-@dataclass
-class Values:
-    """What the graph takes, batch by batch.
-
-    Attributes:
-        count: how many batches came by.
-    """
-
-    deps: DependencyGraph
-    batches: Iterable[Any]
-    inputs: Callable[[Any], Any]
-    count: int = 0
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        for batch in tracked(self.batches, "", shown=False):
-            self.count += 1
-            yield copied(list(bind(self.deps.graph_module, taken(batch, self.inputs))))
-        if not self.count:
-            raise nothing("a repair")
 
 
 class Run:
