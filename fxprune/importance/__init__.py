@@ -19,6 +19,7 @@ from fxprune.importance.criterion import Criterion, Elementwise, Evidence
 from fxprune.importance.gradients import Fisher, Taylor
 from fxprune.importance.names import CRITERIA, criterion_of
 from fxprune.importance.normalization import NORMALIZATIONS, Normalization, normalized
+from fxprune.importance.reconstruction import ReconstructionError
 from fxprune.importance.reduction import REDUCTIONS, Reduction, channel_scores
 from fxprune.importance.redundancy import Cosine, GeometricMedian
 from fxprune.importance.weights import L1, L2, LAMP, BatchNormScale, ByFunction, Random
@@ -41,6 +42,7 @@ __all__ = [
     "GeometricMedian",
     "Normalization",
     "Random",
+    "ReconstructionError",
     "Reduction",
     "Taylor",
     "channel_scores",

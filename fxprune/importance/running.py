@@ -44,6 +44,8 @@ def tracked(
     console = Console(stderr=True)
     if console.is_jupyter and find_spec("ipywidgets") is None:
         shown = False  # rich would warn that it cannot draw a bar
+    if not console.is_terminal and not console.is_jupyter:
+        shown = False  # of a bar that is erased at its end, an empty line would stay
     if shown and is_first():
         yield from track(batches, what, total, console=console, transient=True)
     else:

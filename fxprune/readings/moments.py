@@ -115,6 +115,37 @@ class Moments:
         return rest, products
 
 
+class Covariance:
+    """Sums over samples and places of x and its products, in float64; they add up.
+
+    Args:
+        size: of x.
+        device: of x.
+        is_whole: whether all products are wanted, [n, n], or the squares only, [n].
+    """
+
+    def __init__(self, size: int, device: torch.device, *, is_whole: bool) -> None:
+        self.count = torch.zeros((), dtype=torch.float64, device=device)
+        self.x = self.count.new_zeros(size)
+        self.products = self.count.new_zeros((size, size) if is_whole else size)
+
+    def add(self, x: Tensor) -> None:
+        """Take in rows [m, n] of x."""
+        x = x.double()
+        self.count += len(x)
+        self.x += x.sum(0)
+        self.products += x.T @ x if self.products.dim() == 2 else x.square().sum(0)
+
+    def tensors(self) -> list[Tensor]:
+        """All sums."""
+        return [self.count, self.x, self.products]
+
+    def second(self, *, about_mean: bool) -> Tensor:
+        """The second moment [n, n], about the mean or about zero."""
+        mean = self.x / self.count
+        return self.products / self.count - about_mean * torch.outer(mean, mean)
+
+
 def _solved(matrix: Tensor, right: Tensor) -> Tensor:
     """The solution for a positive matrix; that of the least norm if it is singular."""
     factor, failed = torch.linalg.cholesky_ex(matrix)

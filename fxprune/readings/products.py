@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fxprune.labels import Axis
 from fxprune.products import Product
 from fxprune.reference import PARTNERS, StateMode, is_state, run_quietly
 from fxprune.rules import tensors_in
@@ -31,6 +32,7 @@ aten = torch.ops.aten
 WIDEST = 4096
 """The most channels that are told from one another: their moments take 400 MB. Of a flattened axis
 that is longer, only the channels are, and not their places."""
+ON_ITS_OWN = "each channel is read on its own"
 _NOTHING = np.zeros(0, dtype=np.bool_)
 _RESHAPES = frozenset({aten.view.default, aten._unsafe_view.default})
 
@@ -96,6 +98,7 @@ class Read:
         x: what is read, [n, c]: a row for each sample and place. The places of a flattened axis
             are taps of the weight, too.
         places: how many there are of these.
+        axis: the channels of the positions of x, [c].
         gone: the mask [c] of positions that are removed.
         groups: of a convolution.
         shares: for each tap the share of places at which it does not read padding, [taps...].
@@ -109,6 +112,7 @@ class Read:
     rows: int
     x: torch.Tensor
     places: int
+    axis: Axis
     gone: NDArray[np.bool_]
     groups: int
     shares: torch.Tensor
@@ -141,6 +145,14 @@ class Uses:
         """Whether one operator reads a part, and none what overlaps it."""
         return sum(part.overlaps(other) for other in self.parts) == 1
 
+    def why_not(self, read: Read) -> str:
+        """Why a product cannot read differently, or nothing."""
+        if read.why:
+            return read.why
+        if read.part is None or not self.is_alone(read.part):
+            return "its weight is used elsewhere"
+        return "forward writes into its weight" if read.name in self.written else ""
+
     def taker(self, weight: Part) -> Taker | None:
         """What takes up a constant for a product with a weight, and for nothing else."""
         found = self.takers.get(weight)
@@ -162,6 +174,7 @@ class ReadingMode(StateMode):
     Attributes:
         found: the products that ran since it was emptied.
         uses: what is noted of weights, or None.
+        all_sums: whether what sums over removed channels without a weight counts, too.
         instead: the stored tensors of another copy of the model, or none. With them, every product
             is tried for what is kept, too.
         trials: these products.
@@ -180,6 +193,7 @@ class ReadingMode(StateMode):
         self.names = names
         self.found: list[Read] = []
         self.uses: Uses | None = None
+        self.all_sums = False
         self.instead: Mapping[str, torch.Tensor] = {}
         self.trials: list[Read] = []
         self._made: dict[int, tuple[torch.Tensor, Part, int]] = {}
@@ -196,9 +210,9 @@ class ReadingMode(StateMode):
         """Run an operator; note what it reads."""
         product = Product.of(call)
         read = self.read(call, product) if product is not None else None
-        if product is None and (other := self.other(call, rule)) is not None:
-            self.found.append(other)
-            self.trials.append(other)
+        others = self.others(call, rule) if product is None else []
+        self.found += others
+        self.trials += others
         out = super().run(call, rule)
         if read is not None and product is not None:
             read.out = self.outcome(call, read, out)
@@ -243,10 +257,11 @@ class ReadingMode(StateMode):
         if not is_convolution and len(gone) > WIDEST:
             places = _places(self.labels.leaves(axes[dim]))
             gone = gone[::places]
+        vectors = tuple(vector[::places] for vector in self.labels.leaves(axes[dim]))
         part = self.part(weight)
         why = ""
         if not product.mixes:
-            why = "each channel is read on its own"
+            why = ON_ITS_OWN
         elif is_convolution and call.arg("transposed"):
             why = "a transposed convolution"
         elif weight.dim() == 3 and not is_convolution:
@@ -266,6 +281,7 @@ class ReadingMode(StateMode):
             rows=product.rows,
             x=rows.reshape(-1, len(gone)),
             places=places,
+            axis=Axis(len(gone), vectors),
             gone=gone,
             groups=groups,
             shares=_shares(call, weight) if is_convolution and not why else torch.ones(()),
@@ -274,30 +290,37 @@ class ReadingMode(StateMode):
             kept_rows=torch.from_numpy(np.flatnonzero(~self.lost(product.channels(call)))),
         )
 
-    def other(self, call: Call, rule: Rule) -> Read | None:
-        """What sums over removed channels beside a weight, and is no product of the known kinds."""
+    def others(self, call: Call, rule: Rule) -> list[Read]:
+        """What sums over removed channels beside a weight, and is no product of the known kinds.
+
+        With `all_sums` also what sums over them without one.
+        """
         weights = [tensor for tensor in call.tensors() if is_state(tensor)]
-        for name, dim in rule.sums(call) if weights else ():
-            if is_state(call.arg(name)) and call.op in PARTNERS:
-                name, dim = PARTNERS[call.op]  # noqa: PLW2901  # the other operand is the value
+        if not weights and not self.all_sums:
+            return []
+        sums = [*rule.sums(call)]
+        if sums and call.op in PARTNERS:
+            sums.append(PARTNERS[call.op])
+        found = {}
+        for name, dim in sums:
             x, axes = call.arg(name), call.axes(name)
             gone = self.lost(axes[dim]) if axes and not is_state(x) else _NOTHING
             if gone.any():
-                nothing = x.new_empty(0, len(gone))
-                return Read(
+                found[name, dim] = Read(
                     part=None,
-                    name=str(getattr(weights[0], STATE_NAME)),
+                    name=str(getattr(weights[0], STATE_NAME)) if weights else "",
                     rows=0,
-                    x=nothing,
+                    x=x.movedim(dim, -1).reshape(-1, len(gone)),
                     places=1,
+                    axis=Axis(len(gone), self.labels.leaves(axes[dim])),
                     gone=gone,
                     groups=1,
                     shares=torch.ones(()),
                     why=f"{call.op} takes it in another way than linear layers do",
-                    out=nothing,
+                    out=x.new_empty(0, len(gone)),
                     kept_rows=torch.arange(0),
                 )
-        return None
+        return [*found.values()]
 
     def note(self, call: Call, product: Product | None, out: Any) -> None:
         """Note what is read of stored tensors, and what reads the products."""

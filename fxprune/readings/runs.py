@@ -5,19 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from fxprune.analysis import DependencyGraph
 from fxprune.errors import InputError
 from fxprune.module_trees import as_parameter, eval_clone, named_state
-from fxprune.readings.products import Read, ReadingMode
+from fxprune.readings.products import Read, ReadingMode, Uses
 from fxprune.reference import is_state, put_state, relabel
 from fxprune.rules import axes_of, put_axes
 from fxprune.stepping import Stepper
-from fxprune.values import memory
+from fxprune.values import copied, memory, tensors
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import fx
+
+    from fxprune.labels import Axis
 
 
 class Run:
@@ -73,6 +77,26 @@ class Copy:
         put_state(named, deps.trace)
         state = {name: named[name] for name in named if deps.trace.tied[name] == name}
         return cls(module, state, {memory(tensor): name for name, tensor in state.items()})
+
+
+def none(axis: Axis) -> NDArray[np.bool_]:
+    """No position."""
+    return np.zeros(axis.size, dtype=np.bool_)
+
+
+def uses_of(deps: DependencyGraph, values: list[Any]) -> Uses:
+    """What is done with each weight, as one run of a copy shows."""
+    model = Copy.of(deps)
+    mode = ReadingMode(deps.trace.labels.copy(), none, none, "kept", model.names)
+    mode.uses = Uses()
+    run = Run("the model", model.module, copied(values), mode)
+    returned: list[torch.Tensor] = []
+    for node in model.module.graph.nodes:
+        run.step(node, deps.trace.values.get(node.name))
+        if node.op == "output":
+            returned = tensors(run.value)
+    mode.finished(returned)
+    return mode.uses
 
 
 def other_ways() -> InputError:

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from fxprune.analysis import Model
 from fxprune.errors import InputError, shown
 from fxprune.importance.criterion import parameters_of
+from fxprune.importance.processes import jointly
 from fxprune.importance.running import collected, first
 from fxprune.inputs import materialize
 from fxprune.planning import Plan
@@ -109,7 +110,7 @@ def reconstruct(
             hint="drop the blocks first, and make a plan of channels for the model without them",
         )
     parameters_of(deps)  # refuses those without data
-    values = collected(deps, batches, inputs, "a repair")
+    values, _ = jointly(deps, lambda: collected(deps, batches, inputs, "a repair"), lambda _: None)
     ridge = math.inf if method == "mean" else float(ridge)
     work = Work(deps, plan.layout(deps), norm, ridge, progress)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):

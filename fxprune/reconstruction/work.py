@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import numpy as np
 import torch
 
 from fxprune.analysis import DependencyGraph
@@ -17,17 +16,15 @@ from fxprune.importance.processes import jointly
 from fxprune.importance.running import finite, tracked
 from fxprune.module_trees import as_parameter
 from fxprune.readings.products import Read, ReadingMode, Uses
-from fxprune.readings.runs import Copy, Run, other_ways
+from fxprune.readings.runs import Copy, Run, none, other_ways, uses_of
 from fxprune.reconstruction.outcomes import Change, Measured, judged
 from fxprune.reconstruction.repaired import with_tensors
 from fxprune.reconstruction.results import Reconstruction, Repair
-from fxprune.values import copied, tensors
+from fxprune.values import copied
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import fx
 
-    from fxprune.labels import Axis
     from fxprune.meaning import Norm
     from fxprune.planning import Layout
 
@@ -54,7 +51,7 @@ class Work:
     def _run(self, model: Copy, values: list[Any], *, masked: bool) -> Run:
         labels = self.deps.trace.labels.copy()
         gone = partial(self.layout.removed_positions, labels=labels)
-        mode = ReadingMode(labels, gone if masked else _none, gone, self.norm, model.names)
+        mode = ReadingMode(labels, gone if masked else none, gone, self.norm, model.names)
         name = "the pruned model" if masked else "the model"
         return Run(name, model.module, copied(values), mode)
 
@@ -62,16 +59,8 @@ class Work:
         return self.deps.trace.values.get(node.name)
 
     def _note_uses(self, values: list[Any]) -> None:
-        """See, by one run of a copy, what is done with each weight."""
-        model = Copy.of(self.deps)
-        run = self._run(model, values, masked=False)
-        run.mode.uses = self.uses
-        returned: list[torch.Tensor] = []
-        for node in model.module.graph.nodes:
-            run.step(node, self._known(node))
-            if node.op == "output":
-                returned = tensors(run.value)
-        run.mode.finished(returned)
+        work = partial(uses_of, self.deps, values)
+        self.uses, _ = jointly(self.deps, work, lambda _: None)
 
     def in_turn(self, batches: Sequence[list[Any]]) -> None:
         """Repair each layer for what it reads once all before it are pruned and repaired."""
@@ -182,11 +171,7 @@ class Work:
 
     def _left(self, node: str, read: Read) -> Repair | None:
         """Why a product stays as it is, if it does."""
-        why = read.why
-        if not why and (read.part is None or not self.uses.is_alone(read.part)):
-            why = "its weight is used elsewhere"
-        if not why and read.name in self.uses.written:
-            why = "forward writes into its weight"
+        why = self.uses.why_not(read)
         told = Repair(read.name, node, len(read.gone), int((~read.gone).sum()), why=why)
         return told if why else None
 
@@ -244,7 +229,3 @@ def _number_of(reads: Sequence[Sequence[Read]]) -> int:
     if len({len(each) for each in reads}) != 1:
         raise other_ways()
     return len(reads[0])
-
-
-def _none(axis: Axis) -> NDArray[np.bool_]:
-    return np.zeros(axis.size, dtype=np.bool_)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import fxprune
 from fxprune import InputError, PlanError, VerificationError
 from fxprune.checkpoint_files import Document
-from fxprune.reconstruction import products
+from fxprune.readings import products
 from models_zoo import randomize
 from tests.processes import join_group, run_two
 from tests.reconstruction.models import REPEATED, Repeated, images
