@@ -86,35 +86,44 @@ class Taker:
 
 
 @dataclass
-class Read:
-    """One product of a value and a weight, as it runs.
+class Outcome:
+    """What an operator with stored tensors yields, in one run.
 
     Attributes:
-        part: what of the stored weights the weight is, or None if it is computed of them.
+        part: what of the stored tensors its weight is, or None if it is computed of them.
         name: of the parameter that it is, or is computed of.
-        rows: the dim of the weight that makes the channels of the outcome.
-        x: what is read, [n, c]: a row for each sample and place. The places of a flattened axis
-            are taps of the weight, too.
-        places: how many there are of these.
-        gone: the mask [c] of positions that are removed.
-        groups: of a convolution.
-        shares: for each tap the share of places at which it does not read padding, [taps...].
-        why: why it cannot read differently, or nothing.
-        out: what the product yields, [n', rows], at the channels that are kept.
+        gone: the mask [c] of the weight's channels that are removed.
+        why: why it cannot be repaired, or nothing.
+        out: what it yields, [n, rows], at the channels that are kept.
         kept_rows: which channels these are.
     """
 
     part: Part | None
     name: str
-    rows: int
-    x: torch.Tensor
-    places: int
     gone: NDArray[np.bool_]
-    groups: int
-    shares: torch.Tensor
     why: str
     out: torch.Tensor
     kept_rows: torch.Tensor
+
+
+@dataclass
+class Read(Outcome):
+    """One product of a value and a weight, as it runs; `gone` is of the channels that it reads.
+
+    Attributes:
+        rows: the dim of the weight that makes the channels of the outcome.
+        x: what is read, [n, c]: a row for each sample and place. The places of a flattened axis
+            are taps of the weight, too.
+        places: how many there are of these.
+        groups: of a convolution.
+        shares: for each tap the share of places at which it does not read padding, [taps...].
+    """
+
+    rows: int
+    x: torch.Tensor
+    places: int
+    groups: int
+    shares: torch.Tensor
 
     def weight(self, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """A view of the weight in a copy of the model: [rows, c / groups, taps...]."""
@@ -178,10 +187,10 @@ class ReadingMode(StateMode):
         super().__init__(labels, removed, norm=norm)
         self.lost = lost
         self.names = names
-        self.found: list[Read] = []
+        self.found: list[Outcome] = []
         self.uses: Uses | None = None
         self.instead: Mapping[str, torch.Tensor] = {}
-        self.trials: list[Read] = []
+        self.trials: list[Outcome] = []
         self._made: dict[int, tuple[torch.Tensor, Part, int]] = {}
         self._taken: Counter[int] = Counter()
 
@@ -336,7 +345,7 @@ class ReadingMode(StateMode):
                 taker = self.part(other)
         elif call.op._overloadpacket in BATCH_NORMS and call.arg("input") is made and dim == 1:
             mean = call.arg("running_mean") if call.has("running_mean") else None
-            if mean is not None and not _trains(call):
+            if mean is not None and not trains(call):
                 taker, sign = self.part(mean), -1
         if taker is not None and taker.is_for_each(made.shape[dim]):
             self.uses.takers.setdefault(weight, Taker(taker, sign, is_inside=False))
@@ -379,7 +388,7 @@ def _places(vectors: Sequence[Ids]) -> int:
     return found or 1
 
 
-def _trains(call: Call) -> bool:
+def trains(call: Call) -> bool:
     """Whether a batch norm takes the statistics of the batch."""
     return bool(call.arg("training")) if call.has("training") else "update" in call.name
 

@@ -15,6 +15,7 @@ from fxprune.importance.criterion import parameters_of
 from fxprune.importance.running import first
 from fxprune.inputs import materialize
 from fxprune.planning import Plan
+from fxprune.reconstruction.norm_reads import Norms
 from fxprune.reconstruction.results import Reconstruction
 from fxprune.reconstruction.runs import Values
 from fxprune.reconstruction.work import Work
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from fxprune.meaning import Norm
 
-Method = Literal["regression", "mean"]
+Method = Literal["regression", "mean", "none"]
 Mode = Literal["sequential", "parallel"]
 
 
@@ -38,6 +39,7 @@ def reconstruct(
     *,
     method: Method = "regression",
     mode: Mode = "sequential",
+    norms: Norms = "refit",
     ridge: float = 1e-3,
     norm: Norm = "kept",
     inputs: Callable[[Any], Any] = first,
@@ -99,7 +101,7 @@ def reconstruct(
         PlanError: the plan is for another model.
         CaptureError, AnalysisError: see `analyze`.
     """
-    _check(model, method, mode, ridge)
+    _check(model, method, mode, norms, ridge)
     plan = Plan.of(plan)
     made = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
     deps = plan.analyze(model, made)
@@ -111,24 +113,37 @@ def reconstruct(
         )
     parameters_of(deps)  # refuses those without data
     values = Values(deps, batches, inputs)
-    ridge = math.inf if method == "mean" else float(ridge)
-    work = Work(deps, plan.layout(deps), norm, ridge, progress)
+    own = {"regression": float(ridge), "mean": math.inf, "none": None}[method]
+    work = Work(deps, plan.layout(deps), norm, own, norms, float(ridge), progress)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         (work.in_turn if mode == "sequential" else work.at_once)([*values])
     return work.outcome(values.count)
 
 
-def _check(model: Any, method: Any, mode: Any, ridge: Any) -> None:
+def _check(model: Any, method: Any, mode: Any, norms: Any, ridge: Any) -> None:
     if isinstance(model, ExportedProgram):
         raise InputError(
             "an ExportedProgram cannot be repaired", hint="pass the module that was exported"
         )
-    for name, value, known in (("method", method, Method), ("mode", mode, Mode)):
+    choices = (("method", method, Method), ("mode", mode, Mode), ("norms", norms, Norms))
+    for name, value, known in choices:
         if value not in get_args(known):
             raise InputError(
                 f"{name}={shown(value)} is not known",
                 hint=f"take one of {', '.join(get_args(known))}",
             )
+    if norms == "reestimate" and mode == "parallel":
+        raise InputError(
+            'norms="reestimate" and mode="parallel" together are of no use',
+            why="in parallel mode batch norms read what they do in the original, whose statistics"
+            " they have",
+            hint='pass mode="sequential", or norms="refit"',
+        )
+    if norms == "keep" and method == "none":
+        raise InputError(
+            'method="none" and norms="keep" together repair nothing',
+            hint='pass another method, or norms="refit" or norms="reestimate"',
+        )
     is_number = isinstance(ridge, (int, float)) and not isinstance(ridge, bool)
     if not is_number or not 0 <= ridge < math.inf:
         raise InputError(f"the ridge is {shown(ridge)}", why="it must be a number, 0 or more")

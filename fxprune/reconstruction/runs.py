@@ -13,7 +13,7 @@ from fxprune.errors import InputError
 from fxprune.importance.running import nothing, taken, tracked
 from fxprune.inputs import bind
 from fxprune.module_trees import as_parameter, eval_clone, named_state
-from fxprune.reconstruction.products import Read, ReadingMode
+from fxprune.reconstruction.products import Outcome, ReadingMode
 from fxprune.reference import is_state, put_state, relabel
 from fxprune.rules import axes_of, put_axes
 from fxprune.stepping import Stepper
@@ -54,14 +54,14 @@ class Run:
         self.mode = mode
         self.value: Any = None
 
-    def step(self, node: fx.Node, known: Any) -> list[Read]:
+    def step(self, node: fx.Node, known: Any) -> list[Outcome]:
         """Run a node; what it read."""
         self.mode.found = []
         self.value = self.stepper.step(node)
         relabel(self.value, known, self.mode.labels)
         return self.mode.found
 
-    def tried(self, node: fx.Node) -> list[Read]:
+    def tried(self, node: fx.Node) -> list[Outcome]:
         """What a node reads; it is run on copies, and nothing stays."""
         self.mode.found = []
         self.stepper.tried(node, self._copy)
