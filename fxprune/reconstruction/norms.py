@@ -16,7 +16,7 @@ from fxprune.reconstruction.runs import other_ways
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fxprune.reconstruction.norm_reads import NormRead
+    from fxprune.reconstruction.norm_reads import NormRead, Origin
     from fxprune.reconstruction.products import Part, Uses
 
 _CONSTANT = 1e-12
@@ -157,24 +157,22 @@ def change(
 def _refitted(
     node: str, found: NormMeasured, uses: Uses, state: Mapping[str, torch.Tensor], ridge: float
 ) -> Change:
-    read = found.read
+    read, rows = found.read, found.read.kept_rows
     assert read.scale is not None
-    assert read.part is not None
-    taker = uses.taker(read.part)
+    stored = read.scale.part
+    taker = uses.taker(stored)
     line = found.line(ridge, with_constant=taker is not None)
-    rows, stored = read.kept_rows, read.part
-    effective = read.scale.of(state).double().reshape(-1)[: len(read.gone)]
-    scale = stored.of(state)
-    # what is not stored of the scale, as the 1 of 1 + weight, is scaled in what is
-    new = _with(scale, rows, _flat(scale)[rows] + (line.factor - 1) * effective[rows])
-    values = [(scale, scale.clone(), new)]
+    # what is not stored of a vector, as the 1 of 1 + weight, is scaled in what is
+    more = (line.factor - 1) * _effective(read, read.scale, state)
+    values = [_moved(stored.of(state), rows, more)]
     outside = torch.zeros_like(line.constant)
     if taker is not None:
-        shift = taker.part.of(state)
-        own = _flat(shift)[rows]
-        moved = taker.sign * line.constant + own * (line.factor if taker.is_inside else 1)
-        values.append((shift, shift.clone(), _with(shift, rows, moved)))
-        outside = outside if taker.is_inside else line.constant
+        more = taker.sign * line.constant
+        if taker.is_inside and read.shift is not None:
+            more = more + (line.factor - 1) * _effective(read, read.shift, state)
+        else:
+            outside = line.constant
+        values.append(_moved(taker.part.of(state), rows, more))
     intercept = "" if taker is None else taker.part.name
     names = tuple(filter(None, (stored.name, intercept)))
     entry = replace(told(read, node), intercept=intercept, tensors=names)
@@ -187,22 +185,24 @@ def _reestimated(
     statistics: tuple[Part, Part],
     state: Mapping[str, torch.Tensor],
 ) -> Change:
-    rows = found.read.kept_rows
     values = []
-    for part, value in zip(statistics, found.statistics(), strict=True):
-        own = part.of(state)
-        values.append((own, own.clone(), _with(own, rows, value)))
+    for part, new in zip(statistics, found.statistics(), strict=True):
+        own, rows = part.of(state), found.read.kept_rows
+        values.append(_moved(own, rows, new - own.double()[rows]))
     names = tuple(part.name for part in statistics)
     entry = replace(told(found.read, node), intercept=names[0], tensors=names)
     return Change(entry, values, torch.zeros_like(found.total))
 
 
-def _flat(view: torch.Tensor) -> torch.Tensor:
-    return view.double().reshape(-1)
+def _effective(read: NormRead, origin: Origin, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The scale or shift that a norm reads, at the channels that are kept."""
+    return origin.of(state).double().reshape(-1)[: len(read.gone)][read.kept_rows]
 
 
-def _with(view: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """A copy of a view with other values at some positions, bit by bit the same elsewhere."""
+def _moved(
+    view: torch.Tensor, rows: torch.Tensor, more: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A view, its values, and these with something added at some positions, elsewhere the same."""
     flat = view.reshape(-1).clone()
-    flat[rows.to(flat.device)] = values.to(flat)
-    return flat.reshape(view.shape)
+    flat[rows] = (flat[rows].double() + more.to(flat.device)).to(flat)
+    return view, view.clone(), flat.reshape(view.shape)

@@ -148,8 +148,6 @@ def test_a_norm_yields_the_best_line_of_what_it_yielded_when_pruned(name: str) -
 @pytest.mark.parametrize("name", NORMS)
 def test_no_norm_gets_worse(name: str, method: Any, mode: Any, *, exact: bool) -> None:
     """With its own channels removed too, beside each repair of layers, for both meanings."""
-    if exact and name in ("group norm", "layer norm of images"):
-        pytest.skip("a smaller one with the width of the original is not known")
     model = net(name, head=True)
     batches = [inputs(name)(30) for _ in range(2)]
     gone = {**GONE, "second": [1, 5]}
@@ -167,7 +165,8 @@ def test_no_norm_gets_worse(name: str, method: Any, mode: Any, *, exact: bool) -
     for each in found.tensors.keys() & set(NORMS[name][2:]):
         old, new = model.get_parameter(each), found.model.get_parameter(each)
         assert torch.equal(old[[1, 5]], new[[1, 5]])
-        assert not torch.equal(old, new)
+        if each == NORMS[name][2]:
+            assert not torch.equal(old, new)
     small = fxprune.shrink(found.model, plan, norm=norm)
     proof = fxprune.verify(found.model, small, plan)
     assert proof.relative <= proof.tolerance
@@ -205,18 +204,22 @@ class Stream(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_norms_of_a_pruned_stream_alone_bring_outputs_nearer(seed: int) -> None:
-    """On new inputs, without another repair."""
-    model = randomize(Stream(), seed=seed).eval()
-    batches = [features(60, seed=number) for number in range(4)]
-    plan = fxprune.plan(model, batches[0], ratios={"embed": 0.4})
-    found = fxprune.reconstruct(model, plan, batches, method="none", progress=False)
-    assert [each.weight for each in found.repairs] == ["norm1.weight", "norm2.weight", "norm.weight"]
-    x = features(80, seed=9)
-    plain, small = fxprune.shrink(model, plan), fxprune.shrink(found.model, plan)
-    y = outputs(model, x)
-    assert (outputs(small, x) - y).square().mean() < (outputs(plain, x) - y).square().mean()
+def test_norms_of_a_pruned_stream_alone_bring_outputs_nearer() -> None:
+    """On new inputs, without another repair, in the mean over models."""
+    before = after = 0.0
+    for seed in range(5):
+        model = randomize(Stream(), seed=seed).eval()
+        batches = [features(60, seed=number) for number in range(4)]
+        plan = fxprune.plan(model, batches[0], ratios={"embed": 0.4})
+        found = fxprune.reconstruct(model, plan, batches, method="none", progress=False)
+        weights = [each.weight for each in found.repairs]
+        assert weights == ["norm1.weight", "norm2.weight", "norm.weight"]
+        x = features(80, seed=9)
+        plain, small = fxprune.shrink(model, plan), fxprune.shrink(found.model, plan)
+        y = outputs(model, x)
+        before += float((outputs(plain, x) - y).square().mean())
+        after += float((outputs(small, x) - y).square().mean())
+    assert after < before * 0.9
 
 
 # -- what stays -----------------------------------------------------------------------------
@@ -365,9 +368,7 @@ def test_statistics_are_those_that_update_bn_finds_in_the_pruned_model(*, affine
     """Mean and unbiased variance, of all rows and places."""
     model, x = normed(affine=affine), images(60)
     plan = fxprune.plan(model, x, channels={"0": list(range(6)), "2": [3]})
-    found = fxprune.reconstruct(
-        model, plan, [x], method="none", norms="reestimate", progress=False
-    )
+    found = fxprune.reconstruct(model, plan, [x], method="none", norms="reestimate", progress=False)
     (entry,) = found.repairs
     assert entry.weight == ("3.weight" if affine else "3.running_mean")
     assert set(found.tensors) == {"3.running_mean", "3.running_var"}
@@ -388,12 +389,10 @@ def test_statistics_that_make_the_outcome_worse_are_taken_back() -> None:
         model[2].weight[:, 0] = 1e-3  # what is removed hardly counts
     x = images(3)
     plan = fxprune.plan(model, x, channels={"0": [0]})
-    found = fxprune.reconstruct(
-        model, plan, [x], method="none", norms="reestimate", progress=False
-    )
+    found = fxprune.reconstruct(model, plan, [x], method="none", norms="reestimate", progress=False)
     (entry,) = found.repairs
     assert entry.why == "the outcome is better without a repair"
-    assert entry.after > entry.before
+    assert entry.after == entry.before
     assert not found.tensors
 
 
@@ -425,7 +424,7 @@ def test_the_result_is_proved_with_repaired_norms(name: str, emit: Any, tmp_path
     proof = fxprune.verify(model, small, plan)
     assert proof.relative <= proof.tolerance
     assert proof.repaired == report.repaired
-    assert any("norms that yield something else" in note for note in report.notes)
+    assert any("norms that yield something else" in note for note in report.notes())
     fxprune.save(small, tmp_path / "small.safetensors")
     loaded = fxprune.load(net(name, head=True), tmp_path / "small.safetensors")
     assert fxprune.verify(model, loaded, plan).repaired == report.repaired
@@ -456,9 +455,7 @@ def test_told_statistics_are_proved_too() -> None:
     """Buffers are taken from the result as parameters are."""
     model, x = normed(), images(60)
     plan = fxprune.plan(model, x, channels={"0": list(range(6))})
-    found = fxprune.reconstruct(
-        model, plan, [x], method="none", norms="reestimate", progress=False
-    )
+    found = fxprune.reconstruct(model, plan, [x], method="none", norms="reestimate", progress=False)
     small = fxprune.shrink(found.model, plan)
     with pytest.raises(VerificationError):
         fxprune.verify(model, small, plan)
