@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from fxprune.reconstruction.products import Outcome, Part, Read, ReadingMode, Taker, trains
+from fxprune.reconstruction.parts import Outcome, Part
+from fxprune.reconstruction.products import Read, ReadingMode, Taker, trains
 from fxprune.reference import StateMode, is_state, run_quietly
 from fxprune.rules import Call, put_axes, tensors_in
 from fxprune.rules.normalization import BATCH_NORMS

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fxprune.reconstruction.norm_reads import NormRead, Origin
-    from fxprune.reconstruction.products import Part, Uses
+    from fxprune.reconstruction.parts import Part
+    from fxprune.reconstruction.products import Uses
 
 _CONSTANT = 1e-12
 """The share of a channel's second moment up to which its variance is taken for rounding."""

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from fxprune.reconstruction.moments import Moments
-from fxprune.reconstruction.products import Outcome, Read
+from fxprune.reconstruction.parts import Outcome
+from fxprune.reconstruction.products import Read
 from fxprune.reconstruction.results import Repair
 from fxprune.reconstruction.runs import other_ways
 

@@ -61,6 +61,13 @@ def reconstruct(
     passes channels through one by one (a depthwise convolution), is a transposed convolution, or
     shares its weight with another one.
 
+    The scale and shift of a norm are repaired as well, for it yields something else once channels
+    before it are gone: each channel that is kept gets the line that explains best what the norm
+    yielded in the original by what it yields now. That is done for batch norms, layer, group and
+    instance norms, root mean square norms and layer scales (a product with a stored vector). A norm
+    without a shift gets a scale only; one whose scale is used twice, or computed of other tensors,
+    is left as it is, with the reason.
+
     The repaired original is what the small model is proved to be:
 
     >>> import torch, fxprune
@@ -78,22 +85,33 @@ def reconstruct(
             be analyzed needs them; by default inputs of the plan's shapes.
         method: "regression": what was said. "mean": weights stay, and the mean of what the removed
             channels did is added where the intercept goes; a few samples do (Evci et al., Mean
-            Replacement Pruning, 2018).
+            Replacement Pruning, 2018). "none": layers stay as they are, and norms are repaired.
         mode: "sequential": each layer is repaired for what it reads once those before it are
             pruned and repaired, so errors do not add up; what all batches yield at one node of the
             graph, in the original and in the pruned model, is in memory at once. "parallel": all
             are repaired for what they read in the original, a batch at a time, which takes one run
-            of the original and less memory.
-        ridge: the penalty on what is added to weights, in units of the mean second moment of the
-            kept channels (0.001). More is safer for few samples.
+            of the original and less memory. Of norms it makes up for statistics over pruned axes
+            only, and not for those of root mean square norms, which consist of several operators.
+        norms: "refit": norms get the scale and shift that were said, by ridge regression on the
+            difference of the scale from what it is. "reestimate": the running mean and variance of
+            batch norms become those of what they read in the pruned model: the mean and the
+            unbiased variance (Ioffe and Szegedy, Batch Normalization, 2015, algorithm 2) over all
+            rows of all batches, each with the same weight; `torch.optim.swa_utils.update_bn` finds
+            the same if there is one batch. Of use for pruned models by Li et al., EagleEye, 2020;
+            sequential mode only. "keep": norms stay as they are. Whatever makes the outcome of a
+            norm worse is taken back.
+        ridge: the penalty on what is added to weights, and on what scales of norms are multiplied by
+            less 1, in units of the mean second moment of the kept channels (0.001). More is safer
+            for few samples.
         norm: what statistics over pruned axes run over in the pruned model; see `shrink`.
         inputs: from a batch to what the model takes (a tensor, a tuple or a dict); by default the
             first item of a tuple or list, or the batch itself.
         progress: whether a bar is shown on the standard error stream.
 
     Returns:
-        The repaired original, and how well each layer was repaired. With `torch.distributed`,
-        each process passes its own batches, as many as the others, and all get the same repair.
+        The repaired original, and how well each layer and norm was repaired. With
+        `torch.distributed`, each process passes its own batches, as many as the others, and all get
+        the same repair.
 
     Raises:
         InputError: there are no batches, the model does not take them, values are not finite,

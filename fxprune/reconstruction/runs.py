@@ -13,7 +13,8 @@ from fxprune.errors import InputError
 from fxprune.importance.running import nothing, taken, tracked
 from fxprune.inputs import bind
 from fxprune.module_trees import as_parameter, eval_clone, named_state
-from fxprune.reconstruction.products import Outcome, ReadingMode
+from fxprune.reconstruction.parts import Outcome
+from fxprune.reconstruction.products import ReadingMode
 from fxprune.reference import is_state, put_state, relabel
 from fxprune.rules import axes_of, put_axes
 from fxprune.stepping import Stepper

@@ -20,7 +20,8 @@ from fxprune.reconstruction import norms as norm_repair
 from fxprune.reconstruction.norm_reads import NormMode, NormRead, Norms, Wanted
 from fxprune.reconstruction.norms import NormMeasured
 from fxprune.reconstruction.outcomes import Change, Measured, judged
-from fxprune.reconstruction.products import Outcome, Read, Uses
+from fxprune.reconstruction.parts import Outcome
+from fxprune.reconstruction.products import Read, Uses
 from fxprune.reconstruction.repaired import with_tensors
 from fxprune.reconstruction.results import Reconstruction, Repair
 from fxprune.reconstruction.runs import Copy, Run, other_ways
