@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from fxprune.traces import STATE_NAME
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
     from torch._ops import OpOverload
 
     from fxprune.folding import Product
@@ -116,7 +118,7 @@ class NormRead(Outcome):
     x: torch.Tensor
 
 
-@dataclass
+@dataclass(frozen=True)
 class Wanted:
     """What of a model is to be handed over.
 
@@ -124,18 +126,15 @@ class Wanted:
         products: whether products with weights are.
         norms: which norms are, and what of them.
         state: the stored tensors of the model that runs.
-        learned: the names of those that are parameters.
     """
 
     products: bool
     norms: Norms
     state: Mapping[str, torch.Tensor]
-    learned: frozenset[str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.learned = frozenset(
-            name for name, own in self.state.items() if isinstance(own, torch.nn.Parameter)
-        )
+    def is_learned(self, name: str) -> bool:
+        """Whether a stored tensor is a parameter."""
+        return isinstance(self.state.get(name), torch.nn.Parameter)
 
 
 class NormMode(ReadingMode):
@@ -170,7 +169,7 @@ class NormMode(ReadingMode):
         out = super().run(call, rule)
         self.derive(call, out)
         if norm is not None and place is not None:
-            norm.out = self.rows(call, place, norm, out)
+            norm.out = self.rows(place, norm, out)
             self.found.append(norm)
             if self.instead:
                 self.trials.append(self.norm_trial(call, rule, place, norm))
@@ -218,41 +217,48 @@ class NormMode(ReadingMode):
         return Call(self.labels, call.op, args, kwargs)
 
     def scaling(self, call: Call, place: Place) -> NormRead | None:
-        """A norm that there is something to repair of, without its outcome."""
+        """A norm that there may be something to repair of, without its outcome."""
         weight = call.arg(place.scale)
-        bias = call.arg(place.shift) if place.shift else None
-        scale, shift = self.origin(weight), self.origin(bias)
         name = "" if weight is None else str(getattr(weight, STATE_NAME, ""))
-        statistics, why = None, ""
         if self.wanted.norms == "reestimate":
             statistics = self.statistics(call)
             if statistics is None:
                 return None
-            name = name or statistics[0].name
-        elif not name or (not place.shift and name not in self.wanted.learned):
+            made = self.empty(call, place, name or statistics[0].name, statistics)
+            return replace(made, x=self.rows(place, made, call.arg(place.x)))
+        if not name or not (place.shift or self.wanted.is_learned(name)):
             return None
+        return self.empty(call, place, name, None)
+
+    def empty(
+        self, call: Call, place: Place, name: str, statistics: tuple[Part, Part] | None
+    ) -> NormRead:
+        """A norm without values."""
+        bias = call.arg(place.shift) if place.shift else None
+        scale, shift = self.origin(call.arg(place.scale)), self.origin(bias)
+        part, why = None if scale is None else scale.part, ""
+        if statistics is not None:
+            part = statistics[0]
         elif scale is None:
             why = "its scale is computed of others"
         elif bias is not None and shift is None:
             why = "its shift is computed of others"
-        part = None if scale is None else scale.part
-        part = part if statistics is None else statistics[0]
         gone = self.lost_channels(call, place)
-        times = 1 if part is None else max(1, len(gone) // int(np.prod(part.size)))
-        x = call.arg(place.x)
-        made = NormRead(
+        if part is not None:  # of an instance norm channels repeat for each sample
+            gone = gone[: math.prod(part.size)]
+        nothing = call.arg(place.x).new_empty(0, 0)
+        return NormRead(
             part=part,
             name=name,
-            gone=gone.reshape(times, -1)[0],
+            gone=gone,
             why=why,
-            out=x.new_empty(0, 0),
-            kept_rows=torch.from_numpy(np.flatnonzero(~gone.reshape(times, -1)[0])),
+            out=nothing,
+            kept_rows=torch.from_numpy(np.flatnonzero(~gone)),
             scale=scale,
             shift=shift,
             statistics=statistics,
-            x=x.new_empty(0, 0),
+            x=nothing,
         )
-        return made if statistics is None else replace(made, x=self.rows(call, place, made, x))
 
     def statistics(self, call: Call) -> tuple[Part, Part] | None:
         """The stored running mean and variance that a batch norm takes, if it does."""
@@ -263,7 +269,7 @@ class NormMode(ReadingMode):
         mean, var = (self.part(call.arg(f"running_{name}")) for name in ("mean", "var"))
         return None if mean is None or var is None else (mean, var)
 
-    def lost_channels(self, call: Call, place: Place) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def lost_channels(self, call: Call, place: Place) -> NDArray[np.bool_]:
         """The mask of channels that the plan removes, in the order of the scale's elements."""
         gone = np.zeros((1,), dtype=np.bool_)
         axes = call.axes(place.x)
@@ -271,7 +277,7 @@ class NormMode(ReadingMode):
             gone = np.logical_or.outer(gone, self.lost(axes[dim]))
         return gone.reshape(-1)
 
-    def rows(self, call: Call, place: Place, norm: NormRead, out: Any) -> torch.Tensor:
+    def rows(self, place: Place, norm: NormRead, out: Any) -> torch.Tensor:
         """What a norm reads or yields, [n, rows], at the channels that are kept."""
         made: torch.Tensor = out[0] if isinstance(out, (tuple, list)) else out
         count = len(norm.gone)
@@ -296,7 +302,7 @@ class NormMode(ReadingMode):
             out = StateMode.run(self, Call(self.labels, call.op, args, kwargs), rule)
         finally:
             self.removed = removed
-        return replace(norm, out=self.rows(call, place, norm, out))
+        return replace(norm, out=self.rows(place, norm, out))
 
     def note(self, call: Call, product: Product | None, out: Any) -> None:
         """Note what is read of stored tensors, and what reads norms without a shift."""

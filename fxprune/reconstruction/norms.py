@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fxprune.importance.running import finite
 from fxprune.reconstruction.outcomes import Change, Compared, zeros_for
 from fxprune.reconstruction.results import Repair
 from fxprune.reconstruction.runs import other_ways
@@ -79,6 +78,10 @@ class NormMeasured(Compared):
         """All sums."""
         return [*super().tensors(), self.z, self.zz, self.yz, self.x, self.xx]
 
+    def is_finite(self) -> bool:
+        """Whether all that was measured is a number."""
+        return all(bool(tensor.isfinite().all()) for tensor in self.tensors())
+
     def line(self, ridge: float, *, with_constant: bool) -> Line:
         """The regression of what was yielded on what is: one for each channel.
 
@@ -109,10 +112,15 @@ class NormMeasured(Compared):
         return mean, spread / (self.count - 1)
 
 
-def left(read: NormRead, uses: Uses) -> str:
-    """Why a norm stays as it is, or nothing."""
-    if read.why:
-        return read.why
+def left(found: NormMeasured, node: str, uses: Uses) -> Repair | None:
+    """Why a norm stays as it is, if it does."""
+    why = found.read.why or _not_alone(found.read, uses)
+    if not why and not found.is_finite():
+        why = "what it reads or yields is not finite"
+    return told(found.read, node, why) if why else None
+
+
+def _not_alone(read: NormRead, uses: Uses) -> str:
     if read.statistics is not None:
         named = [("running statistics", part) for part in read.statistics]
     else:
@@ -148,8 +156,6 @@ def change(
         state: the tensors of the pruned model.
         ridge: see `NormMeasured.line`.
     """
-    finite("what the model computes", found.zz)
-    finite("what the model computes", found.squares)
     if found.read.statistics is not None:
         return _reestimated(node, found, found.read.statistics, state)
     return _refitted(node, found, uses, state, ridge)

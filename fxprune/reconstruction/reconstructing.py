@@ -100,9 +100,8 @@ def reconstruct(
             the same if there is one batch. Of use for pruned models by Li et al., EagleEye, 2020;
             sequential mode only. "keep": norms stay as they are. Whatever makes the outcome of a
             norm worse is taken back.
-        ridge: the penalty on what is added to weights, and on what scales of norms are multiplied by
-            less 1, in units of the mean second moment of the kept channels (0.001). More is safer
-            for few samples.
+        ridge: the penalty on what is added to weights, and on factors of scales less 1, in units of
+            the mean second moment of the kept channels (0.001). More is safer for few samples.
         norm: what statistics over pruned axes run over in the pruned model; see `shrink`.
         inputs: from a batch to what the model takes (a tensor, a tuple or a dict); by default the
             first item of a tuple or list, or the batch itself.

@@ -133,14 +133,13 @@ class Work:
                 found.add(*pair)
             return found
 
-        left = self._left(node, before[0][number])
-        if left is not None and left.kind == "layer":
+        if (left := self._left(node, before[0][number])) is not None:
             self.repairs.append(left)
             return
         found = self._joint(measured, _sums)
         if _is_untouched(found):
             return
-        if left is not None:
+        if (left := self._left_of(node, found)) is not None:
             self.repairs.append(left)
             return
         change = self._change(node, found)
@@ -155,7 +154,7 @@ class Work:
         self._note_uses(batches[0])
         every = self._joint(partial(self._all_measured, batches), _all_sums)
         found = {place: each for place, each in every.items() if not _is_untouched(each)}
-        left = {place: self._left(place[0], each.read) for place, each in found.items()}
+        left = {place: self._left_of(place[0], each) for place, each in found.items()}
         changes = {p: self._change(p[0], found[p]) for p, entry in left.items() if entry is None}
         for change in changes.values():
             change.put()
@@ -181,7 +180,7 @@ class Work:
         for place, (before, now) in self._pairs(batches, "reconstruction"):
             if place not in found:
                 found[place] = _nothing_of(before)
-            if isinstance(before, NormRead) or self._left(place[0], before) is None:
+            if self._left(place[0], before) is None:
                 found[place].add(before, now)
         return found
 
@@ -203,10 +202,9 @@ class Work:
         return mine
 
     def _left(self, node: str, read: Outcome) -> Repair | None:
-        """Why a product or norm stays as it is, if it does."""
+        """Why a product stays as it is, if it does; of norms it depends on what they yield."""
         if isinstance(read, NormRead):
-            why = norm_repair.left(read, self.uses)
-            return norm_repair.told(read, node, why) if why else None
+            return None
         why = read.why
         if not why and (read.part is None or not self.uses.is_alone(read.part)):
             why = "its weight is used elsewhere"
@@ -214,6 +212,12 @@ class Work:
             why = "forward writes into its weight"
         told = Repair(read.name, node, len(read.gone), int((~read.gone).sum()), why=why)
         return told if why else None
+
+    def _left_of(self, node: str, found: _Found) -> Repair | None:
+        """Why something stays as it is, by what was measured of it."""
+        if isinstance(found, NormMeasured):
+            return norm_repair.left(found, node, self.uses)
+        return self._left(node, found.read)
 
     def _change(self, node: str, found: _Found) -> Change:
         """How a norm is to be, or a product to read what is kept."""
