@@ -17,6 +17,7 @@ from fxprune import InputError, VerificationError
 from fxprune.reconstruction.norm_reads import NormRead
 from fxprune.reconstruction.norms import NormMeasured
 from models_zoo import randomize
+from tests.processes import join_group, run_two
 from tests.reconstruction.models import images
 from tests.reconstruction.norm_models import NORMS, Net, features, inputs
 
@@ -271,6 +272,10 @@ class Twice(nn.Module):
         elif self.kind == "vector":
             scale = 1.0 + self.gamma
             y = x.tanh() * scale + x.sigmoid() * scale
+        elif self.kind == "written":
+            y = x.tanh() * self.gamma.repeat(1).add_(1.0)
+        elif self.kind == "infinite":
+            y = x.masked_fill(x > 0, -torch.inf) * self.gamma
         else:
             y = x.tanh() * self.gamma.exp()
         return y
@@ -283,6 +288,8 @@ class Twice(nn.Module):
         ("shift", "its shift is used elsewhere"),
         ("vector", "its scale is used elsewhere"),
         ("computed", "its scale is computed of others"),
+        ("written", "its scale is computed of others"),
+        ("infinite", "what it reads or yields is not finite"),
     ],
 )
 def test_norms_that_are_not_alone_are_left_with_the_reason(kind: str, why: str) -> None:
@@ -349,6 +356,29 @@ def test_two_batches_are_as_good_as_one(norms: Any) -> None:
     assert one.tensors.keys() == two.tensors.keys()
     for name, tensor in one.tensors.items():
         torch.testing.assert_close(two.tensors[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def repaired_in_part(rank: int, folder: str) -> None:
+    """Repair with every second batch."""
+    join_group(rank, folder)
+    model, batches = net("layer norm", head=True), [features(20, seed=n) for n in range(4)]
+    plan = fxprune.plan(model, batches[0], channels={**GONE, "second": [1, 5]})
+    found = fxprune.reconstruct(model, plan, batches[rank::2], progress=False)
+    torch.save(dict(found.tensors), Path(folder) / f"{rank}.pt")
+
+
+@pytest.mark.slow
+def test_processes_get_the_norms_of_all_their_data(tmp_path: Path) -> None:
+    """The same in both, and those of one process with all batches."""
+    run_two(repaired_in_part, tmp_path)
+    model, batches = net("layer norm", head=True), [features(20, seed=n) for n in range(4)]
+    plan = fxprune.plan(model, batches[0], channels={**GONE, "second": [1, 5]})
+    whole = fxprune.reconstruct(model, plan, batches, progress=False)
+    assert {"norm.weight", "norm.bias"} <= set(whole.tensors)
+    ours, theirs = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(ours[name], theirs[name])
+        torch.testing.assert_close(ours[name], tensor.detach(), rtol=1e-4, atol=1e-5)
 
 
 # -- statistics -----------------------------------------------------------------------------
