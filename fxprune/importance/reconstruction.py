@@ -155,7 +155,7 @@ class _Scoring:
         self.ridge = ridge
         self.progress = progress
         self.model = Copy.of(deps)
-        self.uses = uses_of(deps, batches[0])
+        self.uses = uses_of(deps, self.model, self._run(batches[0]))
         self.spots = [self._spot(read) for read in self._reads(batches[0])]
 
     def scores(self) -> Iterator[Evidence]:
@@ -186,15 +186,21 @@ class _Scoring:
         if groups:
             yield groups, numbers
 
-    def _reads(self, values: list[Any]) -> Iterator[Read]:
-        """What sums over channels in a run of the model, one after another."""
+    def _run(self, values: list[Any]) -> Run:
         labels = self.deps.trace.labels.copy()
         mode = ReadingMode(labels, none, partial(_labelled, labels), "kept", self.model.names)
         mode.all_sums = True
-        run = Run("the model", self.model.module, copied(values), mode)
+        return Run("the model", self.model.module, copied(values), mode)
+
+    def _reads(self, values: list[Any]) -> Iterator[Read]:
+        """What sums over channels in a run of the model, one after another."""
+        run = self._run(values)
         for node in self.model.module.graph.nodes:
             reads = run.step(node, self.deps.trace.values.get(node.name))
-            yield from (read for read in reads if read.why != ON_ITS_OWN)
+            for read in reads:
+                assert isinstance(read, Read)
+                if read.why != ON_ITS_OWN:
+                    yield read
 
     def _spot(self, read: Read) -> _Spot:
         count = len(self.deps.trace.labels)  # the run may have made more

@@ -99,6 +99,7 @@ def finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """
     if not bool(torch.isfinite(tensor).all()):
         raise InputError(
-            f"{name} has NaN or infinite values", hint="check the data, the weights, and the loss if there is one"
+            f"{name} has NaN or infinite values",
+            hint="check the data, the weights, and the loss if there is one",
         )
     return tensor

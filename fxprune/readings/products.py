@@ -12,6 +12,7 @@ import torch
 
 from fxprune.labels import Axis
 from fxprune.products import Product
+from fxprune.readings.parts import Outcome, Part
 from fxprune.reference import PARTNERS, StateMode, is_state, run_quietly
 from fxprune.rules import tensors_in
 from fxprune.rules.normalization import BATCH_NORMS
@@ -20,8 +21,6 @@ from fxprune.values import memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
     from fxprune.labels import Ids, LabelAlgebra
     from fxprune.meaning import Norm
@@ -35,41 +34,6 @@ that is longer, only the channels are, and not their places."""
 ON_ITS_OWN = "each channel is read on its own"
 _NOTHING = np.zeros(0, dtype=np.bool_)
 _RESHAPES = frozenset({aten.view.default, aten._unsafe_view.default})
-
-
-@dataclass(frozen=True)
-class Part:
-    """A stored tensor, or a view of it.
-
-    Attributes:
-        name: of the stored tensor.
-        size: of the view.
-        stride: of the view, in elements.
-        start: its first element.
-    """
-
-    name: str
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    start: int
-
-    @property
-    def stop(self) -> int:
-        """The element after its last one."""
-        steps = zip(self.size, self.stride, strict=True)
-        return self.start + 1 + sum((size - 1) * stride for size, stride in steps)
-
-    def is_for_each(self, count: int) -> bool:
-        """Whether it has one element for each of so many channels."""
-        return self.size == (count,) and 0 not in self.stride
-
-    def overlaps(self, other: Part) -> bool:
-        """Whether an element between first and last may be in both."""
-        return self.name == other.name and self.start < other.stop and other.start < self.stop
-
-    def of(self, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The same view of the tensor of that name in another copy of the model."""
-        return state[self.name].detach().as_strided(self.size, self.stride, self.start)
 
 
 @dataclass(frozen=True)
@@ -88,37 +52,25 @@ class Taker:
 
 
 @dataclass
-class Read:
-    """One product of a value and a weight, as it runs.
+class Read(Outcome):
+    """One product of a value and a weight, as it runs; `gone` is of the channels that it reads.
 
     Attributes:
-        part: what of the stored weights the weight is, or None if it is computed of them.
-        name: of the parameter that it is, or is computed of.
         rows: the dim of the weight that makes the channels of the outcome.
         x: what is read, [n, c]: a row for each sample and place. The places of a flattened axis
             are taps of the weight, too.
         places: how many there are of these.
         axis: the channels of the positions of x, [c].
-        gone: the mask [c] of positions that are removed.
         groups: of a convolution.
         shares: for each tap the share of places at which it does not read padding, [taps...].
-        why: why it cannot read differently, or nothing.
-        out: what the product yields, [n', rows], at the channels that are kept.
-        kept_rows: which channels these are.
     """
 
-    part: Part | None
-    name: str
     rows: int
     x: torch.Tensor
     places: int
     axis: Axis
-    gone: NDArray[np.bool_]
     groups: int
     shares: torch.Tensor
-    why: str
-    out: torch.Tensor
-    kept_rows: torch.Tensor
 
     def weight(self, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """A view of the weight in a copy of the model: [rows, c / groups, taps...]."""
@@ -145,7 +97,7 @@ class Uses:
         """Whether one operator reads a part, and none what overlaps it."""
         return sum(part.overlaps(other) for other in self.parts) == 1
 
-    def why_not(self, read: Read) -> str:
+    def why_not(self, read: Outcome) -> str:
         """Why a product cannot read differently, or nothing."""
         if read.why:
             return read.why
@@ -191,11 +143,11 @@ class ReadingMode(StateMode):
         super().__init__(labels, removed, norm=norm)
         self.lost = lost
         self.names = names
-        self.found: list[Read] = []
+        self.found: list[Outcome] = []
         self.uses: Uses | None = None
         self.all_sums = False
         self.instead: Mapping[str, torch.Tensor] = {}
-        self.trials: list[Read] = []
+        self.trials: list[Outcome] = []
         self._made: dict[int, tuple[torch.Tensor, Part, int]] = {}
         self._taken: Counter[int] = Counter()
 
@@ -359,7 +311,7 @@ class ReadingMode(StateMode):
                 taker = self.part(other)
         elif call.op._overloadpacket in BATCH_NORMS and call.arg("input") is made and dim == 1:
             mean = call.arg("running_mean") if call.has("running_mean") else None
-            if mean is not None and not _trains(call):
+            if mean is not None and not trains(call):
                 taker, sign = self.part(mean), -1
         if taker is not None and taker.is_for_each(made.shape[dim]):
             self.uses.takers.setdefault(weight, Taker(taker, sign, is_inside=False))
@@ -402,7 +354,7 @@ def _places(vectors: Sequence[Ids]) -> int:
     return found or 1
 
 
-def _trains(call: Call) -> bool:
+def trains(call: Call) -> bool:
     """Whether a batch norm takes the statistics of the batch."""
     return bool(call.arg("training")) if call.has("training") else "update" in call.name
 

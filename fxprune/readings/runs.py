@@ -11,11 +11,12 @@ import torch
 from fxprune.analysis import DependencyGraph
 from fxprune.errors import InputError
 from fxprune.module_trees import as_parameter, eval_clone, named_state
-from fxprune.readings.products import Read, ReadingMode, Uses
+from fxprune.readings.parts import Outcome
+from fxprune.readings.products import ReadingMode, Uses
 from fxprune.reference import is_state, put_state, relabel
 from fxprune.rules import axes_of, put_axes
 from fxprune.stepping import Stepper
-from fxprune.values import copied, memory, tensors
+from fxprune.values import memory, tensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,14 +35,14 @@ class Run:
         self.mode = mode
         self.value: Any = None
 
-    def step(self, node: fx.Node, known: Any) -> list[Read]:
+    def step(self, node: fx.Node, known: Any) -> list[Outcome]:
         """Run a node; what it read."""
         self.mode.found = []
         self.value = self.stepper.step(node)
         relabel(self.value, known, self.mode.labels)
         return self.mode.found
 
-    def tried(self, node: fx.Node) -> list[Read]:
+    def tried(self, node: fx.Node) -> list[Outcome]:
         """What a node reads; it is run on copies, and nothing stays."""
         self.mode.found = []
         self.stepper.tried(node, self._copy)
@@ -84,19 +85,16 @@ def none(axis: Axis) -> NDArray[np.bool_]:
     return np.zeros(axis.size, dtype=np.bool_)
 
 
-def uses_of(deps: DependencyGraph, values: list[Any]) -> Uses:
-    """What is done with each weight, as one run of a copy shows."""
-    model = Copy.of(deps)
-    mode = ReadingMode(deps.trace.labels.copy(), none, none, "kept", model.names)
-    mode.uses = Uses()
-    run = Run("the model", model.module, copied(values), mode)
+def uses_of(deps: DependencyGraph, model: Copy, run: Run) -> Uses:
+    """What is done with each weight, as one run of a copy shows, which is used up by it."""
+    run.mode.uses = Uses()
     returned: list[torch.Tensor] = []
     for node in model.module.graph.nodes:
         run.step(node, deps.trace.values.get(node.name))
         if node.op == "output":
             returned = tensors(run.value)
-    mode.finished(returned)
-    return mode.uses
+    run.mode.finished(returned)
+    return run.mode.uses
 
 
 def other_ways() -> InputError:

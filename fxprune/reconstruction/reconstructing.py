@@ -16,6 +16,7 @@ from fxprune.importance.processes import jointly
 from fxprune.importance.running import collected, first
 from fxprune.inputs import materialize
 from fxprune.planning import Plan
+from fxprune.reconstruction.norm_reads import Norms
 from fxprune.reconstruction.results import Reconstruction
 from fxprune.reconstruction.work import Work
 from fxprune.surroundings import undisturbed
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from fxprune.meaning import Norm
 
-Method = Literal["regression", "mean"]
+Method = Literal["regression", "mean", "none"]
 Mode = Literal["sequential", "parallel"]
 
 
@@ -38,6 +39,7 @@ def reconstruct(
     *,
     method: Method = "regression",
     mode: Mode = "sequential",
+    norms: Norms = "refit",
     ridge: float = 1e-3,
     norm: Norm = "kept",
     inputs: Callable[[Any], Any] = first,
@@ -59,6 +61,13 @@ def reconstruct(
     passes channels through one by one (a depthwise convolution), is a transposed convolution, or
     shares its weight with another one.
 
+    The scale and shift of a norm are repaired as well, for it yields something else once channels
+    before it are gone: each channel that is kept gets the line that explains best what the norm
+    yielded in the original by what it yields now. That is done for batch norms, layer, group and
+    instance norms, root mean square norms and layer scales (a product with a stored vector). A norm
+    without a shift gets a scale only; one whose scale is used twice, or computed of other tensors,
+    is left as it is, with the reason.
+
     The repaired original is what the small model is proved to be:
 
     >>> import torch, fxprune
@@ -76,22 +85,32 @@ def reconstruct(
             be analyzed needs them; by default inputs of the plan's shapes.
         method: "regression": what was said. "mean": weights stay, and the mean of what the removed
             channels did is added where the intercept goes; a few samples do (Evci et al., Mean
-            Replacement Pruning, 2018).
+            Replacement Pruning, 2018). "none": layers stay as they are, and norms are repaired.
         mode: "sequential": each layer is repaired for what it reads once those before it are
             pruned and repaired, so errors do not add up; what all batches yield at one node of the
             graph, in the original and in the pruned model, is in memory at once. "parallel": all
             are repaired for what they read in the original, a batch at a time, which takes one run
-            of the original and less memory.
-        ridge: the penalty on what is added to weights, in units of the mean second moment of the
-            kept channels (0.001). More is safer for few samples.
+            of the original and less memory. Of norms it makes up for statistics over pruned axes
+            only, and not for those of root mean square norms, which consist of several operators.
+        norms: "refit": norms get the scale and shift that were said, by ridge regression on the
+            difference of the scale from what it is. "reestimate": the running mean and variance of
+            batch norms become those of what they read in the pruned model: the mean and the
+            unbiased variance (Ioffe and Szegedy, Batch Normalization, 2015, algorithm 2) over all
+            rows of all batches, each with the same weight; `torch.optim.swa_utils.update_bn` finds
+            the same if there is one batch. Of use for pruned models by Li et al., EagleEye, 2020;
+            sequential mode only. "keep": norms stay as they are. Whatever makes the outcome of a
+            norm worse is taken back.
+        ridge: the penalty on what is added to weights, and on factors of scales less 1, in units of
+            the mean second moment of the kept channels (0.001). More is safer for few samples.
         norm: what statistics over pruned axes run over in the pruned model; see `shrink`.
         inputs: from a batch to what the model takes (a tensor, a tuple or a dict); by default the
             first item of a tuple or list, or the batch itself.
         progress: whether a bar is shown on the standard error stream.
 
     Returns:
-        The repaired original, and how well each layer was repaired. With `torch.distributed`,
-        each process passes its own batches, as many as the others, and all get the same repair.
+        The repaired original, and how well each layer and norm was repaired. With
+        `torch.distributed`, each process passes its own batches, as many as the others, and all get
+        the same repair.
 
     Raises:
         InputError: there are no batches, the model does not take them, values are not finite,
@@ -99,7 +118,7 @@ def reconstruct(
         PlanError: the plan is for another model.
         CaptureError, AnalysisError: see `analyze`.
     """
-    _check(model, method, mode, ridge)
+    _check(model, method, mode, norms, ridge)
     plan = Plan.of(plan)
     made = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
     deps = plan.analyze(model, made)
@@ -111,24 +130,37 @@ def reconstruct(
         )
     parameters_of(deps)  # refuses those without data
     values, _ = jointly(deps, lambda: collected(deps, batches, inputs, "a repair"), lambda _: None)
-    ridge = math.inf if method == "mean" else float(ridge)
-    work = Work(deps, plan.layout(deps), norm, ridge, progress)
+    own = {"regression": float(ridge), "mean": math.inf, "none": None}[method]
+    work = Work(deps, plan.layout(deps), norm, own, norms, float(ridge), progress)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         (work.in_turn if mode == "sequential" else work.at_once)(values)
     return work.outcome(len(values))
 
 
-def _check(model: Any, method: Any, mode: Any, ridge: Any) -> None:
+def _check(model: Any, method: Any, mode: Any, norms: Any, ridge: Any) -> None:
     if isinstance(model, ExportedProgram):
         raise InputError(
             "an ExportedProgram cannot be repaired", hint="pass the module that was exported"
         )
-    for name, value, known in (("method", method, Method), ("mode", mode, Mode)):
+    choices = (("method", method, Method), ("mode", mode, Mode), ("norms", norms, Norms))
+    for name, value, known in choices:
         if value not in get_args(known):
             raise InputError(
                 f"{name}={shown(value)} is not known",
                 hint=f"take one of {', '.join(get_args(known))}",
             )
+    if norms == "reestimate" and mode == "parallel":
+        raise InputError(
+            'norms="reestimate" and mode="parallel" together are of no use',
+            why="in parallel mode batch norms read what they do in the original, whose statistics"
+            " they have",
+            hint='pass mode="sequential", or norms="refit"',
+        )
+    if norms == "keep" and method == "none":
+        raise InputError(
+            'method="none" and norms="keep" together repair nothing',
+            hint='pass another method, or norms="refit" or norms="reestimate"',
+        )
     is_number = isinstance(ridge, (int, float)) and not isinstance(ridge, bool)
     if not is_number or not 0 <= ridge < math.inf:
         raise InputError(f"the ridge is {shown(ridge)}", why="it must be a number, 0 or more")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fxprune.notebook_tables import Shown
 from fxprune.tables import Page, table
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
     from fxprune.analysis import DependencyGraph
 
+_KINDS = {
+    "layer": "layers that read removed channels",
+    "norm": "norms that yield something else because of them",
+}
+
 
 @dataclass(frozen=True)
 class Repair:
-    """One layer that reads removed channels.
+    """One layer that reads removed channels, or a norm that yields something else because of them.
 
     Attributes:
-        weight: the name of its weight.
+        weight: the name of its weight; the running mean's of a norm that has none.
         node: the node of the graph that reads.
         inputs: how many channels it read.
         kept: how many of them are kept.
@@ -31,6 +36,7 @@ class Repair:
         intercept: the name of what took up the constant part, or nothing.
         why: why it was left as it is, or nothing.
         tensors: the names of those that have other values now.
+        kind: "layer" or "norm".
     """
 
     weight: str
@@ -42,6 +48,7 @@ class Repair:
     intercept: str = ""
     why: str = ""
     tensors: tuple[str, ...] = ()
+    kind: Literal["layer", "norm"] = "layer"
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,8 @@ class Reconstruction(Shown):
     """The outcome of `reconstruct`. Printing it gives a table.
 
     Attributes:
-        repairs: the layers that read removed channels, in the order in which they run.
+        repairs: the layers that read removed channels and the norms that yield something else
+            because of them, in the order in which they run.
         deps: its analysis, which saves analyzing it again.
         tensors: the repaired tensors by name, as large as in the original.
         batches: how many were run.
@@ -86,7 +94,12 @@ def told_repairs(repairs: Sequence[Repair]) -> list[str]:
     done = [each for each in repairs if not each.why]
     if not repairs:
         return []
-    notes = [f"{len(done)} of {len(repairs)} layers that read removed channels were repaired"]
+    counts = [
+        f"{sum(each.kind == kind for each in done)} of {total} {what}"
+        for kind, what in _KINDS.items()
+        if (total := sum(each.kind == kind for each in repairs))
+    ]
+    notes = [f"{' and '.join(counts)} were repaired"]
     if done:
         before, after = (
             statistics.median(getattr(each, name) for each in done) for name in ("before", "after")

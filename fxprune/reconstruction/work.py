@@ -15,8 +15,12 @@ from fxprune.errors import InputError
 from fxprune.importance.processes import jointly
 from fxprune.importance.running import finite, tracked
 from fxprune.module_trees import as_parameter
-from fxprune.readings.products import Read, ReadingMode, Uses
+from fxprune.readings.parts import Outcome
+from fxprune.readings.products import Read, Uses
 from fxprune.readings.runs import Copy, Run, none, other_ways, uses_of
+from fxprune.reconstruction import norms as norm_repair
+from fxprune.reconstruction.norm_reads import NormMode, NormRead, Norms, Wanted
+from fxprune.reconstruction.norms import NormMeasured
 from fxprune.reconstruction.outcomes import Change, Measured, judged
 from fxprune.reconstruction.repaired import with_tensors
 from fxprune.reconstruction.results import Reconstruction, Repair
@@ -30,17 +34,26 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _Place: TypeAlias = tuple[str, int]
-_Pair: TypeAlias = tuple[Read, Read]
+_Pair: TypeAlias = tuple[Any, Any]
+_Found: TypeAlias = Measured | NormMeasured
 
 
 @dataclass
 class Work:
-    """The repair of one model."""
+    """The repair of one model.
+
+    Attributes:
+        ridge: of products; infinity for their means only, None if they are left as they are.
+        norms: what is repaired of norms.
+        norm_ridge: of these.
+    """
 
     deps: DependencyGraph
     layout: Layout
     norm: Norm
-    ridge: float
+    ridge: float | None
+    norms: Norms
+    norm_ridge: float
     progress: bool
     repairs: list[Repair] = field(default_factory=list)
 
@@ -51,7 +64,9 @@ class Work:
     def _run(self, model: Copy, values: list[Any], *, masked: bool) -> Run:
         labels = self.deps.trace.labels.copy()
         gone = partial(self.layout.removed_positions, labels=labels)
-        mode = ReadingMode(labels, gone if masked else none, gone, self.norm, model.names)
+        wanted = Wanted(self.ridge is not None, self.norms, model.state)
+        removed = gone if masked else none
+        mode = NormMode(labels, removed, gone, self.norm, model.names, wanted=wanted)
         name = "the pruned model" if masked else "the model"
         return Run(name, model.module, copied(values), mode)
 
@@ -59,8 +74,9 @@ class Work:
         return self.deps.trace.values.get(node.name)
 
     def _note_uses(self, values: list[Any]) -> None:
-        work = partial(uses_of, self.deps, values)
-        self.uses, _ = jointly(self.deps, work, lambda _: None)
+        model = Copy.of(self.deps)
+        run = self._run(model, values, masked=False)
+        self.uses, _ = jointly(self.deps, lambda: uses_of(self.deps, model, run), lambda _: None)
 
     def in_turn(self, batches: Sequence[list[Any]]) -> None:
         """Repair each layer for what it reads once all before it are pruned and repaired."""
@@ -88,11 +104,11 @@ class Work:
         self,
         node: str,
         number: int,
-        before: Sequence[Sequence[Read]],
+        before: Sequence[Sequence[Outcome]],
         twin: fx.Node,
         small: Sequence[Run],
     ) -> None:
-        """Repair one product of a node; the products before it in the node are repaired."""
+        """Repair one product or norm of a node; those before it in the node are repaired."""
 
         def pairs() -> Iterator[_Pair]:
             for reads, run in zip(before, small, strict=True):
@@ -101,8 +117,8 @@ class Work:
                     raise other_ways()
                 yield reads[number], now[number]
 
-        def measured() -> Measured:
-            found = Measured.of(before[0][number])
+        def measured() -> _Found:
+            found = _nothing_of(before[0][number])
             for pair in pairs():
                 found.add(*pair)
             return found
@@ -110,7 +126,12 @@ class Work:
         if (left := self._left(node, before[0][number])) is not None:
             self.repairs.append(left)
             return
-        found = self._joint(measured, Measured.tensors)
+        found = self._joint(measured, _sums)
+        if _is_untouched(found):
+            return
+        if (left := self._left_of(node, found)) is not None:
+            self.repairs.append(left)
+            return
         change = self._change(node, found)
         change.put()
         (error,) = self._joint(
@@ -121,8 +142,9 @@ class Work:
     def at_once(self, batches: Sequence[list[Any]]) -> None:
         """Repair all layers for what they read in the original."""
         self._note_uses(batches[0])
-        found = self._joint(partial(self._all_measured, batches), _all_sums)
-        left = {place: self._left(place[0], each.read) for place, each in found.items()}
+        every = self._joint(partial(self._all_measured, batches), _all_sums)
+        found = {place: each for place, each in every.items() if not _is_untouched(each)}
+        left = {place: self._left_of(place[0], each) for place, each in found.items()}
         changes = {p: self._change(p[0], found[p]) for p, entry in left.items() if entry is None}
         for change in changes.values():
             change.put()
@@ -143,11 +165,11 @@ class Work:
                 both = zip(reads, run.mode.trials, strict=True)
                 yield from (((node.name, number), pair) for number, pair in enumerate(both))
 
-    def _all_measured(self, batches: Sequence[list[Any]]) -> dict[_Place, Measured]:
-        found: dict[_Place, Measured] = {}
+    def _all_measured(self, batches: Sequence[list[Any]]) -> dict[_Place, _Found]:
+        found: dict[_Place, _Found] = {}
         for place, (before, now) in self._pairs(batches, "reconstruction"):
             if place not in found:
-                found[place] = Measured.of(before)
+                found[place] = _nothing_of(before)
             if self._left(place[0], before) is None:
                 found[place].add(before, now)
         return found
@@ -169,16 +191,27 @@ class Work:
                 own.copy_(torch.stack(others).sum(0))
         return mine
 
-    def _left(self, node: str, read: Read) -> Repair | None:
-        """Why a product stays as it is, if it does."""
+    def _left(self, node: str, read: Outcome) -> Repair | None:
+        """Why a product stays as it is, if it does; of norms it depends on what they yield."""
+        if isinstance(read, NormRead):
+            return None
         why = self.uses.why_not(read)
         told = Repair(read.name, node, len(read.gone), int((~read.gone).sum()), why=why)
         return told if why else None
 
-    def _change(self, node: str, found: Measured) -> Change:
-        """How a product is to read what is kept."""
+    def _left_of(self, node: str, found: _Found) -> Repair | None:
+        """Why something stays as it is, by what was measured of it."""
+        if isinstance(found, NormMeasured):
+            return norm_repair.left(found, node, self.uses)
+        return self._left(node, found.read)
+
+    def _change(self, node: str, found: _Found) -> Change:
+        """How a norm is to be, or a product to read what is kept."""
+        if isinstance(found, NormMeasured):
+            return norm_repair.change(node, found, self.uses, self.pruned.state, self.norm_ridge)
         read = found.read
         assert read.part is not None
+        assert self.ridge is not None
         weight = read.weight(self.pruned.state)
         taker = self.uses.taker(read.part)
         new = weight.to(torch.float64, copy=True)
@@ -220,11 +253,28 @@ class Work:
         return Reconstruction(deps, tuple(self.repairs), tensors, batches)
 
 
-def _all_sums(found: dict[_Place, Measured]) -> list[torch.Tensor]:
+def _nothing_of(read: Outcome) -> _Found:
+    """Sums of nothing, for what is to be repaired."""
+    if isinstance(read, NormRead):
+        return NormMeasured.of(read)
+    assert isinstance(read, Read)
+    return Measured.of(read)
+
+
+def _is_untouched(found: _Found) -> bool:
+    """Whether a norm yields what it did, so that there is nothing to tell."""
+    return isinstance(found, NormMeasured) and not bool(found.error)
+
+
+def _sums(found: _Found) -> list[torch.Tensor]:
+    return found.tensors()
+
+
+def _all_sums(found: dict[_Place, _Found]) -> list[torch.Tensor]:
     return [tensor for each in found.values() for tensor in each.tensors()]
 
 
-def _number_of(reads: Sequence[Sequence[Read]]) -> int:
+def _number_of(reads: Sequence[Sequence[Outcome]]) -> int:
     """How many products a node has, the same in all batches."""
     if len({len(each) for each in reads}) != 1:
         raise other_ways()

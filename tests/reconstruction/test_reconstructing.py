@@ -55,7 +55,9 @@ def test_channels_that_repeat_others_can_go_for_nothing(name: str, mode: Any) ->
     model = case.model.eval()
     batches = [case.inputs(150) for _ in range(4)]
     plan = fxprune.plan(model, batches[0], channels={case.name: case.gone})
-    repaired = fxprune.reconstruct(model, plan, batches, mode=mode, ridge=0.0, progress=False)
+    repaired = fxprune.reconstruct(
+        model, plan, batches, mode=mode, norms="keep", ridge=0.0, progress=False
+    )
     assert tuple(each.weight for each in repaired.repairs) == case.readers
     assert tuple(each.intercept for each in repaired.repairs) == case.takes
     for each in repaired.repairs:
@@ -163,7 +165,7 @@ def test_no_layer_gets_worse(name: str, mode: Any, ridge: float) -> None:
     batches = [case.inputs(20) for _ in range(2)]
     plan = fxprune.plan(case.model, batches[0], channels={case.name: case.gone})
     repaired = fxprune.reconstruct(
-        case.model, plan, batches, mode=mode, ridge=ridge, progress=False
+        case.model, plan, batches, mode=mode, norms="keep", ridge=ridge, progress=False
     )
     assert len(repaired.repairs) == len(case.readers)
     for each in repaired.repairs:
@@ -276,7 +278,7 @@ def test_a_constant_goes_nowhere_but_to_its_channels(kind: str, mode: Any) -> No
     model = randomize(Elsewhere(kind)).eval()
     batches = [images(30) for _ in range(3)]
     plan = fxprune.plan(model, batches[0], channels={"first": [0, 2, 5]})
-    repaired = fxprune.reconstruct(model, plan, batches, mode=mode, progress=False)
+    repaired = fxprune.reconstruct(model, plan, batches, mode=mode, norms="keep", progress=False)
     (entry,) = repaired.repairs
     assert entry.intercept == ""
     small = fxprune.shrink(repaired.model, plan)
