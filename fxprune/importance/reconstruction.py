@@ -129,9 +129,9 @@ class _Spot:
 
     def moments(self) -> list[Covariance]:
         """Nothing yet: of what it reads, for each group of a convolution."""
-        size, device = self.read.axis.size // self.read.groups, self.read.x.device
+        size, x = self.read.axis.size // self.read.groups, self.read.x
         groups = range(self.read.groups)
-        return [Covariance(size, device, is_whole=self.is_refitted) for _ in groups]
+        return [Covariance(size, x.device, x.dtype, is_whole=self.is_refitted) for _ in groups]
 
     def carried(self, ids: Ids) -> NDArray[np.bool_]:
         """Which positions carry which of some ids, [ids, positions]."""
@@ -221,8 +221,9 @@ class _Scoring:
                 if read is None or spot is None or not _are_alike(read, spot.read):
                     raise other_ways()
                 if number in found:
-                    for sums, x in zip(found[number], read.x.chunk(read.groups, 1), strict=True):
-                        sums.add(x)
+                    rows, times = read.read_rows(read.x)
+                    for sums, x in zip(found[number], rows.chunk(read.groups, 1), strict=True):
+                        sums.add(x, times)
         return found
 
     def _scores(self, group: Group, moments: _Moments) -> Numbers:

@@ -2,117 +2,90 @@
 
 With x what the layer read in the original, z what it reads now (the kept positions, of the original
 or of a model that was already pruned before it), and S the matrix that puts z back in its places,
-A and b minimize
+A minimizes
 
-    sum |x - (S + A) z - b|^2 + ridge * (trace C / k) * |A|^2
+    sum w |x - (S + A) z - b|^2 + ridge * level * |A|^2
 
-over all samples and places, where C is the (centred) second moment of z. The layer's weights W on x
-then become W (S + A) on z, and W b goes into its bias. That is ridge regression with an intercept
-that is not penalized (Hastie et al., The Elements of Statistical Learning, 2009, section 3.4.1),
-for all outcomes of the layer at once, whatever W is, because each is linear in x.
+over all samples and places, for the best b, where w is how often the layer reads a place, and level
+the mean over kept positions of their (centred) second moments. The layer's weights W on x then
+become W (S + A) on z. That is ridge regression with an intercept that is not penalized (Hastie et
+al., The Elements of Statistical Learning, 2009, section 3.4.1), for all outcomes of a layer that
+reads single places at once, whatever W is, because each is linear in x. Of a convolution with a
+larger kernel it is the best for each tap by itself.
 """
 
 from __future__ import annotations
-
-import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How a layer reads what is kept.
-
-    Attributes:
-        mixing: A, [c, k] in float64.
-        intercept: b, [c] in float64; zeros if there is none.
-    """
-
-    mixing: Tensor
-    intercept: Tensor
+def steady(dtype: torch.dtype) -> float:
+    """The share of a second moment up to which the variance of values of a type is rounding."""
+    return max(1e-12, 16 * torch.finfo(dtype).eps ** 2)
 
 
 class Moments:
-    """Sums over samples and places of x, z and their products, in float64.
+    """Sums over samples and places of x, z and products with z, in float64.
 
     They add up: those of several batches, or processes, are the sums of theirs.
 
     Args:
         kept: the positions of z in x, in order.
         size: of x.
+        dtype: of what is read.
     """
 
-    def __init__(self, kept: Tensor, size: int) -> None:
+    def __init__(self, kept: Tensor, size: int, dtype: torch.dtype = torch.float32) -> None:
         self.kept = kept
+        self._steady = steady(dtype)
         self.count = kept.new_zeros((), dtype=torch.float64)
         self.x, self.z = (self.count.new_zeros(n) for n in (size, len(kept)))
-        self.xx = self.count.new_zeros(size, size)
         self.xz = self.count.new_zeros(size, len(kept))
         self.zz = self.count.new_zeros(len(kept), len(kept))
 
-    def add(self, x: Tensor, z: Tensor) -> None:
-        """Take in rows [n, c] of x and the rows [n, k] of z beside them."""
+    def add(self, x: Tensor, z: Tensor, weights: Tensor | None = None) -> None:
+        """Take in rows [n, c] of x and the rows [n, k] of z beside them.
+
+        Args:
+            x: what was read.
+            z: what is read now.
+            weights: how often each row counts, [n]; by default once.
+        """
         x, z = x.double(), z.double()
-        self.count += len(x)
-        self.x += x.sum(0)
-        self.z += z.sum(0)
-        self.xx += x.T @ x
-        self.xz += x.T @ z
-        self.zz += z.T @ z
+        heavy = z if weights is None else weights[:, None] * z
+        self.count += len(x) if weights is None else weights.sum()
+        self.x += x.sum(0) if weights is None else weights @ x
+        self.z += heavy.sum(0)
+        self.xz += x.T @ heavy
+        self.zz += z.T @ heavy
 
     def tensors(self) -> list[Tensor]:
         """All sums."""
-        return [self.count, self.x, self.z, self.xx, self.xz, self.zz]
+        return [self.count, self.x, self.z, self.xz, self.zz]
 
-    def fit(self, ridge: float, *, with_intercept: bool) -> Fit:
-        """A and b.
+    def fit(self, ridge: float, *, about_mean: bool) -> Tensor:
+        """A, [c, k] in float64.
 
         Args:
-            ridge: what is added to the diagonal of C, in units of its mean; infinity for A = 0.
-            with_intercept: whether there is a b; else moments are not centred.
+            ridge: what is added to the diagonal of the second moments, in units of its mean.
+            about_mean: whether there is a b; else moments are not centred.
         """
-        rest, products = self._differences()
-        second = self.zz
-        if with_intercept:
+        products, second = self.xz.clone(), self.zz
+        products[self.kept] -= self.zz
+        if about_mean:
+            rest = self.x.clone()
+            rest[self.kept] -= self.z
             mean = self.z / self.count
             products = products - torch.outer(rest, mean)
             second = second - torch.outer(self.z, mean)
-        level = second.diagonal().mean() if len(second) else second.new_zeros(())
-        if level > 0 and ridge < math.inf:
-            second = second + ridge * level * torch.eye(len(second), dtype=second.dtype).to(second)
-            mixing = _solved(second, products.T).T
-        else:  # all that is kept is constant, or nothing is
-            mixing = torch.zeros_like(products)
-        intercept = (rest - mixing @ self.z) / self.count
-        return Fit(mixing, intercept if with_intercept else torch.zeros_like(intercept))
-
-    def error(self, fit: Fit | None = None) -> Tensor:
-        """The second moment [c, c] of x - (S + A) z - b; A and b are 0 without a fit."""
-        rest, products = self._differences()
-        back = self.xz.new_zeros(len(self.x), len(self.x))
-        back[:, self.kept] = self.xz
-        second = self.xx - back - back.T
-        second[self.kept[:, None], self.kept] += self.zz
-        if fit is not None:
-            made = fit.mixing @ self.z
-            shared = fit.mixing @ products.T + torch.outer(fit.intercept, rest - made)
-            second = second - shared - shared.T
-            second = second + fit.mixing @ self.zz @ fit.mixing.T
-            second = second + self.count * torch.outer(fit.intercept, fit.intercept)
-        return second / self.count
-
-    def spread(self) -> Tensor:
-        """The covariance [c, c] of x."""
-        return self.xx / self.count - torch.outer(self.x, self.x) / self.count.square()
-
-    def _differences(self) -> tuple[Tensor, Tensor]:
-        """The sums of x - S z [c], and of its products with z [c, k]."""
-        rest, products = self.x.clone(), self.xz.clone()
-        rest[self.kept] -= self.z
-        products[self.kept] -= self.zz
-        return rest, products
+        varies = second.diagonal() > self._steady * self.zz.diagonal()
+        mixing = torch.zeros_like(products)
+        if bool(varies.any()):
+            own = second[varies][:, varies]
+            own.diagonal().add_(ridge * own.diagonal().mean())
+            mixing[:, varies] = _solved(own, products[:, varies].T).T
+        return mixing
 
 
 class Covariance:
@@ -121,29 +94,38 @@ class Covariance:
     Args:
         size: of x.
         device: of x.
+        dtype: of x.
         is_whole: whether all products are wanted, [n, n], or the squares only, [n].
     """
 
-    def __init__(self, size: int, device: torch.device, *, is_whole: bool) -> None:
+    def __init__(
+        self, size: int, device: torch.device, dtype: torch.dtype, *, is_whole: bool
+    ) -> None:
+        self._steady = steady(dtype)
         self.count = torch.zeros((), dtype=torch.float64, device=device)
         self.x = self.count.new_zeros(size)
         self.products = self.count.new_zeros((size, size) if is_whole else size)
 
-    def add(self, x: Tensor) -> None:
-        """Take in rows [m, n] of x."""
+    def add(self, x: Tensor, weights: Tensor | None = None) -> None:
+        """Take in rows [m, n] of x, each as often as its weight in [m] says, or once."""
         x = x.double()
-        self.count += len(x)
-        self.x += x.sum(0)
-        self.products += x.T @ x if self.products.dim() == 2 else x.square().sum(0)
+        heavy = x if weights is None else weights[:, None] * x
+        self.count += len(x) if weights is None else weights.sum()
+        self.x += heavy.sum(0)
+        self.products += x.T @ heavy if self.products.dim() == 2 else (x * heavy).sum(0)
 
     def tensors(self) -> list[Tensor]:
         """All sums."""
         return [self.count, self.x, self.products]
 
     def second(self, *, about_mean: bool) -> Tensor:
-        """The second moment [n, n], about the mean or about zero."""
+        """The second moment [n, n], about the mean or about zero; 0 for what is constant."""
+        if not about_mean:
+            return self.products / self.count
         mean = self.x / self.count
-        return self.products / self.count - about_mean * torch.outer(mean, mean)
+        found = self.products / self.count - torch.outer(mean, mean)
+        varies = found.diagonal() > self._steady * mean.square()
+        return found * torch.outer(varies, varies)
 
 
 def _solved(matrix: Tensor, right: Tensor) -> Tensor:

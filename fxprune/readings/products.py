@@ -62,7 +62,8 @@ class Read(Outcome):
         places: how many there are of these.
         axis: the channels of the positions of x, [c].
         groups: of a convolution.
-        shares: for each tap the share of places at which it does not read padding, [taps...].
+        reads: how often each place of a sample is read by a tap, as a share of taps, [places]; None
+            if all are read alike.
     """
 
     rows: int
@@ -70,7 +71,14 @@ class Read(Outcome):
     places: int
     axis: Axis
     groups: int
-    shares: torch.Tensor
+    reads: torch.Tensor | None
+
+    def read_rows(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The rows of some of `x` that are read at all, and how often each is."""
+        if self.reads is None:
+            return x, None
+        times = self.reads.to(x.device).repeat(len(x) // len(self.reads))
+        return x[times > 0], times[times > 0]
 
     def weight(self, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """A view of the weight in a copy of the model: [rows, c / groups, taps...]."""
@@ -236,7 +244,7 @@ class ReadingMode(StateMode):
             axis=Axis(len(gone), vectors),
             gone=gone,
             groups=groups,
-            shares=_shares(call, weight) if is_convolution and not why else torch.ones(()),
+            reads=_reads(call, weight) if is_convolution and not why else None,
             why=why,
             out=x.new_empty(0, 0),
             kept_rows=torch.from_numpy(np.flatnonzero(~self.lost(product.channels(call)))),
@@ -267,7 +275,7 @@ class ReadingMode(StateMode):
                     axis=Axis(len(gone), self.labels.leaves(axes[dim])),
                     gone=gone,
                     groups=1,
-                    shares=torch.ones(()),
+                    reads=None,
                     why=f"{call.op} takes it in another way than linear layers do",
                     out=x.new_empty(0, len(gone)),
                     kept_rows=torch.arange(0),
@@ -359,15 +367,19 @@ def trains(call: Call) -> bool:
     return bool(call.arg("training")) if call.has("training") else "update" in call.name
 
 
-def _shares(call: Call, weight: torch.Tensor) -> torch.Tensor:
-    """For each tap of a convolution, at which share of the places it reads no padding."""
-    x = call.arg("input")
-    rank = weight.dim() - 2
-    inside = torch.ones(1, 1, *x.shape[2:], dtype=torch.float64)
-    taps = torch.eye(weight[0, 0].numel(), dtype=torch.float64)
-    kernel = taps.view(-1, 1, *weight.shape[2:])
-    options = (call.arg(name) for name in ("stride", "padding", "dilation"))
+def _reads(call: Call, weight: torch.Tensor) -> torch.Tensor | None:
+    """How often a convolution reads each place of a sample, as a share of its taps."""
+    sizes, rank = call.arg("input").shape[2:], weight.dim() - 2
+    options = [[*call.arg(name)] for name in ("stride", "padding", "dilation")]
+    options = [each * rank if len(each) == 1 else each for each in options]
+    kernel = torch.ones(1, 1, *weight.shape[2:], dtype=torch.float64)
+    nothing = torch.zeros(1, 1, *sizes, dtype=torch.float64)
     with torch.utils._python_dispatch._disable_current_modes():
-        read = aten.convolution(inside, kernel, None, *options, False, [0] * rank, 1)
-        shares: torch.Tensor = read.flatten(2).mean(2)[0].view(weight.shape[2:])
-        return shares
+        out = aten.convolution(nothing, kernel, None, *options, False, [0] * rank, 1)
+        # what is read where is the transpose of what is made of it, with what no tap reaches
+        places = zip(sizes, out.shape[2:], weight.shape[2:], *options, strict=True)
+        more = [n - (m - 1) * s + 2 * p - d * (k - 1) - 1 for n, m, k, s, p, d in places]
+        ones = torch.ones_like(out)
+        times = aten.convolution(ones, kernel, None, *options, True, more, 1)
+    found: torch.Tensor = times.flatten() / kernel.numel()
+    return None if bool((found == found[0]).all()) else found

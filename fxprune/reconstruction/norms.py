@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fxprune.readings.moments import steady
 from fxprune.readings.runs import other_ways
-from fxprune.reconstruction.outcomes import Change, Compared, zeros_for
+from fxprune.reconstruction.outcomes import Change, Compared, Move
 from fxprune.reconstruction.results import Repair
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from fxprune.readings.parts import Part
     from fxprune.readings.products import Uses
     from fxprune.reconstruction.norm_reads import NormRead, Origin
-
-_CONSTANT = 1e-12
-"""The share of a channel's second moment up to which its variance is taken for rounding."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,9 @@ class NormMeasured(Compared):
     def of(cls, read: NormRead) -> NormMeasured:
         """Nothing yet."""
         alone = replace(read, x=read.x.new_empty(0, 0), out=read.out.new_empty(0, 0))
-        error, count, total, squares = zeros_for(read)
-        own = (torch.zeros_like(total) for _ in range(5))
-        return cls(error, count, total, squares, alone, *own)
+        sums = Compared.nothing(read)
+        z, zz, yz, x, xx = (torch.zeros_like(sums.total) for _ in range(5))
+        return cls(**vars(sums), read=alone, z=z, zz=zz, yz=yz, x=x, xx=xx)
 
     def add(self, before: NormRead, now: NormRead) -> None:
         """Take in a batch."""
@@ -98,7 +96,7 @@ class NormMeasured(Compared):
         if with_constant:
             second = second - self.z.square() / self.count
             shared = shared - self.z * self.total / self.count
-        varies = second > _CONSTANT * self.zz
+        varies = second > steady(self.read.out.dtype) * self.zz
         level = second.clamp(min=0).mean() if len(second) else second.sum()
         step = (shared - second) / torch.where(varies, second + ridge * level, 1.0)
         factor = 1 + torch.where(varies, step, 0.0)
@@ -171,7 +169,7 @@ def _refitted(
     line = found.line(ridge, with_constant=taker is not None)
     # what is not stored of a vector, as the 1 of 1 + weight, is scaled in what is
     more = (line.factor - 1) * _effective(read, read.scale, state)
-    values = [_moved(stored.of(state), rows, more)]
+    moves = [Move.at(stored.of(state), rows, more)]
     outside = torch.zeros_like(line.constant)
     if taker is not None:
         more = taker.sign * line.constant
@@ -179,11 +177,11 @@ def _refitted(
             more = more + (line.factor - 1) * _effective(read, read.shift, state)
         else:
             outside = line.constant
-        values.append(_moved(taker.part.of(state), rows, more))
+        moves.append(Move.at(taker.part.of(state), rows, more))
     intercept = "" if taker is None else taker.part.name
     names = tuple(filter(None, (stored.name, intercept)))
     entry = replace(told(read, node), intercept=intercept, tensors=names)
-    return Change(entry, values, outside)
+    return Change(entry, moves, outside)
 
 
 def _reestimated(
@@ -192,24 +190,15 @@ def _reestimated(
     statistics: tuple[Part, Part],
     state: Mapping[str, torch.Tensor],
 ) -> Change:
-    values = []
+    moves = []
     for part, new in zip(statistics, found.statistics(), strict=True):
         own, rows = part.of(state), found.read.kept_rows
-        values.append(_moved(own, rows, new - own.double()[rows]))
+        moves.append(Move.at(own, rows, new - own.double()[rows]))
     names = tuple(part.name for part in statistics)
     entry = replace(told(found.read, node), intercept=names[0], tensors=names)
-    return Change(entry, values, torch.zeros_like(found.total))
+    return Change(entry, moves, torch.zeros_like(found.total))
 
 
 def _effective(read: NormRead, origin: Origin, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """The scale or shift that a norm reads, at the channels that are kept."""
     return origin.of(state).double().reshape(-1)[: len(read.gone)][read.kept_rows]
-
-
-def _moved(
-    view: torch.Tensor, rows: torch.Tensor, more: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A view, its values, and these with something added at some positions, elsewhere the same."""
-    flat = view.reshape(-1).clone()
-    flat[rows] = (flat[rows].double() + more.to(flat.device)).to(flat)
-    return view, view.clone(), flat.reshape(view.shape)

@@ -18,7 +18,7 @@ from fxprune.inputs import materialize
 from fxprune.planning import Plan
 from fxprune.reconstruction.norm_reads import Norms
 from fxprune.reconstruction.results import Reconstruction
-from fxprune.reconstruction.work import Work
+from fxprune.reconstruction.work import Method, Work
 from fxprune.surroundings import undisturbed
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from fxprune.meaning import Norm
 
-Method = Literal["regression", "mean", "none"]
 Mode = Literal["sequential", "parallel"]
 
 
@@ -130,8 +129,7 @@ def reconstruct(
         )
     parameters_of(deps)  # refuses those without data
     values, _ = jointly(deps, lambda: collected(deps, batches, inputs, "a repair"), lambda _: None)
-    own = {"regression": float(ridge), "mean": math.inf, "none": None}[method]
-    work = Work(deps, plan.layout(deps), norm, own, norms, float(ridge), progress)
+    work = Work(deps, plan.layout(deps), norm, float(ridge), method, norms, progress)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         (work.in_turn if mode == "sequential" else work.at_once)(values)
     return work.outcome(len(values))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import torch
 
@@ -21,7 +20,7 @@ from fxprune.readings.runs import Copy, Run, none, other_ways, uses_of
 from fxprune.reconstruction import norms as norm_repair
 from fxprune.reconstruction.norm_reads import NormMode, NormRead, Norms, Wanted
 from fxprune.reconstruction.norms import NormMeasured
-from fxprune.reconstruction.outcomes import Change, Measured, judged
+from fxprune.reconstruction.outcomes import WORSE, Change, Compared, Measured, Move, judged
 from fxprune.reconstruction.repaired import with_tensors
 from fxprune.reconstruction.results import Reconstruction, Repair
 from fxprune.values import copied
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from fxprune.meaning import Norm
     from fxprune.planning import Layout
 
+Method: TypeAlias = Literal["regression", "mean", "none"]
+"""What is repaired of layers; see `reconstruct`."""
 _T = TypeVar("_T")
 _Place: TypeAlias = tuple[str, int]
 _Pair: TypeAlias = tuple[Any, Any]
@@ -43,17 +44,17 @@ class Work:
     """The repair of one model.
 
     Attributes:
-        ridge: of products; infinity for their means only, None if they are left as they are.
+        ridge: see `reconstruct`.
+        method: what is repaired of products.
         norms: what is repaired of norms.
-        norm_ridge: of these.
     """
 
     deps: DependencyGraph
     layout: Layout
     norm: Norm
-    ridge: float | None
+    ridge: float
+    method: Method
     norms: Norms
-    norm_ridge: float
     progress: bool
     repairs: list[Repair] = field(default_factory=list)
 
@@ -64,7 +65,7 @@ class Work:
     def _run(self, model: Copy, values: list[Any], *, masked: bool) -> Run:
         labels = self.deps.trace.labels.copy()
         gone = partial(self.layout.removed_positions, labels=labels)
-        wanted = Wanted(self.ridge is not None, self.norms, model.state)
+        wanted = Wanted(self.method != "none", self.norms, model.state)
         removed = gone if masked else none
         mode = NormMode(labels, removed, gone, self.norm, model.names, wanted=wanted)
         name = "the pruned model" if masked else "the model"
@@ -117,16 +118,10 @@ class Work:
                     raise other_ways()
                 yield reads[number], now[number]
 
-        def measured() -> _Found:
-            found = _nothing_of(before[0][number])
-            for pair in pairs():
-                found.add(*pair)
-            return found
-
         if (left := self._left(node, before[0][number])) is not None:
             self.repairs.append(left)
             return
-        found = self._joint(measured, _sums)
+        found = self._joint(lambda: _added(self._nothing_of(before[0][number]), pairs()), _sums)
         if _is_untouched(found):
             return
         if (left := self._left_of(node, found)) is not None:
@@ -134,29 +129,38 @@ class Work:
             return
         change = self._change(node, found)
         change.put()
-        (error,) = self._joint(
-            lambda: [torch.stack([change.error(*p) for p in pairs()]).sum()], list
-        )
-        self.repairs.append(judged(change, found, error))
+        after = self._joint(lambda: _compared(before[0][number], pairs()), _sums)
+        self.repairs.append(self._settled(change, found, after))
 
     def at_once(self, batches: Sequence[list[Any]]) -> None:
         """Repair all layers for what they read in the original."""
         self._note_uses(batches[0])
         every = self._joint(partial(self._all_measured, batches), _all_sums)
-        found = {place: each for place, each in every.items() if not _is_untouched(each)}
-        left = {place: self._left_of(place[0], each) for place, each in found.items()}
-        changes = {p: self._change(p[0], found[p]) for p, entry in left.items() if entry is None}
+        told: dict[_Place, Repair | None] = {}
+        changes: dict[_Place, Change] = {}
+        for place, found in every.items():
+            if isinstance(found, Repair):
+                told[place] = found
+            elif not _is_untouched(found):
+                told[place] = self._left_of(place[0], found)
+                if told[place] is None:
+                    changes[place] = self._change(place[0], found)
         for change in changes.values():
             change.put()
-        errors = self._joint(partial(self._all_errors, batches, changes), list)
-        after = dict(zip(changes, errors, strict=True))
-        for place, entry in left.items():
-            self.repairs.append(entry or judged(changes[place], found[place], after[place]))
+        after = self._joint(partial(self._all_compared, batches, changes), _all_sums)
+        for place, entry in told.items():
+            if entry is None:
+                found = every[place]
+                assert not isinstance(found, Repair)
+                entry = self._settled(changes[place], found, after[place])  # noqa: PLW2901
+            self.repairs.append(entry)
 
     def _pairs(self, batches: Sequence[list[Any]], what: str) -> Iterator[tuple[_Place, _Pair]]:
         """What products yield in the original, and for what is kept with weights of now."""
+        original = Copy.of(self.deps)
         for values in tracked(batches, what, shown=self.progress):
-            original = Copy.of(self.deps)
+            if self.uses.written:
+                original = Copy.of(self.deps)
             run = self._run(original, values, masked=False)
             run.mode.instead = self.pruned.state
             for node in original.module.graph.nodes:
@@ -165,23 +169,32 @@ class Work:
                 both = zip(reads, run.mode.trials, strict=True)
                 yield from (((node.name, number), pair) for number, pair in enumerate(both))
 
-    def _all_measured(self, batches: Sequence[list[Any]]) -> dict[_Place, _Found]:
-        found: dict[_Place, _Found] = {}
-        for place, (before, now) in self._pairs(batches, "reconstruction"):
+    def _all_measured(self, batches: Sequence[list[Any]]) -> dict[_Place, _Found | Repair]:
+        """What all batches show of every product and norm, or why it is left."""
+        found: dict[_Place, _Found | Repair] = {}
+        for place, pair in self._pairs(batches, "reconstruction"):
             if place not in found:
-                found[place] = _nothing_of(before)
-            if self._left(place[0], before) is None:
-                found[place].add(before, now)
+                found[place] = self._left(place[0], pair[0]) or self._nothing_of(pair[0])
+            sums = found[place]
+            if not isinstance(sums, Repair):
+                sums.add(*pair)
         return found
 
-    def _all_errors(
+    def _all_compared(
         self, batches: Sequence[list[Any]], changes: Mapping[_Place, Change]
-    ) -> list[torch.Tensor]:
-        sums = {place: torch.zeros((), dtype=torch.float64) for place in changes}
+    ) -> dict[_Place, Compared]:
+        found: dict[_Place, Compared] = {}
         for place, pair in self._pairs(batches, "how well it went"):
             if place in changes:
-                sums[place] += changes[place].error(*pair)
-        return list(sums.values())
+                found.setdefault(place, Compared.nothing(pair[0])).compare(*pair)
+        return found
+
+    def _nothing_of(self, read: Outcome) -> _Found:
+        """Sums of nothing, for what is to be repaired."""
+        if isinstance(read, NormRead):
+            return NormMeasured.of(read)
+        assert isinstance(read, Read)
+        return Measured.of(read, with_moments=self.method == "regression")
 
     def _joint(self, work: Callable[[], _T], sums: Callable[[_T], list[torch.Tensor]]) -> _T:
         """What some work measures here, with the sums of all processes."""
@@ -208,41 +221,56 @@ class Work:
     def _change(self, node: str, found: _Found) -> Change:
         """How a norm is to be, or a product to read what is kept."""
         if isinstance(found, NormMeasured):
-            return norm_repair.change(node, found, self.uses, self.pruned.state, self.norm_ridge)
+            return norm_repair.change(node, found, self.uses, self.pruned.state, self.ridge)
         read = found.read
+        told = Repair(read.name, node, len(read.gone), int((~read.gone).sum()))
+        nothing = torch.zeros_like(found.missing)
+        if not found.moments:
+            return Change(told, [], nothing)
         assert read.part is not None
-        assert self.ridge is not None
         weight = read.weight(self.pruned.state)
-        taker = self.uses.taker(read.part)
+        about_mean = self.uses.taker(read.part) is not None
         new = weight.to(torch.float64, copy=True)
-        constants = []
         groups = zip(weight.double().chunk(read.groups), new.chunk(read.groups), strict=True)
         for (own, made), moments in zip(groups, found.moments, strict=True):
-            finite("what the model computes", moments.zz)
-            finite("what the model computes", moments.xx)
-            fit = moments.fit(self.ridge, with_intercept=taker is not None)
-            made[:, moments.kept] += torch.einsum("oc...,ck->ok...", own, fit.mixing)
-            shift = torch.einsum("oc...,c->o...", own, fit.intercept) * read.shares.to(own)
-            constants.append(shift.reshape(len(shift), -1).sum(1))
-        constant = torch.cat(constants)
-        values = []
-        if self.ridge < math.inf:
-            values.append((weight, weight.clone(), new.to(weight)))
-        outside, intercept = torch.zeros_like(constant), ""
-        if taker is not None:
-            intercept = taker.part.name
-            bias = taker.part.of(self.pruned.state)
-            values.append((bias, bias.clone(), (bias.double() + taker.sign * constant).to(bias)))
-            outside = outside if taker.is_inside else constant
-        told = Repair(
-            read.name,
-            node,
-            len(read.gone),
-            int((~read.gone).sum()),
-            intercept=intercept,
-            tensors=tuple(filter(None, (read.name if self.ridge < math.inf else "", intercept))),
+            for sums in moments.tensors():
+                finite("what the model computes", sums)
+            mixing = moments.fit(self.ridge, about_mean=about_mean)
+            made[:, moments.kept] += torch.einsum("oc...,ck->ok...", own, mixing)
+        move = Move(weight, weight.clone(), new.to(weight))
+        return Change(replace(told, tensors=(read.name,)), [move], nothing)
+
+    def _settled(self, change: Change, found: _Found, after: Compared) -> Repair:
+        """What becomes of a change that was put: of a product what is best on the samples.
+
+        That is its new weights or the old ones, each with the constant that is best for them.
+        """
+        if isinstance(found, NormMeasured):
+            return judged(change, found, after)
+        assert found.read.part is not None
+        taker = self.uses.taker(found.read.part)
+        choices: list[tuple[torch.Tensor, bool, Move | None]] = [(found.error, False, None)]
+        for is_new, sums in ((False, found), (True, after)):
+            move, step = None, torch.zeros_like(sums.missing)
+            if taker is not None:
+                rows, view = found.read.kept_rows, taker.part.of(self.pruned.state)
+                move = Move.at(view, rows, taker.sign * sums.missing / sums.count)
+                step = taker.sign * move.step(rows)
+            choices.append((sums.error_with(step), is_new, move))
+        error, is_new, move = min(choices, key=lambda choice: float(choice[0]))
+        if not is_new:
+            change.put(back=True)
+        if move is not None:
+            move.put()
+        intercept = taker.part.name if move is not None and taker is not None else ""
+        tensors = tuple(filter(None, (*(change.told.tensors if is_new else ()), intercept)))
+        before = found.relative(found.error)
+        if not tensors:
+            return replace(change.told, before=before, after=before, why=WORSE, tensors=())
+        after_it = found.relative(error)
+        return replace(
+            change.told, before=before, after=after_it, intercept=intercept, tensors=tensors
         )
-        return Change(told, values, outside[read.kept_rows])
 
     def outcome(self, batches: int) -> Reconstruction:
         """What was made."""
@@ -253,25 +281,31 @@ class Work:
         return Reconstruction(deps, tuple(self.repairs), tensors, batches)
 
 
-def _nothing_of(read: Outcome) -> _Found:
-    """Sums of nothing, for what is to be repaired."""
-    if isinstance(read, NormRead):
-        return NormMeasured.of(read)
-    assert isinstance(read, Read)
-    return Measured.of(read)
-
-
 def _is_untouched(found: _Found) -> bool:
     """Whether a norm yields what it did, so that there is nothing to tell."""
     return isinstance(found, NormMeasured) and not bool(found.error)
 
 
-def _sums(found: _Found) -> list[torch.Tensor]:
+def _sums(found: Compared) -> list[torch.Tensor]:
     return found.tensors()
 
 
-def _all_sums(found: dict[_Place, _Found]) -> list[torch.Tensor]:
-    return [tensor for each in found.values() for tensor in each.tensors()]
+def _all_sums(found: Mapping[_Place, Compared | Repair]) -> list[torch.Tensor]:
+    sums = (each for each in found.values() if not isinstance(each, Repair))
+    return [tensor for each in sums for tensor in each.tensors()]
+
+
+def _added(found: _Found, pairs: Iterable[_Pair]) -> _Found:
+    for pair in pairs:
+        found.add(*pair)
+    return found
+
+
+def _compared(read: Outcome, pairs: Iterable[_Pair]) -> Compared:
+    found = Compared.nothing(read)
+    for pair in pairs:
+        found.compare(*pair)
+    return found
 
 
 def _number_of(reads: Sequence[Sequence[Outcome]]) -> int:
