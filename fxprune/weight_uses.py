@@ -46,11 +46,13 @@ class WeightUse:
         summed: the dim of the view that a product sums over; None for other uses.
         rows: the dim that makes the channels of the outcome of a product.
         bias: the name of what the product adds to these, or nothing.
+        node: the node of the graph that takes it.
     """
 
     name: str
     size: tuple[int, ...]
     stride: tuple[int, ...]
+    node: str
     summed: int | None = None
     rows: int | None = None
     bias: str = ""
@@ -90,10 +92,14 @@ class Crossing:
     Attributes:
         axis: of a value or a weight.
         why: what looks, in words.
+        weight: the name of a stored tensor that is, or is computed to be, the other operand.
+        node: the node of the graph.
     """
 
     axis: Axis
     why: str
+    weight: str
+    node: str
 
 
 @dataclass
@@ -116,23 +122,25 @@ class WeightUses:
         """Note what an operator does, which has run."""
         operands = call.tensors()
         names = [name_of(tensor) for tensor in operands]
-        if names and None not in names:
+        if not names or rule is None:
+            return
+        if None not in names:
             self._note_computed(call)
-            self._note_crossings(call, rule, "")
+            self._note_crossings(call, rule, "", "")
             return
         for tensor in operands:
             if (number := getattr(tensor, _MADE_BY, None)) is not None:
                 self.taken[number] += 1
         if call.op._overloadpacket in BATCH_NORMS:
             self._note_norm(call, name_of)
-        spared = self._note_product(call, name_of) if call.op in PRODUCTS else ""
+        x = self._note_product(call, name_of) if call.op in PRODUCTS else ""
+        weight = call.arg(PRODUCTS[call.op][1]) if x else None
         for tensor, name in zip(operands, names, strict=True):
-            if name is not None and tensor is not self._weight(call, spared):
-                self.uses.append(WeightUse(name, tuple(tensor.shape), tensor.stride()))
-        self._note_crossings(call, rule, spared)
-
-    def _weight(self, call: Call, spared: str) -> torch.Tensor | None:
-        return call.arg(PRODUCTS[call.op][1]) if spared else None
+            if name is not None and tensor is not weight:
+                self.uses.append(
+                    WeightUse(name, tuple(tensor.shape), tensor.stride(), _node_of(call))
+                )
+        self._note_crossings(call, rule, x, next(filter(None, names), ""))
 
     def _note_computed(self, call: Call) -> None:
         is_view = call.op.is_view or call.op is _UNSAFE_VIEW
@@ -140,17 +148,18 @@ class WeightUses:
             for out in call.outputs():
                 setattr(out, _COMPUTED, True)
 
-    def _note_crossings(self, call: Call, rule: Rule | None, spared: str) -> None:
-        """Note the axes that are looked across; `spared` is the operand that is not counted."""
-        if rule is None:
-            return
-        for name, dim in rule.sums(call):
-            if name != spared and call.axes(name):
-                why = f"{call.name} sums over them in another way than linear layers do"
-                self.crossings.append(Crossing(call.axes(name)[dim], why))
-        for name, dim in rule.normalizes(call):
+    def _note_crossings(self, call: Call, rule: Rule, spared: str, weight: str) -> None:
+        """Note the axes that are looked across, but for those of the operand `spared`."""
+        found = [
+            (name, dim, "sums over channels in another way than linear layers do")
+            for name, dim in rule.sums(call)
+            if name != spared
+        ]
+        found += [(name, dim, "goes over channels") for name, dim in rule.normalizes(call)]
+        for name, dim, why in found:
             if call.axes(name):
-                self.crossings.append(Crossing(call.axes(name)[dim], f"{call.name} goes over them"))
+                axis = call.axes(name)[dim]
+                self.crossings.append(Crossing(axis, f"{call.name} {why}", weight, _node_of(call)))
 
     def _note_norm(self, call: Call, name_of: NameOf) -> None:
         given = {
@@ -186,5 +195,11 @@ class WeightUses:
             for out in call.outputs():
                 setattr(out, _MADE_BY, len(self.uses))
         size, stride = tuple(tensor.shape), tensor.stride()
-        self.uses.append(WeightUse(name, size, stride, summed, rows, own))
+        self.uses.append(WeightUse(name, size, stride, _node_of(call), summed, rows, own))
         return x
+
+
+def _node_of(call: Call) -> str:
+    """The node of the graph that runs."""
+    node = getattr(call.labels.place, "node", None)
+    return str(node.name) if node is not None else ""

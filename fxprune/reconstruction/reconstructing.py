@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from torch.export import ExportedProgram
 
 from fxprune.analysis import Model
 from fxprune.errors import InputError, shown
-from fxprune.importance.criterion import parameters_of
 from fxprune.importance.running import first
-from fxprune.inputs import materialize
-from fxprune.planning import Plan
+from fxprune.reconstruction.preparing import prepared
 from fxprune.reconstruction.results import Reconstruction
 from fxprune.reconstruction.runs import Values
 from fxprune.reconstruction.work import Work
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
     import os
 
     from fxprune.meaning import Norm
+    from fxprune.planning import Plan
 
 Method = Literal["regression", "mean"]
 Mode = Literal["sequential", "parallel"]
@@ -99,17 +97,8 @@ def reconstruct(
         PlanError: the plan is for another model.
         CaptureError, AnalysisError: see `analyze`.
     """
-    _check(model, method, mode, ridge)
-    plan = Plan.of(plan)
-    made = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
-    deps = plan.analyze(model, made)
-    if deps.drop is not None:
-        raise InputError(
-            "the plan drops whole blocks",
-            why="what is repaired is the original with all its blocks",
-            hint="drop the blocks first, and make a plan of channels for the model without them",
-        )
-    parameters_of(deps)  # refuses those without data
+    _check(method, mode, ridge)
+    deps, plan = prepared(model, plan, example_inputs)
     values = Values(deps, batches, inputs)
     ridge = math.inf if method == "mean" else float(ridge)
     work = Work(deps, plan.layout(deps), norm, ridge, progress)
@@ -118,11 +107,7 @@ def reconstruct(
     return work.outcome(values.count)
 
 
-def _check(model: Any, method: Any, mode: Any, ridge: Any) -> None:
-    if isinstance(model, ExportedProgram):
-        raise InputError(
-            "an ExportedProgram cannot be repaired", hint="pass the module that was exported"
-        )
+def _check(method: Any, mode: Any, ridge: Any) -> None:
     for name, value, known in (("method", method, Method), ("mode", mode, Mode)):
         if value not in get_args(known):
             raise InputError(

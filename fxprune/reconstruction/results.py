@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Repair:
         intercept: the name of what took up the constant part, or nothing.
         why: why it was left as it is, or nothing.
         tensors: the names of those that have other values now.
+        merged: how many of the removed channels it reads now together with kept ones (`fold`).
     """
 
     weight: str
@@ -42,17 +44,18 @@ class Repair:
     intercept: str = ""
     why: str = ""
     tensors: tuple[str, ...] = ()
+    merged: int = 0
 
 
 @dataclass(frozen=True)
 class Reconstruction(Shown):
-    """The outcome of `reconstruct`. Printing it gives a table.
+    """The outcome of `reconstruct` or `fold`. Printing it gives a table.
 
     Attributes:
         repairs: the layers that read removed channels, in the order in which they run.
         deps: its analysis, which saves analyzing it again.
         tensors: the repaired tensors by name, as large as in the original.
-        batches: how many were run.
+        batches: how many were run; 0 if no data was used.
     """
 
     deps: DependencyGraph = field(repr=False)
@@ -69,6 +72,8 @@ class Reconstruction(Shown):
         return self.deps.model
 
     def __rich__(self) -> Page:
+        if not self.batches:
+            return _page_of_merged(self.repairs)
         rows = []
         for each in self.repairs:
             errors = [f"{each.before:.1%}", f"{each.after:.1%}", each.intercept or "nothing"]
@@ -81,13 +86,29 @@ class Reconstruction(Shown):
         return str(self.__rich__())
 
 
+def _page_of_merged(repairs: Sequence[Repair]) -> Page:
+    """The table of `fold`."""
+    head = ("weight", "inputs", "kept", "merged", "left")
+    rows = [
+        [each.weight, str(each.inputs), str(each.kept), str(each.merged), each.why]
+        for each in repairs
+    ]
+    return Page.of(table(head, rows, left=(0, 4), fits=(0, 4)))
+
+
 def told_repairs(repairs: Sequence[Repair]) -> list[str]:
     """What was repaired, in sentences: how well, and what was not."""
     done = [each for each in repairs if not each.why]
     if not repairs:
         return []
     notes = [f"{len(done)} of {len(repairs)} layers that read removed channels were repaired"]
-    if done:
+    if any(each.merged for each in repairs):
+        merged, gone = (
+            sum(counts)
+            for counts in zip(*((r.merged, r.inputs - r.kept) for r in repairs), strict=True)
+        )
+        notes[0] += f" without data: {merged} of {gone} removed inputs are merged into kept ones"
+    elif any(not math.isnan(each.before) for each in done):
         before, after = (
             statistics.median(getattr(each, name) for each in done) for name in ("before", "after")
         )
