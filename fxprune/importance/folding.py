@@ -95,9 +95,8 @@ class _Clusters:
     stays: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        own = self.units.masses
+        own = self.units.positive_masses
         n = len(own)
-        own = np.maximum(own, 1e-12 * own.max(initial=0.0))
         self.masses = np.append(own, np.inf)
         self.costs = np.full((n + 1, n + 1), np.inf)
         self.costs[:n, :n] = self.units.distances * (own[:, None] * own / (own[:, None] + own))

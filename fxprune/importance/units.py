@@ -175,6 +175,12 @@ class Compared:
     squares: NDArray[np.float64]
     masses: NDArray[np.float64]
 
+    @property
+    def positive_masses(self) -> NDArray[np.float64]:
+        """The same, where those that are next to nothing are not nothing, so that means exist."""
+        raised: NDArray[np.float64] = np.maximum(self.masses, 1e-12 * self.masses.max())
+        return raised
+
 
 def compared(group: Group, sides: Sides, value: ValueOf) -> Compared:
     """Compare the channels of a group; all that makes them counts, side by side."""

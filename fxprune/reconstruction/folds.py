@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,11 +165,16 @@ class _Work:
                 names = merge_makers(merges, self.sides, made)
                 merge_readers(merges, self.sides, made)
             makers.append(names)
-        tensors = {
-            name: as_parameter(tensor.to(self.deps.state[name].dtype), self.deps.state[name])
-            for name, tensor in made.changed.items()
-        }
-        repairs = tuple(self._told(makers))
+        tensors = {}
+        for name, tensor in made.changed.items():
+            own = self.deps.state[name]
+            folded = tensor.to(own.dtype)
+            if not torch.equal(folded, own):
+                tensors[name] = as_parameter(folded, own)
+        repairs = tuple(
+            replace(each, tensors=tuple(filter(tensors.__contains__, each.tensors)))
+            for each in self._told(makers)
+        )
         return Reconstruction(with_tensors(self.deps, tensors), repairs, tensors, batches=0)
 
     def _told(self, makers: list[tuple[str, ...]]) -> list[Repair]:

@@ -42,8 +42,9 @@ class Merges:
     ) -> Merges:
         """Merge each removed channel into the kept one that is most like it.
 
-        Channel j goes into k, the nearest, if that costs less than to drop j: if the square of the
-        distance of their rows is less than that of the norm of row j.
+        Let r be rows, and m what channels are read with. To merge j into k, the nearest, costs
+        m_j m_k / (m_j + m_k) * |r_j - r_k|^2, as both become their mean with shares like m; to drop
+        it costs m_j |r_j|^2. What costs less is done.
 
         Args:
             group: the channels.
@@ -56,14 +57,16 @@ class Merges:
         if gone.size and kept.size:
             distances = units.distances[np.ix_(gone, kept)]
             best = distances.argmin(1)
-            nearer = distances[np.arange(len(gone)), best] < units.squares[gone]
-            into[gone[nearer]] = kept[best[nearer]]
+            near, masses = kept[best], units.positive_masses
+            cost = distances[np.arange(len(gone)), best] * masses[near]
+            worth = cost < units.squares[gone] * (masses[gone] + masses[near])
+            into[gone[worth]] = near[worth]
         return cls.of(group, units, into)
 
     @classmethod
     def of(cls, group: Group, units: Compared, into: NDArray[np.int64]) -> Merges:
         """With the shares of means: as the squares of the weights by which channels are read."""
-        masses = np.maximum(units.masses, 1e-12 * units.masses.max())
+        masses = units.positive_masses
         return cls(group, into, masses / np.bincount(into, masses, group.size)[into])
 
     @property
@@ -109,26 +112,58 @@ def merge_makers(
         into, shares = merges.along(member)
         changed.append(member.parameter)
         if normed is not None and normed.rows == member.dim:
-            changed += _merge_normed(member, normed, into, shares, change)
+            changed += _merge_normed(member, normed, _Clusters(into, shares), change)
         else:
-            _average(change(member.parameter), member.dim, into, shares)
+            rows = change(member.parameter).movedim(member.dim, 0)
+            clusters = _Clusters(into, shares).on(rows)
+            mean = clusters.mean(rows)
+            if rows.dim() > 1:
+                mean = clusters.times(mean, clusters.growth(rows, mean))
+            rows.copy_(mean)
     return tuple(changed)
 
 
-def _average(
-    tensor: torch.Tensor, dim: int, into: torch.Tensor, shares: torch.Tensor
-) -> None:
-    rows = tensor.movedim(dim, 0)
-    into, shares = into.to(rows.device), shares.to(rows.device)
-    weighted = rows * shares.view(-1, *[1] * (rows.dim() - 1))
-    rows.copy_(torch.zeros_like(rows).index_add_(0, into, weighted)[into])
+@dataclass(frozen=True)
+class _Clusters:
+    """Positions of an axis that become alike.
+
+    Attributes:
+        into: for each the one that stands for its cluster, [n].
+        shares: how much of the mean each is, [n].
+    """
+
+    into: torch.Tensor
+    shares: torch.Tensor
+
+    def on(self, other: torch.Tensor) -> _Clusters:
+        """The same on the device of a tensor."""
+        return _Clusters(self.into.to(other.device), self.shares.to(other.device))
+
+    @property
+    def joined(self) -> torch.Tensor:
+        """Which positions are not alone, [n]."""
+        return torch.bincount(self.into, minlength=len(self.into))[self.into] > 1
+
+    def times(self, rows: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+        """Rows [n, ...] by a factor for each [n]."""
+        return rows * factors.view(-1, *[1] * (rows.dim() - 1))
+
+    def mean(self, rows: torch.Tensor) -> torch.Tensor:
+        """At each position the mean of its cluster, [n, ...]."""
+        weighted = self.times(rows, self.shares)
+        return torch.zeros_like(rows).index_add_(0, self.into, weighted)[self.into]
+
+    def growth(self, rows: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """The factors by which means are as long as their rows are in the mean, [n]."""
+        norms, length = (each.abs().square().flatten(1).sum(1).sqrt() for each in (rows, mean))
+        factors = self.mean(norms) / length
+        return torch.where(self.joined & (length > 0), factors, 1.0)
 
 
 def _merge_normed(
     member: Member,
     normed: Normed,
-    into: torch.Tensor,
-    shares: torch.Tensor,
+    clusters: _Clusters,
     change: Callable[[str], torch.Tensor],
 ) -> list[str]:
     """The same for a layer with a batch norm, of which scales and variances stay.
@@ -137,23 +172,21 @@ def _merge_normed(
     scaled by, as the sums that go through the batch norm then have the mean that is stored.
     """
     norm = normed.norm
-    together = torch.bincount(into, minlength=len(into))[into] > 1
     scale = normed.scale(change)
-    dead = (scale == 0) & together.to(scale.device)
+    clusters = clusters.on(scale)
+    joined = clusters.joined
     if norm.weight:  # a scale of 0 can yield no other channel
+        dead = (scale == 0) & joined
         change(norm.weight)[dead] = (change(norm.variance)[dead] + norm.eps).sqrt()
-    before, now = (
-        torch.where(together.to(scale.device), each, 1.0) for each in (scale, normed.scale(change))
-    )
-    for name, dim in ((member.parameter, member.dim), (normed.bias, 0), (norm.mean, 0)):
-        if name:
-            rows = change(name).movedim(dim, 0)
-            shape = (-1, *[1] * (rows.dim() - 1))
-            rows *= before.view(shape)
-            _average(rows, 0, into, shares)
-            rows /= now.view(shape)
+    before, now = (torch.where(joined, each, 1.0) for each in (scale, normed.scale(change)))
+    rows = clusters.times(change(member.parameter).movedim(member.dim, 0), before)
+    mean = clusters.mean(rows)
+    growth = clusters.growth(rows, mean) / now
+    change(member.parameter).movedim(member.dim, 0).copy_(clusters.times(mean, growth))
+    for name in filter(None, (normed.bias, norm.mean)):
+        change(name).copy_(clusters.mean(change(name) * before) * growth)
     if norm.bias:
-        _average(change(norm.bias), 0, into, shares)
+        change(norm.bias).copy_(clusters.mean(change(norm.bias)))
     return [name for name in normed.names if name != norm.variance]
 
 
