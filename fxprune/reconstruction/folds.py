@@ -10,7 +10,7 @@ import torch
 
 from fxprune.importance.units import Compared, Sides, compared, places
 from fxprune.inputs import bind, materialize
-from fxprune.module_trees import as_parameter
+from fxprune.module_trees import as_parameter, named_tensors
 from fxprune.reconstruction.merging import Merges, merge_makers, merge_readers
 from fxprune.reconstruction.preparing import prepared
 from fxprune.reconstruction.repaired import with_tensors
@@ -22,6 +22,7 @@ from fxprune.values import copied
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Container, Mapping
 
     from numpy.typing import NDArray
 
@@ -106,6 +107,8 @@ class _Work:
 
     def __post_init__(self) -> None:
         self.sides = Sides.of(self.deps)
+        tensors = {id(tensor) for tensor in named_tensors(self.deps.model).values()}
+        self.own = {name for name, own in self.deps.state.items() if id(own) in tensors}
 
     def choose(self) -> None:
         """Find out who goes with whom."""
@@ -128,6 +131,8 @@ class _Work:
             self.refuse(group.ids, "channels meet one another in a weight")
         if (member.parameter, member.dim) in self.sides.mixed:
             self.refuse(group.ids, "a weight that reads them is used elsewhere")
+        if self.sides.reads(member) and member.parameter not in self.own:
+            self.refuse(group.ids, f"the model has no tensor {member.parameter} of its own")
 
     def refuse(self, ids: NDArray[np.int64], why: str) -> None:
         """Let channels be dropped."""
@@ -140,7 +145,7 @@ class _Work:
     def try_out(self, values: list[Any]) -> None:
         """Make channels alike that are to be merged; leave those that do not carry the same."""
         copy = Copy.of(self.deps)
-        made = _Changes(copy.state)
+        made = _Changes(copy.state, self.own)
         into = np.arange(len(self.deps.trace.labels))
         for merges in self.merges:
             into[merges.group.ids] = merges.group.ids[merges.into]
@@ -158,7 +163,7 @@ class _Work:
 
     def outcome(self) -> Reconstruction:
         """What was made."""
-        made, makers = _Changes(self.deps.state), []
+        made, makers = _Changes(self.deps.state, self.own), []
         for merges in self.merges:
             names: tuple[str, ...] = ()
             if merges.merged.any():
@@ -230,18 +235,26 @@ class _Work:
 class _Changes:
     """Stored tensors in double precision, copied when they are asked for.
 
+    Args:
+        state: the tensors by name.
+        own: the names of those that can be changed; of others a copy is handed out and forgotten.
+
     Attributes:
-        changed: those that were, by name.
+        changed: those that were asked for, by name.
     """
 
-    def __init__(self, state: Any) -> None:
+    def __init__(self, state: Mapping[str, torch.Tensor], own: Container[str]) -> None:
         self.state = state
+        self.own = own
         self.changed: dict[str, torch.Tensor] = {}
 
     def __call__(self, name: str) -> torch.Tensor:
         """A tensor to be changed."""
-        if name not in self.changed:
-            own = self.state[name].detach()
-            wide = torch.complex128 if own.is_complex() else torch.float64
-            self.changed[name] = own.to(wide, copy=True)
-        return self.changed[name]
+        if name in self.changed:
+            return self.changed[name]
+        tensor = self.state[name].detach()
+        wide = torch.complex128 if tensor.is_complex() else torch.float64
+        copy = tensor.to(wide, copy=True)
+        if name in self.own:
+            self.changed[name] = copy
+        return copy
