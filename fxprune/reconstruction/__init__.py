@@ -1,5 +1,6 @@
 """Repair of what reads removed channels: `fxprune.reconstruct` from unlabelled data, `fxprune.fold`
-without any."""
+without any.
+"""
 
 from fxprune.reconstruction.folds import fold
 from fxprune.reconstruction.reconstructing import reconstruct

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fxprune.groups import Group, Member
     from fxprune.planning import Layout, Plan
 
+_UNLIKE = "kept channels that are made alike carry something else"
 _FAR = "no removed channel is more like a kept one than like nothing"
 
 
@@ -153,7 +154,9 @@ class _Work:
         for name, tensor in made.changed.items():
             copy.state[name].copy_(tensor)
         failed, written = unlike(self.deps, copy, values, into)
-        self.refuse(np.flatnonzero(failed), "kept channels that are made alike carry something else")
+        self.refuse(
+            np.flatnonzero(failed), _UNLIKE
+        )
         for merges in self.merges:
             if any(member.parameter in written for member in merges.group.members):
                 self.refuse(merges.group.ids, "forward writes into weights of theirs")
@@ -194,9 +197,7 @@ class _Work:
                     found[use.name, dim] = repair
         return [*found.values(), *self._left()]
 
-    def _reader(
-        self, name: str, node: str, dim: int, makers: list[tuple[str, ...]]
-    ) -> Repair:
+    def _reader(self, name: str, node: str, dim: int, makers: list[tuple[str, ...]]) -> Repair:
         """What became of a weight along a dim."""
         gone = self._gone(self.deps.trace.axes[name][dim])
         merged, tensors, why = np.zeros(len(gone), dtype=np.bool_), [name], ""

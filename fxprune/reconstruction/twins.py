@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fxprune.analysis import DependencyGraph
-    from fxprune.labels import Axis, LabelAlgebra
+    from fxprune.labels import LabelAlgebra
     from fxprune.reconstruction.runs import Copy
     from fxprune.rules import Call, Rule
 

@@ -99,9 +99,7 @@ def brute(units: Compared) -> list[tuple[float, frozenset[int]]]:
 def test_heights_are_those_of_merging_the_cheapest_pair_again_and_again(seed: int) -> None:
     """And dropping a cluster is one way to merge it."""
     generator = torch.Generator().manual_seed(seed)
-    units = chosen(
-        torch.randn(9, 3, generator=generator), torch.rand(9, generator=generator) + 0.1
-    )
+    units = chosen(torch.randn(9, 3, generator=generator), torch.rand(9, generator=generator) + 0.1)
     expected = sorted(height for height, _ in brute(units))
     np.testing.assert_allclose(sorted(heights(units)), expected, rtol=1e-6)
 

@@ -132,7 +132,12 @@ def _twice() -> Repeated:
     model = randomize(Twice())
     repeat(model.first, model.twice)
     return Repeated(
-        model, lambda n: torch.randn(n, 5), "first", [4, 5, 6, 7], ("twice.weight", "last.weight"), ()
+        model,
+        lambda n: torch.randn(n, 5),
+        "first",
+        [4, 5, 6, 7],
+        ("twice.weight", "last.weight"),
+        (),
     )
 
 
@@ -230,9 +235,7 @@ def test_weights_of_half_precision_are_folded() -> None:
     """In double precision, and rounded once."""
     case = REPEATED["linear"]()
     model = case.model.to(torch.bfloat16)
-    plan = fxprune.plan(
-        model, case.inputs(2).to(torch.bfloat16), channels={case.name: case.gone}
-    )
+    plan = fxprune.plan(model, case.inputs(2).to(torch.bfloat16), channels={case.name: case.gone})
     folded = fxprune.fold(model, plan)
     assert {tensor.dtype for tensor in folded.tensors.values()} == {torch.bfloat16}
     assert folded.repairs[0].merged == 4
@@ -248,8 +251,8 @@ def test_channels_that_nearly_repeat_others_are_worth_folding(name: str) -> None
     model = case.model.eval()
     torch.manual_seed(5)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.02 * parameter.std() * torch.randn_like(parameter)
+        for tensor in model.parameters():
+            tensor.add_(0.02 * tensor.std() * torch.randn_like(tensor))
     plan, x = planned(case), case.inputs(50)
     small = fxprune.shrink(model, plan, fold=True)
     assert distance(small, model, x) < distance(fxprune.shrink(model, plan), model, x) / 5
