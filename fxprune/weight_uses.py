@@ -150,11 +150,10 @@ class WeightUses:
 
     def _note_crossings(self, call: Call, rule: Rule, spared: str, weight: str) -> None:
         """Note the axes that are looked across, but for those of the operand `spared`."""
-        found = [
-            (name, dim, "sums over channels in another way than linear layers do")
-            for name, dim in rule.sums(call)
-            if name != spared
-        ]
+        summing = "sums over channels in another way than linear layers do"
+        if call.op in PRODUCTS and hasattr(call.arg(PRODUCTS[call.op][1]), _COMPUTED):
+            summing = "reads channels with a weight that is computed of others"
+        found = [(name, dim, summing) for name, dim in rule.sums(call) if name != spared]
         found += [(name, dim, "goes over channels") for name, dim in rule.normalizes(call)]
         for name, dim, why in found:
             if call.axes(name):
@@ -171,8 +170,11 @@ class WeightUses:
         if given["running_mean"] is None or given["running_var"] is None or not stored:
             return
         eps = float(call.arg("eps" if call.has("eps") else "epsilon"))
-        named = ("" if t is None else str(name_of(t)) for t in given.values())
-        self.norms.append(NormUse(*named, eps, getattr(call.arg("input"), _MADE_BY, None)))
+        weight, bias, mean, variance = (
+            "" if t is None else str(name_of(t)) for t in given.values()
+        )
+        of = getattr(call.arg("input"), _MADE_BY, None)
+        self.norms.append(NormUse(weight, bias, mean, variance, eps, of))
 
     def _note_product(self, call: Call, name_of: NameOf) -> str:
         """Note a product of a value and a weight; its operand that sums as linear layers do."""

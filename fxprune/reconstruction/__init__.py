@@ -1,6 +1,4 @@
-"""Repair of what reads removed channels: `fxprune.reconstruct` from unlabelled data, `fxprune.fold`
-without any.
-"""
+"""Repair of what reads removed channels: `fxprune.reconstruct` from data, `fxprune.fold` without."""
 
 from fxprune.reconstruction.folds import fold
 from fxprune.reconstruction.reconstructing import reconstruct

@@ -154,9 +154,7 @@ class _Work:
         for name, tensor in made.changed.items():
             copy.state[name].copy_(tensor)
         failed, written = unlike(self.deps, copy, values, into)
-        self.refuse(
-            np.flatnonzero(failed), _UNLIKE
-        )
+        self.refuse(np.flatnonzero(failed), _UNLIKE)
         for merges in self.merges:
             if any(member.parameter in written for member in merges.group.members):
                 self.refuse(merges.group.ids, "forward writes into weights of theirs")

@@ -435,7 +435,7 @@ REASONS = {
     "sum": "sum sums over channels in another way than linear layers do",
     "table": "a weight that reads them is used elsewhere",
     "weight first": "mm sums over channels in another way than linear layers do",
-    "computed weight": "in another way than linear layers do",
+    "computed weight": "reads channels with a weight that is computed of others",
     "two ways": "kept channels that are made alike carry something else",
     "constants": "kept channels that are made alike carry something else",
 }
