@@ -1,4 +1,4 @@
-"""Repair of what reads removed channels: `fxprune.reconstruct` from data, `fxprune.fold` without."""
+"""Repair of what reads removed channels: `reconstruct` from data, `fold` without."""
 
 from fxprune.reconstruction.folds import fold
 from fxprune.reconstruction.reconstructing import reconstruct
