@@ -44,13 +44,14 @@ def fold(
     layers that make the channel, side by side; see `importance.Folding`), unless nothing is nearer:
     then it is dropped. A kept channel is made by the mean of its cluster: weights, biases, the
     shift and the running mean of a batch norm, each channel with the share that the square of the
-    weights has by which it is read. Whatever reads it reads it for all of them: their weights are
+    weights has by which it is read; rows of weights are scaled to be as long as those of the
+    cluster are in the mean. Whatever reads it reads it for all of them: their weights are
     added up. Channels that are the same fold exactly. As Wang et al., Forget the Data and
     Fine-Tuning! Just Fold the Network to Compress, 2025, section 3, for channels that any criterion
     chose, over residual streams, concatenations, flattened axes and heads.
 
-    A mean varies less than what it is made of, which nothing makes up for here: to estimate the
-    statistics again, or `reconstruct` after it, takes data.
+    What a mean of rows makes varies less than what the rows make, for which their length makes up
+    in part (Jordan et al., REPAIR, 2023, do it by statistics); `reconstruct` after it takes data.
 
     Channels are dropped as without folding, with the reason, if an operator goes over them in
     another way than linear layers and convolutions do (a layer norm, a product of queries and

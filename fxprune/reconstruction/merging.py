@@ -96,6 +96,9 @@ def merge_makers(
 ) -> tuple[str, ...]:
     """Let channels of a cluster be made alike: by the mean of what makes them.
 
+    Rows of weights are as long afterwards as those of the cluster are in the mean, for a mean is
+    shorter, and what it makes varies less.
+
     Args:
         merges: who goes with whom.
         sides: which side tensors are on.
