@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fxprune.planning import Plan, Strategy
     from fxprune.planning.sensitivity_data import Sensitivity
     from fxprune.progress import Progressive, carry_over, distillation_loss
-    from fxprune.reconstruction import Reconstruction, reconstruct
+    from fxprune.reconstruction import Reconstruction, fold, reconstruct
     from fxprune.report import ShrinkReport
     from fxprune.rules import rule
     from fxprune.sensitivities import sensitivity
@@ -72,6 +72,7 @@ __all__ = [
     "distillation_loss",
     "draw",
     "fixer",
+    "fold",
     "load",
     "make_permanent",
     "plan",
@@ -110,7 +111,7 @@ _HOMES = {
     "planning": ("Plan", "Strategy"),
     "planning.sensitivity_data": ("Sensitivity",),
     "progress": ("Progressive", "carry_over", "distillation_loss"),
-    "reconstruction": ("Reconstruction", "reconstruct"),
+    "reconstruction": ("Reconstruction", "fold", "reconstruct"),
     "report": ("ShrinkReport",),
     "rules": ("rule",),
     "sensitivities": ("sensitivity",),

@@ -53,6 +53,7 @@ from fxprune.planning.transferring import transferred
 from fxprune.pretrained import adapt_configs
 from fxprune.programs import as_program, check_program
 from fxprune.recipes import Recipe
+from fxprune.reconstruction import fold as fold_channels
 from fxprune.reconstruction import reconstruct
 from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError, ResultFailsError
@@ -77,6 +78,7 @@ def shrink(
     verify: bool | Literal["quick"] = True,
     donate: Literal[False] = False,
     calibrate: Iterable[Any] | None = None,
+    fold: bool = False,
 ) -> ExportedProgram: ...
 
 
@@ -92,6 +94,7 @@ def shrink(
     verify: bool | Literal["quick"] = True,
     donate: bool = False,
     calibrate: Iterable[Any] | None = None,
+    fold: bool = False,
 ) -> fx.GraphModule: ...
 
 
@@ -107,6 +110,7 @@ def shrink(
     verify: bool | Literal["quick"] = True,
     donate: bool = False,
     calibrate: Iterable[Any] | None = None,
+    fold: bool = False,
 ) -> nn.Module: ...
 
 
@@ -122,6 +126,7 @@ def shrink(
     verify: bool | Literal["quick"] = True,
     donate: bool = False,
     calibrate: Iterable[Any] | None = None,
+    fold: bool = False,
 ) -> nn.Module | ExportedProgram:
     """Remove channels for real, and prove the result.
 
@@ -160,6 +165,9 @@ def shrink(
             the result is the repaired original, and `fxprune.verify` knows of it. Its report tells
             how well each layer and norm was repaired. Not for `constants="fold"`, `donate=True`
             or an `ExportedProgram`.
+        fold: merge removed channels into kept ones that are like them, without data, as
+            `fxprune.fold` does. What is proved is that the result is the folded original. Not for
+            `calibrate`, and not for what that is not for.
 
     Returns:
         The shrunk model; `result.meta["fxprune"]` is its ShrinkReport. Of an `ExportedProgram` it
@@ -177,10 +185,13 @@ def shrink(
     check_making(emit, verify)
     _check_donation(model, donate, verify)
     meaning = Meaning(norm, constants)
-    if calibrate is not None:
-        _check_repair(constants, donate)
+    if calibrate is not None or fold is not False:
+        _check_repair(constants, donate, fold, calibrate)
         plan = as_plan(model, plan, example_inputs)
-        repaired = reconstruct(model, plan, calibrate, example_inputs, norm=norm)
+        if calibrate is None:
+            repaired = fold_channels(model, plan, example_inputs)
+        else:
+            repaired = reconstruct(model, plan, calibrate, example_inputs, norm=norm)
         small = shrink(repaired.deps, plan, example_inputs, emit=emit, norm=norm, verify=verify)
         report: ShrinkReport = vars(small)["meta"]["fxprune"]
         names, proof = tuple(repaired.tensors), report.verification
@@ -280,23 +291,34 @@ def _check_donation(model: Model, donate: Any, verify: Any) -> None:
         )
 
 
-def _check_repair(constants: Constants, donate: bool) -> None:
-    """Refuse what a repair from data cannot go along with.
+def _check_repair(constants: Constants, donate: bool, fold: Any, calibrate: Any) -> None:
+    """Refuse what a repair cannot go along with.
 
     Raises:
         InputError: an option asks for it.
     """
+    option = "calibrate=" if fold is False else "fold=True"
+    if fold is not False and fold is not True:
+        raise InputError(f"fold={shown(fold)} is not known", hint="pass True or False")
+    if fold and calibrate is not None:
+        raise InputError(
+            "fold=True and calibrate= together are not known",
+            why="each gives other weights to what reads removed channels",
+            hint="call fxprune.fold first, pass its model to fxprune.reconstruct, and shrink the"
+            " model of that",
+        )
     if constants == "fold":
         raise InputError(
-            'constants="fold" adds what calibrate= has repaired already',
+            f'constants="fold" adds what {option} has repaired already',
             why="the repair makes up for all that removed channels carry, constants too",
             hint="leave one of them out",
         )
     if donate:
+        called = "fxprune.fold" if fold else "fxprune.reconstruct"
         raise InputError(
-            "donate=True and calibrate= together are not known",
+            f"donate=True and {option} together are not known",
             why="the repair needs the original beside the model that is repaired",
-            hint="call fxprune.reconstruct first, and shrink its model with donate=True",
+            hint=f"call {called} first, and shrink its model with donate=True",
         )
 
 

@@ -46,7 +46,7 @@ class Document:
         complex: its complex tensors, which are in the file as pairs of numbers.
         tied: further names of its tensors -> the name in the file.
         modules: see `Outline`.
-        repaired: its tensors that were repaired from data (see `reconstruct`).
+        repaired: its tensors that were repaired (see `reconstruct` and `fold`).
     """
 
     torch: str

@@ -267,6 +267,11 @@ _SAMPLES = 64
     help="Samples (.npz or .safetensors: an array for each input, the first dim counts) by which"
     " layers that read removed channels are repaired; no labels.",
 )
+@click.option(
+    "--fold",
+    is_flag=True,
+    help="Merge removed channels into kept ones that are like them; without data.",
+)
 @click.option("--no-verify", is_flag=True, help="Do not prove the result.")
 @click.option("--quick", is_flag=True, help="Prove it on the example in the model's types only.")
 @full_option("Show every layer and every place that is remarked on, and fold nothing.")
@@ -281,6 +286,7 @@ def shrink(
     norm: Norm,
     constants: Constants,
     calibrate: Path | None,
+    fold: bool,
     no_verify: bool,
     quick: bool,
     full: bool,
@@ -330,6 +336,7 @@ def shrink(
             constants=constants,
             verify=proof,
             calibrate=samples,
+            fold=fold,
         )
     told: fxprune.ShrinkReport = getattr(small, "graph_module", small).meta["fxprune"]
     with stage("Writing"):

@@ -9,22 +9,13 @@ import torch
 
 from fxprune.reference import is_state
 from fxprune.rules.convolution import transposed_channels
+from fxprune.weight_uses import PRODUCTS
 
 if TYPE_CHECKING:
-    from torch._ops import OpOverload
-
     from fxprune.labels import Axis
     from fxprune.rules import Call
 
 aten = torch.ops.aten
-_PRODUCTS: dict[OpOverload, tuple[str, str, int, str | None]] = {
-    aten.linear.default: ("input", "weight", 0, "bias"),
-    aten.addmm.default: ("mat1", "mat2", 1, "self"),
-    aten.mm.default: ("self", "mat2", 1, None),
-    aten.bmm.default: ("self", "mat2", 2, None),
-    aten.baddbmm.default: ("batch1", "batch2", 2, "self"),
-    aten.convolution.default: ("input", "weight", 0, "bias"),
-}
 
 
 @dataclass(frozen=True)
@@ -52,9 +43,9 @@ class Product:
     @classmethod
     def of(cls, call: Call) -> Product | None:
         """The product that an operator makes of a weight, if it does."""
-        if call.op not in _PRODUCTS:
+        if call.op not in PRODUCTS:
             return None
-        x, weight, rows, bias = _PRODUCTS[call.op]
+        x, weight, rows, bias = PRODUCTS[call.op]
         if not is_state(call.arg(weight)) or is_state(call.arg(x)):
             return None
         mixes, blocks = True, 1

@@ -55,7 +55,7 @@ class ShrinkReport(Shown):
         unsavable: why `save_pretrained` refuses, for each model of transformers that it does for.
         layers: widths, parameters and MACs of every layer before and after; they add up to the
             costs.
-        repairs: the layers that were repaired from data (see `reconstruct`), or left, and why.
+        repairs: the layers that were repaired (see `reconstruct` and `fold`), or left, and why.
         repaired: the names of the tensors that have other values since.
     """
 

@@ -82,7 +82,7 @@ def verify(
     Args:
         model: the original, or the DependencyGraph that `analyze` made of it.
         small: the shrunk model, or the shrunk `ExportedProgram`, of which outputs are compared. If
-            its report says that layers were repaired from data (see `reconstruct`), the reference
+            its report says that layers were repaired (see `reconstruct` and `fold`), the reference
             is the original with the values of these.
         plan: what was removed: a Plan, or the path of one.
         example_inputs: a tensor, a tuple or a dict; by default random ones of the plan's shapes.

@@ -881,6 +881,16 @@ def test_a_defect_of_fxprune_is_not_taken_for_an_error_of_the_user(
         run("analyze", "nets:Net")
 
 
+def test_channels_are_folded_without_data(app: Path) -> None:
+    """The result says so, and is proved to be the folded original."""
+    shrink = ("shrink", "nets:Net", "--input", "1x3x8x8", "--ratio", 0.5, "--fold")
+    told = run(*shrink, "-o", "small.safetensors").stdout
+    assert "layers that read removed channels were repaired" in told
+    assert "verified" in run("verify", "nets:Net", "small.safetensors").stdout
+    samples = ("--calibrate", "nets.py")
+    assert "cannot be read" in fail(*shrink, *samples, "-o", "small.pt")
+
+
 def test_layers_are_repaired_by_samples_of_a_file(app: Path) -> None:
     """The result says so, and is proved to be the repaired original."""
     shrink = ("shrink", "nets:Net", "--input", "1x3x8x8", "--ratio", 0.5, "--calibrate")

@@ -70,6 +70,7 @@ LAYERS = (
         "tracing",
         "sampling",
         "signatures",
+        "weight_uses",
         "size_decisions",
     },
     {

@@ -23,6 +23,7 @@ PUBLIC_NAMES = {
     "distillation_loss",
     "draw",
     "fixer",
+    "fold",
     "load",
     "make_permanent",
     "plan",

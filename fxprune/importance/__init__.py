@@ -16,6 +16,7 @@ here is made of all parameters that go with it (`reduction` tells how).
 
 from fxprune.importance.activations import Activation
 from fxprune.importance.criterion import Criterion, Elementwise, Evidence
+from fxprune.importance.folding import Folding
 from fxprune.importance.gradients import Fisher, Taylor
 from fxprune.importance.names import CRITERIA, criterion_of
 from fxprune.importance.normalization import NORMALIZATIONS, Normalization, normalized
@@ -39,6 +40,7 @@ __all__ = [
     "Elementwise",
     "Evidence",
     "Fisher",
+    "Folding",
     "GeometricMedian",
     "Normalization",
     "Random",

@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from torch.export import ExportedProgram
 
 from fxprune.analysis import Model
 from fxprune.errors import InputError, shown
-from fxprune.importance.criterion import parameters_of
 from fxprune.importance.processes import jointly
 from fxprune.importance.running import collected, first
-from fxprune.inputs import materialize
-from fxprune.planning import Plan
 from fxprune.reconstruction.norm_reads import Norms
+from fxprune.reconstruction.preparing import prepared
 from fxprune.reconstruction.results import Reconstruction
 from fxprune.reconstruction.work import Method, Work
 from fxprune.surroundings import undisturbed
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
     import os
 
     from fxprune.meaning import Norm
+    from fxprune.planning import Plan
 
 Mode = Literal["sequential", "parallel"]
 
@@ -117,17 +115,8 @@ def reconstruct(
         PlanError: the plan is for another model.
         CaptureError, AnalysisError: see `analyze`.
     """
-    _check(model, method, mode, norms, ridge)
-    plan = Plan.of(plan)
-    made = materialize(plan.inputs, seed=None) if example_inputs is None else example_inputs
-    deps = plan.analyze(model, made)
-    if deps.drop is not None:
-        raise InputError(
-            "the plan drops whole blocks",
-            why="what is repaired is the original with all its blocks",
-            hint="drop the blocks first, and make a plan of channels for the model without them",
-        )
-    parameters_of(deps)  # refuses those without data
+    _check(method, mode, norms, ridge)
+    deps, plan = prepared(model, plan, example_inputs)
     values, _ = jointly(deps, lambda: collected(deps, batches, inputs, "a repair"), lambda _: None)
     work = Work(deps, plan.layout(deps), norm, float(ridge), method, norms, progress)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -135,11 +124,7 @@ def reconstruct(
     return work.outcome(len(values))
 
 
-def _check(model: Any, method: Any, mode: Any, norms: Any, ridge: Any) -> None:
-    if isinstance(model, ExportedProgram):
-        raise InputError(
-            "an ExportedProgram cannot be repaired", hint="pass the module that was exported"
-        )
+def _check(method: Any, mode: Any, norms: Any, ridge: Any) -> None:
     choices = (("method", method, Method), ("mode", mode, Mode), ("norms", norms, Norms))
     for name, value, known in choices:
         if value not in get_args(known):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Repair:
         why: why it was left as it is, or nothing.
         tensors: the names of those that have other values now.
         kind: "layer" or "norm".
+        merged: how many of the removed channels it reads now together with kept ones (`fold`).
     """
 
     weight: str
@@ -49,18 +51,19 @@ class Repair:
     why: str = ""
     tensors: tuple[str, ...] = ()
     kind: Literal["layer", "norm"] = "layer"
+    merged: int = 0
 
 
 @dataclass(frozen=True)
 class Reconstruction(Shown):
-    """The outcome of `reconstruct`. Printing it gives a table.
+    """The outcome of `reconstruct` or `fold`. Printing it gives a table.
 
     Attributes:
         repairs: the layers that read removed channels and the norms that yield something else
             because of them, in the order in which they run.
         deps: its analysis, which saves analyzing it again.
         tensors: the repaired tensors by name, as large as in the original.
-        batches: how many were run.
+        batches: how many were run; 0 if no data was used.
     """
 
     deps: DependencyGraph = field(repr=False)
@@ -77,6 +80,8 @@ class Reconstruction(Shown):
         return self.deps.model
 
     def __rich__(self) -> Page:
+        if not self.batches:
+            return _page_of_merged(self.repairs)
         rows = []
         for each in self.repairs:
             errors = [f"{each.before:.1%}", f"{each.after:.1%}", each.intercept or "nothing"]
@@ -87,6 +92,16 @@ class Reconstruction(Shown):
 
     def __str__(self) -> str:
         return str(self.__rich__())
+
+
+def _page_of_merged(repairs: Sequence[Repair]) -> Page:
+    """The table of `fold`."""
+    head = ("weight", "inputs", "kept", "merged", "left")
+    rows = [
+        [each.weight, str(each.inputs), str(each.kept), str(each.merged), each.why]
+        for each in repairs
+    ]
+    return Page.of(table(head, rows, left=(0, 4), fits=(0, 4)))
 
 
 def told_repairs(repairs: Sequence[Repair]) -> list[str]:
@@ -100,7 +115,13 @@ def told_repairs(repairs: Sequence[Repair]) -> list[str]:
         if (total := sum(each.kind == kind for each in repairs))
     ]
     notes = [f"{' and '.join(counts)} were repaired"]
-    if done:
+    if any(each.merged for each in repairs):
+        merged, gone = (
+            sum(counts)
+            for counts in zip(*((r.merged, r.inputs - r.kept) for r in repairs), strict=True)
+        )
+        notes[0] += f" without data: {merged} of {gone} removed inputs are merged into kept ones"
+    elif any(not math.isnan(each.before) for each in done):
         before, after = (
             statistics.median(getattr(each, name) for each in done) for name in ("before", "after")
         )

@@ -1,0 +1,260 @@
+"""Folding: channels that go are merged into those that are most like them, without data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fxprune.importance.units import Compared, Sides, compared, places
+from fxprune.inputs import bind, materialize
+from fxprune.module_trees import as_parameter, named_tensors
+from fxprune.readings.runs import Copy
+from fxprune.reconstruction.merging import Merges, merge_makers, merge_readers
+from fxprune.reconstruction.preparing import prepared
+from fxprune.reconstruction.repaired import with_tensors
+from fxprune.reconstruction.results import Reconstruction, Repair
+from fxprune.reconstruction.twins import unlike
+from fxprune.surroundings import undisturbed
+from fxprune.values import copied
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Container, Mapping
+
+    from numpy.typing import NDArray
+
+    from fxprune.analysis import DependencyGraph, Model
+    from fxprune.groups import Group, Member
+    from fxprune.planning import Layout, Plan
+
+_UNLIKE = "kept channels that are made alike carry something else"
+_FAR = "no removed channel is more like a kept one than like nothing"
+
+
+@undisturbed()
+def fold(
+    model: Model, plan: Plan | str | os.PathLike[str], example_inputs: Any = None
+) -> Reconstruction:
+    """Merge the channels that a plan removes into kept ones that are like them, without data.
+
+    Each removed channel goes into the kept channel of its group whose rows are nearest (of all
+    layers that make the channel, side by side; see `importance.Folding`), unless nothing is nearer:
+    then it is dropped. A kept channel is made by the mean of its cluster: weights, biases, the
+    shift and the running mean of a batch norm, each channel with the share that the square of the
+    weights has by which it is read; rows of weights are scaled to be as long as those of the
+    cluster are in the mean. Whatever reads it reads it for all of them: their weights are
+    added up. Channels that are the same fold exactly. As Wang et al., Forget the Data and
+    Fine-Tuning! Just Fold the Network to Compress, 2025, section 3, for channels that any criterion
+    chose, over residual streams, concatenations, flattened axes and heads.
+
+    What a mean of rows makes varies less than what the rows make, for which their length makes up
+    in part (Jordan et al., REPAIR, 2023, do it by statistics); `reconstruct` after it takes data.
+
+    Channels are dropped as without folding, with the reason, if an operator goes over them in
+    another way than linear layers and convolutions do (a layer norm, a product of queries and
+    keys), if a weight that reads them is used otherwise too, or is computed of others, and if they
+    turn out not to carry the same when they are made alike: that is tried in one run on the example
+    inputs, or on random ones of their shapes.
+
+    >>> import torch, fxprune
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    >>> plan = fxprune.plan(model, torch.randn(1, 8), ratio=0.5, criterion="folding")
+    >>> folded = fxprune.fold(model, plan)
+    >>> small = fxprune.shrink(folded.model, plan)
+
+    Args:
+        model: the original, or its DependencyGraph.
+        plan: what will be removed.
+        example_inputs: what the model is analyzed with, as for `shrink`: one that is run on data to
+            be analyzed needs them; by default inputs of the plan's shapes.
+
+    Returns:
+        The folded original, and for each weight that reads removed channels how many of them are
+        merged. Errors are not measured, they are NaN.
+
+    Raises:
+        InputError: weights have no data, or example inputs do not fit; or the model is an
+            ExportedProgram, or blocks of it are to go.
+        PlanError: the plan is for another model.
+        CaptureError, AnalysisError: see `analyze`.
+    """
+    deps, plan = prepared(model, plan, example_inputs)
+    given = materialize(deps.inputs, seed=0) if example_inputs is None else example_inputs
+    values = copied(list(bind(deps.graph_module, given)))
+    work = _Work(deps, plan.layout(deps))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        work.choose()
+        work.try_out(values)
+        return work.outcome()
+
+
+@dataclass
+class _Work:
+    """The folding of one model.
+
+    Attributes:
+        units: what the channels of each group are made by.
+        merges: who goes with whom, in each group that loses channels.
+        why: for each id why it cannot be merged, or nothing.
+    """
+
+    deps: DependencyGraph
+    layout: Layout
+    units: list[Compared] = field(default_factory=list)
+    merges: list[Merges] = field(default_factory=list)
+    why: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sides = Sides.of(self.deps)
+        tensors = {id(tensor) for tensor in named_tensors(self.deps.model).values()}
+        self.own = {name for name, own in self.deps.state.items() if id(own) in tensors}
+
+    def choose(self) -> None:
+        """Find out who goes with whom."""
+        for crossing in self.deps.trace.uses.crossings:
+            for vector in self.deps.trace.labels.leaves(crossing.axis):
+                self.refuse(vector, crossing.why)
+        for group in self.deps.groups:
+            removed = self.layout.is_removed(group.ids)
+            if not removed.any():
+                continue
+            for member in group.members:
+                self._refuse_by(group, member)
+            able = np.array([int(channel) not in self.why for channel in group.ids])
+            units = compared(group, self.sides, self._stored)
+            self.units.append(units)
+            self.merges.append(Merges.nearest(group, units, removed, able))
+
+    def _refuse_by(self, group: Group, member: Member) -> None:
+        if member.others:
+            self.refuse(group.ids, "channels meet one another in a weight")
+        if (member.parameter, member.dim) in self.sides.mixed:
+            self.refuse(group.ids, "a weight that reads them is used elsewhere")
+        if self.sides.reads(member) and member.parameter not in self.own:
+            self.refuse(group.ids, f"the model has no tensor {member.parameter} of its own")
+
+    def refuse(self, ids: NDArray[np.int64], why: str) -> None:
+        """Let channels be dropped."""
+        for channel in ids[ids > 0].tolist():
+            self.why.setdefault(channel, why)
+
+    def _stored(self, name: str) -> torch.Tensor:
+        return self.deps.state[name].detach()
+
+    def try_out(self, values: list[Any]) -> None:
+        """Make channels alike that are to be merged; leave those that do not carry the same."""
+        copy = Copy.of(self.deps)
+        made = _Changes(copy.state, self.own)
+        into = np.arange(len(self.deps.trace.labels))
+        for merges in self.merges:
+            into[merges.group.ids] = merges.group.ids[merges.into]
+            merge_makers(merges, self.sides, made)
+        for name, tensor in made.changed.items():
+            copy.state[name].copy_(tensor)
+        failed, written = unlike(self.deps, copy, values, into)
+        self.refuse(np.flatnonzero(failed), _UNLIKE)
+        for merges in self.merges:
+            if any(member.parameter in written for member in merges.group.members):
+                self.refuse(merges.group.ids, "forward writes into weights of theirs")
+        for number, (merges, units) in enumerate(zip(self.merges, self.units, strict=True)):
+            able = np.array([int(channel) not in self.why for channel in merges.group.ids])
+            self.merges[number] = merges.without(~(able & able[merges.into]), units)
+
+    def outcome(self) -> Reconstruction:
+        """What was made."""
+        made, makers = _Changes(self.deps.state, self.own), []
+        for merges in self.merges:
+            names: tuple[str, ...] = ()
+            if merges.merged.any():
+                names = merge_makers(merges, self.sides, made)
+                merge_readers(merges, self.sides, made)
+            makers.append(names)
+        tensors = {}
+        for name, tensor in made.changed.items():
+            own = self.deps.state[name]
+            folded = tensor.to(own.dtype)
+            if not torch.equal(folded, own):
+                tensors[name] = as_parameter(folded, own)
+        repairs = tuple(
+            replace(each, tensors=tuple(filter(tensors.__contains__, each.tensors)))
+            for each in self._told(makers)
+        )
+        return Reconstruction(with_tensors(self.deps, tensors), repairs, tensors, batches=0)
+
+    def _told(self, makers: list[tuple[str, ...]]) -> list[Repair]:
+        """What became of each weight that reads removed channels."""
+        found: dict[tuple[str, int], Repair] = {}
+        for use in self.deps.trace.uses.uses:
+            stored = self.deps.state[use.name]
+            dim = None if use.summed is None else use.dim_of(stored, use.summed)
+            if dim is not None and (use.name, dim) not in found:
+                repair = self._reader(use.name, use.node, dim, makers)
+                if repair.inputs > repair.kept:
+                    found[use.name, dim] = repair
+        return [*found.values(), *self._left()]
+
+    def _reader(self, name: str, node: str, dim: int, makers: list[tuple[str, ...]]) -> Repair:
+        """What became of a weight along a dim."""
+        gone = self._gone(self.deps.trace.axes[name][dim])
+        merged, tensors, why = np.zeros(len(gone), dtype=np.bool_), [name], ""
+        for merges, names in zip(self.merges, makers, strict=True):
+            for member in merges.group.members:
+                if (member.parameter, member.dim) != (name, dim):
+                    continue
+                table = places(member, merges.group.size)[merges.merged]
+                merged[table[table >= 0]] = True
+                tensors += names
+                removed = merges.group.ids[self.layout.is_removed(merges.group.ids)].tolist()
+                why = why or next((self.why[i] for i in removed if i in self.why), "")
+        count = int((merged & gone).sum())
+        kept = int((~gone).sum())
+        if not count:
+            return Repair(name, node, len(gone), kept, why=why or _FAR)
+        return Repair(
+            name, node, len(gone), kept, tensors=tuple(dict.fromkeys(tensors)), merged=count
+        )
+
+    def _left(self) -> list[Repair]:
+        """The weights that read removed channels in another way."""
+        found = {}
+        for crossing in self.deps.trace.uses.crossings:
+            gone = self._gone(crossing.axis)
+            if crossing.weight and gone.any():
+                found[crossing.weight] = Repair(
+                    crossing.weight, crossing.node, len(gone), int((~gone).sum()), why=crossing.why
+                )
+        return list(found.values())
+
+    def _gone(self, axis: Any) -> NDArray[np.bool_]:
+        return self.layout.removed_positions(axis, self.deps.trace.labels)
+
+
+class _Changes:
+    """Stored tensors in double precision, copied when they are asked for.
+
+    Args:
+        state: the tensors by name.
+        own: the names of those that can be changed; of others a copy is handed out and forgotten.
+
+    Attributes:
+        changed: those that were asked for, by name.
+    """
+
+    def __init__(self, state: Mapping[str, torch.Tensor], own: Container[str]) -> None:
+        self.state = state
+        self.own = own
+        self.changed: dict[str, torch.Tensor] = {}
+
+    def __call__(self, name: str) -> torch.Tensor:
+        """A tensor to be changed."""
+        if name in self.changed:
+            return self.changed[name]
+        tensor = self.state[name].detach()
+        wide = torch.complex128 if tensor.is_complex() else torch.float64
+        copy = tensor.to(wide, copy=True)
+        if name in self.own:
+            self.changed[name] = copy
+        return copy
