@@ -1,0 +1,175 @@
+"""Trained networks, with inputs to calibrate with and a figure that tells how good a copy is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.layers import Attention
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from benchmarks.rivals import Batches, Rival, last_layer, rivals
+from examples import pretrained
+from examples.resnet18 import Data, Settings, dense
+from examples.training import accuracy, train
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large everything is.
+
+    Attributes:
+        settings: of training, and of the images of Fashion-MNIST.
+        calibration: how many images of its training split criteria and repairs see.
+        epochs: of training the vision transformer.
+        inputs: how many crops or sentences there are to calibrate with, and to judge by.
+        points: how many images fine-tuning has seen at each point of its curve.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    calibration: int = 512
+    epochs: int = 3
+    inputs: tuple[int, int] = (64, 200)
+    points: tuple[int, ...] = (2_750, 5_500, 11_000, 22_000, 38_500, 55_000)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network.
+
+    Attributes:
+        model: the dense network, in eval mode.
+        batches: inputs without labels, each a tuple of arguments.
+        judge: from a copy to a figure, in %.
+        labels: of the same inputs, if there are any.
+        rivals: what Torch-Pruning does with it, by name.
+        tune: fine-tunes a copy in place; yields its figure at each point.
+    """
+
+    model: nn.Module
+    batches: Sequence[tuple[Tensor, ...]]
+    judge: Callable[[nn.Module], float]
+    labels: tuple[Tensor, ...] = ()
+    rivals: Mapping[str, Rival] = field(default_factory=dict)
+    tune: Callable[[nn.Module], Iterator[float]] | None = None
+
+    @property
+    def example(self) -> tuple[Tensor, ...]:
+        """Arguments to analyze with: the first two rows."""
+        return tuple(argument[:2] for argument in self.batches[0])
+
+    @property
+    def labelled(self) -> Batches:
+        """Images with labels; none without labels."""
+        parts = zip(self.batches, self.labels, strict=bool(self.labels))
+        return [(images, labels) for (images,), labels in parts]
+
+    def directions(self) -> list[tuple[Tensor, ...]]:
+        """Batches whose last entries are random directions of the outputs."""
+        random = torch.Generator().manual_seed(0)
+        found = []
+        with torch.no_grad():
+            for batch in self.batches:
+                shape = self.model(*batch).shape
+                found.append((*batch, torch.randn(shape, generator=random)))
+        return found
+
+
+def resnet(size: Size, networks: Path, seed: int) -> Subject:
+    """ResNet-18, trained on Fashion-MNIST with a seed, which also draws what is calibrated with."""
+    data = Data.load(size.settings)
+    home = networks / f"seed{seed}"
+    home.mkdir(parents=True, exist_ok=True)
+    model = dense(data, size.settings, home, seed)
+    return _classifier(model, data, size, seed, dict(rivals()))
+
+
+def transformer(size: Size, networks: Path, seed: int) -> Subject:
+    """A vision transformer of four blocks and patches of 4 x 4, trained on Fashion-MNIST."""
+    data = Data.load(size.settings)
+    torch.manual_seed(seed)
+    model = VisionTransformer(
+        28, 4, 3, num_classes=10, embed_dim=96, depth=4, num_heads=4, global_pool="avg"
+    )
+    path = networks / f"seed{seed}" / "transformer.pt"
+    if path.exists():
+        model.load_state_dict(torch.load(path))
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rate = 2e-3
+        optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.05)
+        train(model, data.train, size.epochs, learning_rate=rate, seed=seed, optimizer=optimizer)
+        torch.save(model.state_dict(), path)
+    own = {
+        name: Rival(each.make, each.options, _with_heads, _mended)
+        for name, each in rivals()
+        if not name.startswith("BN")
+    }
+    return _classifier(model.eval(), data, size, seed, own)
+
+
+def _classifier(
+    model: nn.Module, data: Data, size: Size, seed: int, own: Mapping[str, Rival]
+) -> Subject:
+    random = torch.Generator().manual_seed(seed)
+    some = data.train[torch.randperm(len(data.train), generator=random)[: size.calibration]]
+
+    def judge(small: nn.Module) -> float:
+        return 100 * accuracy(small, data.test)
+
+    def tune(small: nn.Module) -> Iterator[float]:
+        for start, end in pairwise((0, *size.points)):
+            part = data.train[start:end]
+            train(small, part, 1, learning_rate=0.02, seed=seed)
+            yield judge(small)
+
+    batches = [(images,) for images in some.images.split(BATCH)]
+    return Subject(model, batches, judge, some.labels.split(BATCH), own, tune)
+
+
+def _with_heads(model: nn.Module) -> dict[str, Any]:
+    heads = {m.qkv: m.num_heads for m in model.modules() if isinstance(m, Attention)}
+    return {**last_layer(model), "num_heads": heads}
+
+
+def _mended(model: nn.Module) -> None:
+    """Give each attention the width that its queries have now."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.attn_dim = module.qkv.out_features // 3
+            module.head_dim = module.attn_dim // module.num_heads
+
+
+def lite0(size: Size, networks: Path, seed: int) -> Subject:
+    """EfficientNet-Lite0 with its published weights, and parts of photos."""
+    return _published(pretrained.classifier(*size.inputs), _same_class)
+
+
+def minilm(size: Size, networks: Path, seed: int) -> Subject:
+    """MiniLM-L6-v2 with its published weights, and sentences."""
+    return _published(pretrained.encoder(*size.inputs), _cosine)
+
+
+def _published(trial: pretrained.Trial, alike: Callable[[Tensor, Tensor], Tensor]) -> Subject:
+    whole = pretrained.outputs(trial.model, trial.comparing)
+
+    def judge(small: nn.Module) -> float:
+        return 100 * float(alike(whole, pretrained.outputs(small, trial.comparing)).mean())
+
+    parts = (part.split(16) for part in trial.choosing)
+    return Subject(trial.model, list(zip(*parts, strict=True)), judge)
+
+
+def _same_class(whole: Tensor, small: Tensor) -> Tensor:
+    return (whole.argmax(1) == small.argmax(1)).double()
+
+
+def _cosine(whole: Tensor, small: Tensor) -> Tensor:
+    return (whole * small).sum(1)
