@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -51,43 +51,73 @@ def last_layer(model: nn.Module) -> dict[str, Any]:
     return {"ignored_layers": [[m for m in model.modules() if isinstance(m, nn.Linear)][-1]]}
 
 
+@torch.no_grad()
+def estimate_norms(model: nn.Module, batches: Sequence[tuple[Tensor, ...]]) -> bool:
+    """Let batch norms have the statistics of some inputs, all of which count alike.
+
+    Returns:
+        Whether there are any.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+        norm.train()
+    for batch in batches if norms else ():
+        model(*batch)
+    model.eval()
+    return bool(norms)
+
+
 @dataclass(frozen=True)
 class Rival:
-    """One way to prune by Torch-Pruning.
+    """Torch-Pruning with a criterion, ready to prune a model.
 
     Attributes:
-        make: makes the criterion.
-        options: of the pruner, by name.
-        own: from a model to options that name its layers.
-        mend: corrects what the model's code says of its sizes, in place.
+        model: the original, with gradients if the criterion is by gradients.
+        scored: the criterion.
+        example: an input.
+        own: from a copy of the model to options of the pruner that name its layers.
+        mend: corrects what a pruned copy's code says of its sizes, in place.
     """
 
-    make: Callable[[], Any]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    model: nn.Module
+    scored: Any
+    example: Tensor
     own: Callable[[nn.Module], dict[str, Any]] = last_layer
     mend: Callable[[nn.Module], object] = nn.Module.eval
 
-    def within(self, share: float, model: nn.Module, batches: Batches) -> nn.Module:
+    @classmethod
+    def of(cls, criterion: str, model: nn.Module, batches: Batches, **options: Any) -> Rival:
+        """One of `CRITERIA`; those by gradients see all batches.
+
+        Args:
+            criterion: its name.
+            model: the original, of which a copy is taken.
+            batches: images with labels.
+            **options: `own` and `mend`.
+        """
+        model, scored = copy.deepcopy(model), CRITERIA[criterion]()
+        if isinstance(scored, (theirs.TaylorImportance, theirs.HessianImportance)):
+            _accumulate(model, batches, scored)
+        return cls(model, scored, batches[0][0][:1], **options)
+
+    def within(self, share: float, scope: str) -> nn.Module:
         """The largest network within a share of the MACs, found by bisection.
 
         Args:
             share: of the model's MACs.
-            model: the original; it gets gradients.
-            batches: what criteria by gradients see.
+            scope: one of `SCOPES`.
 
         Raises:
             RuntimeError: there is none.
         """
-        example = batches[0][0][:1]
-        limit = share * macs(model, example)
-        scored = self.make()
-        if isinstance(scored, (theirs.TaylorImportance, theirs.HessianImportance)):
-            _accumulate(model, batches, scored)
+        limit = share * macs(self.model, self.example)
         low, high, best = 0.0, 1.0, None
         for _ in range(STEPS):
             ratio = (low + high) / 2
-            small = self._pruned(model, example, scored, ratio)
-            if macs(small, example) <= limit:
+            small = self._pruned(ratio, scope)
+            if macs(small, self.example) <= limit:
                 high, best = ratio, small
             else:
                 low = ratio
@@ -95,29 +125,22 @@ class Rival:
             raise RuntimeError("Torch-Pruning finds no network within the MACs")
         return best
 
-    def _pruned(self, model: nn.Module, example: Tensor, scored: Any, ratio: float) -> nn.Module:
-        small, criterion = copy.deepcopy((model, scored))  # which keeps gradients by parameter
-        for own, whole in zip(small.parameters(), model.parameters(), strict=True):
+    def _pruned(self, ratio: float, scope: str) -> nn.Module:
+        small, criterion = copy.deepcopy((self.model, self.scored))  # which has parameters as keys
+        for own, whole in zip(small.parameters(), self.model.parameters(), strict=True):
             own.grad = whole.grad
         pruner = torch_pruning.pruner.BasePruner(
             small,
-            example,
+            self.example,
             importance=criterion,
             pruning_ratio=ratio,
             max_pruning_ratio=LARGEST,
-            **self.options,
+            **SCOPES[scope],
             **self.own(small),
         )
         pruner.step()
         self.mend(small)
         return small
-
-
-def rivals() -> Iterator[tuple[str, Rival]]:
-    """Every criterion in every scope, by name."""
-    for criterion, make in CRITERIA.items():
-        for scope, options in SCOPES.items():
-            yield f"{criterion}, {scope}", Rival(make, options)
 
 
 def _accumulate(model: nn.Module, batches: Batches, scored: Any) -> None:

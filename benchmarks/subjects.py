@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +13,12 @@ from timm.layers import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from benchmarks.rivals import Batches, Rival, last_layer, rivals
+from benchmarks.rivals import Batches, Rival, last_layer
 from examples import pretrained
 from examples.resnet18 import Data, Settings, dense
 from examples.training import accuracy, train
 
-BATCH = 64
+BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Subject:
         batches: inputs without labels, each a tuple of arguments.
         judge: from a copy to a figure, in %.
         labels: of the same inputs, if there are any.
-        rivals: what Torch-Pruning does with it, by name.
+        rival: Torch-Pruning with a criterion, by its name; None if it is not tried.
         tune: fine-tunes a copy in place; yields its figure at each point.
     """
 
@@ -57,7 +57,7 @@ class Subject:
     batches: Sequence[tuple[Tensor, ...]]
     judge: Callable[[nn.Module], float]
     labels: tuple[Tensor, ...] = ()
-    rivals: Mapping[str, Rival] = field(default_factory=dict)
+    rival: Callable[[str], Rival] | None = None
     tune: Callable[[nn.Module], Iterator[float]] | None = None
 
     @property
@@ -88,7 +88,7 @@ def resnet(size: Size, networks: Path, seed: int) -> Subject:
     home = networks / f"seed{seed}"
     home.mkdir(parents=True, exist_ok=True)
     model = dense(data, size.settings, home, seed)
-    return _classifier(model, data, size, seed, dict(rivals()))
+    return _classifier(model, data, size, seed)
 
 
 def transformer(size: Size, networks: Path, seed: int) -> Subject:
@@ -107,17 +107,11 @@ def transformer(size: Size, networks: Path, seed: int) -> Subject:
         optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.05)
         train(model, data.train, size.epochs, learning_rate=rate, seed=seed, optimizer=optimizer)
         torch.save(model.state_dict(), path)
-    own = {
-        name: Rival(each.make, each.options, _with_heads, _mended)
-        for name, each in rivals()
-        if not name.startswith("BN")
-    }
-    return _classifier(model.eval(), data, size, seed, own)
+    return _classifier(model.eval(), data, size, seed, own=_with_heads, mend=_mended)
 
 
-def _classifier(
-    model: nn.Module, data: Data, size: Size, seed: int, own: Mapping[str, Rival]
-) -> Subject:
+def _classifier(model: nn.Module, data: Data, size: Size, seed: int, **options: Any) -> Subject:
+    """What is done with a network that classifies; the options are those of `Rival`."""
     random = torch.Generator().manual_seed(seed)
     some = data.train[torch.randperm(len(data.train), generator=random)[: size.calibration]]
 
@@ -130,8 +124,12 @@ def _classifier(
             train(small, part, 1, learning_rate=0.02, seed=seed)
             yield judge(small)
 
+    def rival(criterion: str) -> Rival:
+        return Rival.of(criterion, model, found.labelled, **options)
+
     batches = [(images,) for images in some.images.split(BATCH)]
-    return Subject(model, batches, judge, some.labels.split(BATCH), own, tune)
+    found = Subject(model, batches, judge, some.labels.split(BATCH), rival, tune)
+    return found
 
 
 def _with_heads(model: nn.Module) -> dict[str, Any]:
