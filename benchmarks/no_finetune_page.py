@@ -17,6 +17,8 @@ from benchmarks.subjects import Size
 
 TARGET = 0.25
 """The share of Torch-Pruning's drop of accuracy that is aimed at."""
+TARGET_SHARE = 0.5
+"""Of the MACs, where it is."""
 PEER = "Torch-Pruning, "
 NOTHING = "nothing"
 NORMS = "batch norms anew"
@@ -41,7 +43,8 @@ the whole test split.
 - *fxprune* chooses in each group alone, but for *global*. Criteria with labels do not count where
   the best is told.
 - Figures are medians of the seeds, with the spread (largest less smallest) in parentheses; without
-  parentheses they are of one seed. A seed is of a training and of a draw of images to calibrate with.
+  parentheses they are of one seed. Each seed has a training and images to calibrate with of its
+  own.
 """
 NOTES: Mapping[str, str] = {
     "ResNet-18": "Accuracy on Fashion-MNIST's 10,000 test images, in %.",
@@ -50,8 +53,8 @@ NOTES: Mapping[str, str] = {
     "EfficientNet-Lite0": "With its ImageNet weights. On how many of {judged} parts of the right"
     " halves of scikit-learn's two photos its first class is that of the dense network, in %."
     " It is repaired from {inputs} parts of the left halves.",
-    "MiniLM": "MiniLM-L6-v2 with its published weights. The mean cosine between embeddings and those"
-    " of the dense network, times 100, on {judged} sentences of Python's language reference."
+    "MiniLM": "MiniLM-L6-v2 with its published weights. The mean cosine between embeddings and"
+    " those of the dense network, times 100, on {judged} sentences of Python's language reference."
     " It is repaired from {inputs} others.",
 }
 
@@ -76,17 +79,19 @@ class Table:
         return [value for value in found if value is not None]
 
     def median(self, share: float, method: str, repair: str) -> float:
-        """The median of the seeds; less than any figure if some have none."""
-        found = self.values(share, method, repair)
-        return statistics.median(found) if len(found) == len(self.seeds) else -1.0
+        """The median of the seeds that have a figure; less than any if none has."""
+        return statistics.median(self.values(share, method, repair) or [-1.0])
 
     def best(self, share: float, repairs: Sequence[str] = ()) -> tuple[str, str]:
-        """The method that needs no labels and the repair with the largest median."""
+        """The method and the repair with the largest median, of those without labels.
+
+        They have figures of all seeds.
+        """
         pairs = [
             (method, repair)
             for method, labels in self.methods.items()
             for repair in repairs or self.repairs
-            if not labels
+            if not labels and len(self.values(share, method, repair)) == len(self.seeds)
         ]
         return max(pairs, key=lambda pair: self.median(share, *pair))
 
@@ -104,8 +109,7 @@ class Table:
         """A row for each method, best first, and two for Torch-Pruning."""
 
         def most(method: str) -> float:
-            found = (self.values(share, method, repair) for repair in self.repairs)
-            return max((statistics.median(values) for values in found if values), default=-1.0)
+            return max(self.median(share, method, repair) for repair in self.repairs)
 
         for method in sorted(self.methods, key=most, reverse=True):
             cells = [told(self.values(share, method, repair)) for repair in self.repairs]
@@ -188,7 +192,7 @@ def _ratio(theirs: float, ours: float) -> str:
     return f"{ours / theirs:.3f}" if theirs > 0 else "no drop"
 
 
-def _target(table: Table, share: float = 0.5) -> Iterator[str]:
+def _target(table: Table, share: float = TARGET_SHARE) -> Iterator[str]:
     """One choice of ours for all seeds, beside the best of theirs for each."""
     method, repair = table.best(share)
     yield (

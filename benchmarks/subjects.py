@@ -35,9 +35,9 @@ class Size:
 
     settings: Settings = field(default_factory=Settings)
     calibration: int = 512
-    epochs: int = 3
+    epochs: int = 2
     inputs: tuple[int, int] = (64, 200)
-    points: tuple[int, ...] = (2_750, 5_500, 11_000, 22_000, 38_500, 55_000)
+    points: tuple[int, ...] = (2_750, 5_500, 11_000, 22_000, 38_500)
 
 
 @dataclass(frozen=True)
