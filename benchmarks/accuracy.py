@@ -64,7 +64,10 @@ def torch_pruning_of(
     model: nn.Module, batches: Batches, *, criterion: str, scope: str
 ) -> nn.Module:
     """The largest network within the share of MACs that Torch-Pruning finds."""
-    return Rival.of(criterion, model, batches).within(SHARE, scope)
+    found = Rival.of(criterion, model, batches).within(SHARE, scope)
+    if found is None:
+        raise RuntimeError("Torch-Pruning finds no network within the MACs")
+    return found
 
 
 Method = Callable[[nn.Module, Batches], nn.Module]

@@ -122,9 +122,10 @@ def _measure_rival(subject: Subject, kept: Kept, criterion: str, shares: Sequenc
         return
     rival = subject.rival(criterion)
     for share, name in left:
-        small = rival.within(share, names[name]).eval()
-        kept.put(name_of(share, name, NOTHING), subject.judge(small))
-        has_norms = estimate_norms(small, subject.batches)
+        small = rival.within(share, names[name])
+        plain = None if small is None else subject.judge(small.eval())
+        kept.put(name_of(share, name, NOTHING), plain)
+        has_norms = small is not None and estimate_norms(small, subject.batches)
         kept.put(name_of(share, name, NORMS), subject.judge(small) if has_norms else None)
 
 

@@ -205,7 +205,8 @@ def _target(table: Table, share: float = TARGET_SHARE) -> Iterator[str]:
     yield "| ---: | ---: | --- | ---: | ---: | ---: | ---: | --- |"
     for seed, figures in enumerate(table.seeds):
         dense, ours = figures["dense"], figures[name_of(share, method, repair)]
-        peers = {name: figures[name_of(share, name, NOTHING)] for name in table.peers}
+        known = {name: figures[name_of(share, name, NOTHING)] for name in table.peers}
+        peers = {name: figure for name, figure in known.items() if figure is not None}
         name, theirs = max(peers.items(), key=lambda item: item[1])
         drops = dense - theirs, dense - ours
         reached = "reached" if drops[1] <= TARGET * drops[0] else "missed"

@@ -102,18 +102,16 @@ class Rival:
             _accumulate(model, batches, scored)
         return cls(model, scored, batches[0][0][:1], **options)
 
-    def within(self, share: float, scope: str) -> nn.Module:
-        """The largest network within a share of the MACs, found by bisection.
+    def within(self, share: float, scope: str) -> nn.Module | None:
+        """The largest network within a share of the MACs, found by bisection; None if none is.
 
         Args:
             share: of the model's MACs.
             scope: one of `SCOPES`.
-
-        Raises:
-            RuntimeError: there is none.
         """
         limit = share * macs(self.model, self.example)
-        low, high, best = 0.0, 1.0, None
+        low, high = 0.0, 1.0
+        best: nn.Module | None = None
         for _ in range(STEPS):
             ratio = (low + high) / 2
             small = self._pruned(ratio, scope)
@@ -121,8 +119,6 @@ class Rival:
                 high, best = ratio, small
             else:
                 low = ratio
-        if best is None:
-            raise RuntimeError("Torch-Pruning finds no network within the MACs")
         return best
 
     def _pruned(self, ratio: float, scope: str) -> nn.Module:

@@ -88,7 +88,7 @@ def resnet(size: Size, networks: Path, seed: int) -> Subject:
     home = networks / f"seed{seed}"
     home.mkdir(parents=True, exist_ok=True)
     model = dense(data, size.settings, home, seed)
-    return _classifier(model, data, size, seed)
+    return classifier(model, data, size, seed)
 
 
 def transformer(size: Size, networks: Path, seed: int) -> Subject:
@@ -107,11 +107,19 @@ def transformer(size: Size, networks: Path, seed: int) -> Subject:
         optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.05)
         train(model, data.train, size.epochs, learning_rate=rate, seed=seed, optimizer=optimizer)
         torch.save(model.state_dict(), path)
-    return _classifier(model.eval(), data, size, seed, own=_with_heads, mend=_mended)
+    return classifier(model.eval(), data, size, seed, own=_with_heads, mend=_mended)
 
 
-def _classifier(model: nn.Module, data: Data, size: Size, seed: int, **options: Any) -> Subject:
-    """What is done with a network that classifies; the options are those of `Rival`."""
+def classifier(model: nn.Module, data: Data, size: Size, seed: int, **options: Any) -> Subject:
+    """A network that classifies images of Fashion-MNIST.
+
+    Args:
+        model: the trained network, in eval mode.
+        data: the images.
+        size: how many of them are for what.
+        seed: of the draw of what is calibrated with.
+        **options: of `Rival.of`.
+    """
     random = torch.Generator().manual_seed(seed)
     some = data.train[torch.randperm(len(data.train), generator=random)[: size.calibration]]
 
