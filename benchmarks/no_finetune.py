@@ -125,8 +125,10 @@ def _measure_rival(subject: Subject, kept: Kept, criterion: str, shares: Sequenc
         small = rival.within(share, names[name])
         plain = None if small is None else subject.judge(small.eval())
         kept.put(name_of(share, name, NOTHING), plain)
-        has_norms = small is not None and estimate_norms(small, subject.batches)
-        kept.put(name_of(share, name, NORMS), subject.judge(small) if has_norms else None)
+        anew = None
+        if small is not None and estimate_norms(small, subject.batches):
+            anew = subject.judge(small)
+        kept.put(name_of(share, name, NORMS), anew)
 
 
 def tune(subject: Subject, kept: Kept, method: str, repair: str) -> None:

@@ -43,7 +43,7 @@ def macs(model: nn.Module, *inputs: Tensor) -> int:
     """Multiply-accumulates for some inputs, counted alike for every tool."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(*inputs)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def last_layer(model: nn.Module) -> dict[str, Any]:

@@ -132,5 +132,5 @@ def planned(deps: DependencyGraph, method: str, criterion: Any, share: float) ->
 
 def shrunk(subject: Subject, plan: Plan, repair: str) -> nn.Module:
     """The network without what a plan removes, repaired."""
-    source = REPAIRS[repair](subject, plan)
+    source: nn.Module | DependencyGraph = REPAIRS[repair](subject, plan)
     return fxprune.shrink(source, plan, subject.example, verify="quick").eval()

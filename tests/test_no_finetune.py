@@ -14,7 +14,7 @@ pytest.importorskip("timm")
 from benchmarks import no_finetune
 from benchmarks.kept_figures import Kept, name_of
 from benchmarks.no_finetune import STUDIES, Study, benchmark, measure
-from benchmarks.no_finetune_page import NORMS, NOTHING, PEER, Table, epochs_saved
+from benchmarks.no_finetune_page import NORMS, NOTHING, PEER, Table, epochs_saved, target
 from benchmarks.rivals import CRITERIA, SCOPES, Rival, estimate_norms, macs
 from benchmarks.subjects import Size, Subject, classifier
 from benchmarks.ways import METHODS, REPAIRS, planned, shrunk
@@ -24,11 +24,16 @@ from fxprune import analyze
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of a package that is here to be compared with
 SIZE = Size(Settings(images=64), calibration=32, points=(16, 32))
+STATES = (NOTHING, NORMS)
 REPAIRED = [name for name in REPAIRS if name != NOTHING]
 
 
 def images(count: int) -> Images:
     return Images(torch.randn(count, 3, 8, 8), torch.randint(10, (count,)))
+
+
+def norms_of(model: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def small(size: Size, networks: Path, seed: int) -> Subject:
@@ -38,7 +43,7 @@ def small(size: Size, networks: Path, seed: int) -> Subject:
         *(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)),
     )
-    for norm in (model[1], model[4]):
+    for norm in norms_of(model):
         nn.init.uniform_(norm.weight, 0.5, 1.5)
     return classifier(model.eval(), Data(images(64), images(8), images(40)), size, seed)
 
@@ -54,7 +59,7 @@ def test_all_is_measured_for_every_seed_kept_and_told(
     monkeypatch.setattr(no_finetune, "STUDIES", {"ResNet-18": study})
     page = benchmark(SIZE, 2, tmp_path, 1)
     assert "| taylor (with labels) |" in page
-    assert page.count("| reached |") + page.count("| missed |") == 2
+    assert page.count(", reached |") + page.count(", missed |") == 2
     for seed in range(2):
         figures = Kept(tmp_path / f"ResNet-18-{seed}.json").figures
         for method in ("l2", "outputs"):
@@ -110,7 +115,7 @@ def test_torch_pruning_leaves_no_more_than_the_share(
 
 def test_torch_pruning_that_cannot_tell_channels_apart_has_no_figure(tmp_path: Path) -> None:
     subject = small(SIZE, tmp_path, 0)
-    for norm in (subject.model[1], subject.model[4]):  # type: ignore[index]
+    for norm in norms_of(subject.model):
         nn.init.ones_(norm.weight)
     kept = Kept(tmp_path / "some.json")
     measure(subject, kept, Study(small, (), (0.5,), ("BN scale",)), 0)
@@ -174,3 +179,15 @@ def test_every_study_names_what_there_is() -> None:
     for study in STUDIES.values():
         assert set(study.methods) <= set(METHODS)
         assert set(study.rivals) <= set(CRITERIA)
+
+
+def test_the_target_is_about_the_best_of_torch_pruning_for_each_seed() -> None:
+    def seed(ours: float, l2: float, taylor: float) -> dict[str, float]:
+        peers = {f"{PEER}L2, global": l2, f"{PEER}Taylor, global": taylor}
+        figures = {name_of(0.5, name, state): peers[name] for name in peers for state in STATES}
+        return {"dense": 90.0, name_of(0.5, "l2", "means"): ours, **figures}
+
+    table = Table([seed(85.0, 70.0, 60.0), seed(80.0, 55.0, 65.0)], {"l2": False}, ("means",))
+    rows = [line for line in target(table) if line.startswith(("| 0", "| 1"))]
+    assert rows[0].startswith("| 0 | 90.00 | 5.00 | 20.00: L2, global | 0.250, reached |")
+    assert rows[1].startswith("| 1 | 90.00 | 10.00 | 25.00: Taylor, global | 0.400, missed |")
