@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 import fxprune
@@ -33,6 +35,10 @@ class Once(importance.Criterion):
         """What it was the first time."""
         self.found[:] = self.found or self.criterion.evidence(deps)
         yield from self.found
+
+    def finished(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the criterion makes of them."""
+        return self.criterion.finished(scores)
 
 
 Criterion = Callable[[Subject], Any]
@@ -73,22 +79,17 @@ def _gradient(kind: Any) -> Criterion:
     return lambda subject: Once(kind(subject.labelled, loss, progress=False))
 
 
+FOR_EVERY_SEED = ("random", "l2")
 METHODS: dict[str, Method] = {
-    "random": Method(_named("random")),
-    "l2": Method(_named("l2")),
-    "l2, global": Method(
-        _named("l2"), options={"scope": "global", "normalize": "mean"}, every=False
-    ),
-    "lamp": Method(_named("lamp"), every=False),
-    "fpgm": Method(_named("fpgm"), every=False),
+    **{name: Method(_named(name), every=name in FOR_EVERY_SEED) for name in importance.CRITERIA},
     "activation variance": Method(_activation("variance")),
     "outputs": Method(_outputs),
-    "taylor": Method(_gradient(importance.Taylor), labels=True, every=False),
-    "l1": Method(_named("l1"), every=False),
-    "bn_scale": Method(_named("bn_scale"), every=False),
-    "cosine": Method(_named("cosine"), every=False),
+    "l2, global": Method(
+        _named("l2"), every=False, options={"scope": "global", "normalize": "mean"}
+    ),
     "activation mean": Method(_activation("mean"), every=False),
     "activation apoz": Method(_activation("apoz"), every=False),
+    "taylor": Method(_gradient(importance.Taylor), labels=True, every=False),
     "fisher": Method(_gradient(importance.Fisher), labels=True, every=False),
 }
 """How channels are chosen, by name."""
