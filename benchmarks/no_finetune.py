@@ -3,8 +3,9 @@
 Every criterion prunes trained networks to several shares of their MACs, with every repair, and
 Torch-Pruning prunes the same networks to the same shares by each of its criteria. Then networks are
 fine-tuned with and without a repair. Every figure is kept in a folder once it is known, so that a
-run that was stopped goes on from there. Criteria and repairs are the tables of `benchmarks.ways`,
-and `benchmarks.no_finetune_page` tells what was found.
+run that was stopped goes on from there, and one with more criteria or repairs measures only these;
+what changes figures needs another folder. Criteria and repairs are the tables of `benchmarks.ways`,
+and `benchmarks.no_finetune_page` tells what was found. It takes about forty minutes on two cores.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ ABOUT = """# Accuracy without fine-tuning
 How much of a network's accuracy is left right after pruning: by how channels are chosen, what is
 [repaired](repair.md), and how many MACs are left. Nothing is trained but in the section that says
 so. What looks at data sees the same {calibration} images of the training split; accuracy is that on
-the whole test split.
+the whole test split. The first network is pruned by every criterion, the others by some of them, to
+keep the time that all takes within bounds.
 
 - *Repairs*, from images without labels: *nothing*; *means*, where only the mean of what removed
   channels carried goes into biases (`reconstruct(method="mean")`); *reconstruction*, which is
@@ -50,12 +51,12 @@ NOTES: Mapping[str, str] = {
     "ResNet-18": "Accuracy on Fashion-MNIST's 10,000 test images, in %.",
     "vision transformer": "Four blocks of width 96, patches of 4 x 4, four heads. Accuracy on"
     " Fashion-MNIST's 10,000 test images, in %. It has no batch norms.",
-    "EfficientNet-Lite0": "With its ImageNet weights. On how many of {judged} parts of the right"
-    " halves of scikit-learn's two photos its first class is that of the dense network, in %."
-    " It is repaired from {inputs} parts of the left halves.",
+    "EfficientNet-Lite0": "With its ImageNet weights. On how many of {size.crops[1]} parts of the"
+    " right halves of scikit-learn's two photos its first class is that of the dense network, in %."
+    " It is repaired from {size.crops[0]} parts of the left halves.",
     "MiniLM": "MiniLM-L6-v2 with its published weights. The mean cosine between embeddings and"
-    " those of the dense network, times 100, on {judged} sentences of Python's language reference."
-    " It is repaired from {inputs} others.",
+    " those of the dense network, times 100, on {size.sentences[1]} sentences of Python's language"
+    " reference. It is repaired from {size.sentences[0]} others.",
 }
 
 
@@ -147,9 +148,8 @@ def page(
     text = [ABOUT.format(calibration=size.calibration)]
     text += [f"## {first}: the best", "", *_summary(table, shares[first])]
     text += ["", *target(table), "", "## With fine-tuning afterwards", "", *_tuning(table, tuned)]
-    inputs, judged = size.inputs
     for name, each in tables.items():
-        text += ["", f"## {name}", "", NOTES[name].format(inputs=inputs, judged=judged)]
+        text += ["", f"## {name}", "", NOTES[name].format(size=size)]
         text += [line for share in shares[name] for line in _ranking(each, share)]
     version = torch.__version__.split("+")[0]
     text += [

@@ -29,14 +29,16 @@ class Size:
         settings: of training, and of the images of Fashion-MNIST.
         calibration: how many images of its training split criteria and repairs see.
         epochs: of training the vision transformer.
-        inputs: how many crops or sentences there are to calibrate with, and to judge by.
+        crops: how many parts of photos there are to calibrate with, and to judge by.
+        sentences: how many of them, likewise. There are no more than twice 190.
         points: how many images fine-tuning has seen at each point of its curve.
     """
 
     settings: Settings = field(default_factory=Settings)
     calibration: int = 512
     epochs: int = 2
-    inputs: tuple[int, int] = (64, 200)
+    crops: tuple[int, int] = (64, 200)
+    sentences: tuple[int, int] = (190, 190)
     points: tuple[int, ...] = (2_750, 5_500, 11_000, 22_000, 38_500)
 
 
@@ -155,12 +157,12 @@ def _mended(model: nn.Module) -> None:
 
 def lite0(size: Size, networks: Path, seed: int) -> Subject:
     """EfficientNet-Lite0 with its published weights, and parts of photos."""
-    return _published(pretrained.classifier(*size.inputs), _same_class)
+    return _published(pretrained.classifier(*size.crops), _same_class)
 
 
 def minilm(size: Size, networks: Path, seed: int) -> Subject:
     """MiniLM-L6-v2 with its published weights, and sentences."""
-    return _published(pretrained.encoder(*size.inputs), _cosine)
+    return _published(pretrained.encoder(*size.sentences), _cosine)
 
 
 def _published(trial: pretrained.Trial, alike: Callable[[Tensor, Tensor], Tensor]) -> Subject:
