@@ -5,7 +5,7 @@ Torch-Pruning prunes the same networks to the same shares by each of its criteri
 fine-tuned with and without a repair. Every figure is kept in a folder once it is known, so that a
 run that was stopped goes on from there, and one with more criteria or repairs measures only these;
 what changes figures needs another folder. Criteria and repairs are the tables of `benchmarks.ways`,
-and `benchmarks.no_finetune_page` tells what was found. It takes about forty minutes on two cores.
+and `benchmarks.no_finetune_page` tells what was found.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ class Job:
         name: one of `STUDIES`.
         seed: of its training.
         size: how large everything is.
-        folder: where figures and networks are kept.
+        folder: where figures are kept.
+        networks: where trained networks are.
         part: of the study.
         tuned: what to fine-tune instead, methods and repairs.
     """
@@ -160,6 +161,7 @@ class Job:
     seed: int
     size: Size
     folder: Path
+    networks: Path
     part: int = 0
     tuned: tuple[tuple[str, str], ...] = ()
 
@@ -174,7 +176,7 @@ class Job:
         torch.set_num_threads(1)
         warnings.filterwarnings("ignore", module="torch_pruning")
         study = STUDIES[self.name]
-        subject = study.make(self.size, self.folder / "networks", self.seed)
+        subject = study.make(self.size, self.networks, self.seed)
         for method, repair in self.tuned:
             tune(subject, self.kept, method, repair)
         if not self.tuned:
@@ -193,10 +195,9 @@ def run(jobs: Sequence[Job], processes: int) -> None:
             done.result()
 
 
-def jobs_of(name: str, size: Size, seeds: int, folder: Path) -> list[Job]:
+def jobs_of(first: Job, seeds: int) -> list[Job]:
     """All of a study but fine-tuning: first what is done for each seed."""
-    first = Job(name, 0, size, folder)
-    if not STUDIES[name].seeded:
+    if not STUDIES[first.name].seeded:
         return [first]
     return [*(replace(first, seed=seed) for seed in range(seeds)), replace(first, part=1)]
 
@@ -210,9 +211,17 @@ def table_of(jobs: Sequence[Job]) -> Table:
     return Table([*seeds.values()], labels, tuple(REPAIRS))
 
 
-def benchmark(size: Size, seeds: int, folder: Path, processes: int) -> str:
-    """Measure all that is not known yet, and return the page."""
-    jobs = {name: jobs_of(name, size, seeds, folder) for name in STUDIES}
+def benchmark(size: Size, seeds: int, folder: Path, networks: Path, processes: int) -> str:
+    """Measure all that is not known yet, and return the page.
+
+    Args:
+        size: how large everything is.
+        seeds: how many.
+        folder: where figures are kept.
+        networks: where trained networks are kept.
+        processes: how many networks are worked on at a time.
+    """
+    jobs = {name: jobs_of(Job(name, 0, size, folder, networks), seeds) for name in STUDIES}
     run([job for some in jobs.values() for job in some], processes)
     first = next(iter(STUDIES))
     pairs = tuned_pairs(table_of(jobs[first]), TUNED_SHARE)
@@ -229,9 +238,11 @@ def benchmark(size: Size, seeds: int, folder: Path, processes: int) -> str:
 @click.option("--seeds", default=SEEDS, show_default=True)
 @click.option("--processes", default=2, show_default=True, help="How many networks at a time.")
 @click.option("--folder", type=Path, default=Path("build/no_finetune"), show_default=True)
-def main(*, seeds: int, processes: int, folder: Path) -> None:
+@click.option("--networks", type=Path, default=Path("build/resnet18/full"), show_default=True)
+def main(*, seeds: int, processes: int, folder: Path, networks: Path) -> None:
     """Prune by every criterion, repair in every way, and write docs/no_finetune.md."""
-    PAGE.write_text(benchmark(Size(), seeds, folder, processes), encoding="utf-8")
+    text = benchmark(Size(), seeds, folder, networks, processes)
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def test_all_is_measured_for_every_seed_kept_and_told(
 ) -> None:
     study = Study(small, ("l2", "outputs", "taylor"), (0.75, 0.5, 0.25), ("L2",), seeded=True)
     monkeypatch.setattr(no_finetune, "STUDIES", {"ResNet-18": study})
-    page = benchmark(SIZE, 2, tmp_path, 1)
+    page = benchmark(SIZE, 2, tmp_path, tmp_path, 1)
     assert "| taylor (with labels) |" in page
     assert page.count(", reached |") + page.count(", missed |") == 2
     for seed in range(2):
@@ -72,7 +72,7 @@ def test_all_is_measured_for_every_seed_kept_and_told(
     assert name_of(0.5, "taylor", NOTHING) in once
     assert name_of(0.25, f"{PEER}L2, global", NORMS) in once
     capsys.readouterr()
-    assert benchmark(SIZE, 2, tmp_path, 1) == page
+    assert benchmark(SIZE, 2, tmp_path, tmp_path, 1) == page
     assert not capsys.readouterr().out  # nothing was measured again
 
 
