@@ -49,7 +49,7 @@ keep the time that all takes within bounds.
 """
 NOTES: Mapping[str, str] = {
     "ResNet-18": "Accuracy on Fashion-MNIST's 10,000 test images, in %.",
-    "vision transformer": "Four blocks of width 96, patches of 4 x 4, four heads. Accuracy on"
+    "vision transformer": "Four blocks of width 96, patches of 7 x 7, four heads. Accuracy on"
     " Fashion-MNIST's 10,000 test images, in %. It has no batch norms.",
     "EfficientNet-Lite0": "With its ImageNet weights. On how many of {size.crops[1]} parts of the"
     " right halves of scikit-learn's two photos its first class is that of the dense network, in %."

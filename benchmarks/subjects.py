@@ -36,7 +36,7 @@ class Size:
 
     settings: Settings = field(default_factory=Settings)
     calibration: int = 512
-    epochs: int = 2
+    epochs: int = 6
     crops: tuple[int, int] = (64, 200)
     sentences: tuple[int, int] = (190, 190)
     points: tuple[int, ...] = (2_750, 5_500, 11_000, 22_000, 38_500)
@@ -94,11 +94,11 @@ def resnet(size: Size, networks: Path, seed: int) -> Subject:
 
 
 def transformer(size: Size, networks: Path, seed: int) -> Subject:
-    """A vision transformer of four blocks and patches of 4 x 4, trained on Fashion-MNIST."""
+    """A vision transformer of four blocks and patches of 7 x 7, trained on Fashion-MNIST."""
     data = Data.load(size.settings)
     torch.manual_seed(seed)
     model = VisionTransformer(
-        28, 4, 3, num_classes=10, embed_dim=96, depth=4, num_heads=4, global_pool="avg"
+        28, 7, 3, num_classes=10, embed_dim=96, depth=4, num_heads=4, global_pool="avg"
     )
     path = networks / f"seed{seed}" / "transformer.pt"
     if path.exists():
