@@ -44,7 +44,7 @@ SEEDS = 3
 TUNED_SHARE = 0.25
 """Of the MACs, where networks are fine-tuned."""
 PAGE = Path(__file__).parents[1] / "docs" / "no_finetune.md"
-FEW = ("random", "l2", "activation variance", "outputs", "taylor")
+FEW = ("random", "l2", "folding", "activation variance", "reconstruction error", "taylor")
 
 
 @dataclass(frozen=True)

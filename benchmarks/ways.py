@@ -79,11 +79,16 @@ def _gradient(kind: Any) -> Criterion:
     return lambda subject: Once(kind(subject.labelled, loss, progress=False))
 
 
-FOR_EVERY_SEED = ("random", "l2")
+def _missed(subject: Subject) -> Once:
+    return Once(importance.ReconstructionError(subject.batches, inputs=whole, progress=False))
+
+
+FOR_EVERY_SEED = ("random", "l2", "folding")
 METHODS: dict[str, Method] = {
     **{name: Method(_named(name), every=name in FOR_EVERY_SEED) for name in importance.CRITERIA},
     "activation variance": Method(_activation("variance")),
-    "outputs": Method(_outputs),
+    "reconstruction error": Method(_missed),
+    "outputs": Method(_outputs, every=False),
     "l2, global": Method(
         _named("l2"), every=False, options={"scope": "global", "normalize": "mean"}
     ),
@@ -116,8 +121,9 @@ def _reconstructed(subject: Subject, plan: Plan, **options: Any) -> Any:
 
 REPAIRS: dict[str, Repair] = {
     "nothing": lambda subject, plan: subject.model,
-    "means": partial(_reconstructed, method="mean"),
-    "reconstruction": partial(_reconstructed, method="regression"),
+    "means": partial(_reconstructed, method="mean", norms="keep"),
+    "reconstruction": _reconstructed,
+    "folding": lambda subject, plan: fxprune.fold(subject.model, plan, subject.example).deps,
 }
 """From a plan to what is shrunk by it, by name."""
 

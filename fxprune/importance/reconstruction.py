@@ -18,7 +18,7 @@ from fxprune.importance.elimination import Reader, eliminated
 from fxprune.importance.processes import jointly
 from fxprune.importance.running import collected, finite, first, tracked
 from fxprune.labels import Axis
-from fxprune.readings.moments import Covariance
+from fxprune.readings.moments import Covariance, penalty
 from fxprune.readings.products import ON_ITS_OWN, Read, ReadingMode
 from fxprune.readings.runs import Copy, Run, none, other_ways, uses_of
 from fxprune.values import copied
@@ -69,7 +69,7 @@ class ReconstructionError(Criterion):
     """
 
     batches: Iterable[Any]
-    ridge: float = 1e-3
+    ridge: float | None = None
     inputs: Callable[[Any], Any] = first
     progress: bool = True
 
@@ -77,7 +77,7 @@ class ReconstructionError(Criterion):
     joint = True
 
     def __post_init__(self) -> None:
-        if not _is_positive(self.ridge):
+        if self.ridge is not None and not _is_positive(self.ridge):
             raise InputError(
                 f"the ridge is {shown(self.ridge)}", why="it must be a positive number"
             )
@@ -148,7 +148,11 @@ class _Scoring:
     """The scores of one model."""
 
     def __init__(
-        self, deps: DependencyGraph, batches: Sequence[list[Any]], ridge: float, progress: bool
+        self,
+        deps: DependencyGraph,
+        batches: Sequence[list[Any]],
+        ridge: float | None,
+        progress: bool,
     ) -> None:
         self.deps = deps
         self.batches = batches
@@ -260,7 +264,8 @@ class _Scoring:
         for second, own, part in zip(seconds, weights, parts, strict=True):
             level = float(second.diagonal().mean())
             if energy > 0 and level > 0 and part.any():
-                second.diagonal().add_(self.ridge * level)
+                more = penalty(self.ridge, len(second), sums[0].count)
+                second.diagonal().add_(more * level)
                 yield Reader(second, own, [np.flatnonzero(row) for row in part], 1 / energy)
 
 

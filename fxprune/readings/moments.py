@@ -25,6 +25,15 @@ def steady(dtype: torch.dtype) -> float:
     return max(1e-12, 16 * torch.finfo(dtype).eps ** 2)
 
 
+def penalty(ridge: float | None, channels: int, rows: Tensor) -> float:
+    """A ridge, or by default 0.001 and the number of channels for each row.
+
+    So what is told of few samples is told with caution: with as many rows as channels the penalty
+    is as large as a mean second moment.
+    """
+    return 1e-3 + channels / float(rows) if ridge is None else ridge
+
+
 class Moments:
     """Sums over samples and places of x, z and products with z, in float64.
 
@@ -64,11 +73,12 @@ class Moments:
         """All sums."""
         return [self.count, self.x, self.z, self.xz, self.zz]
 
-    def fit(self, ridge: float, *, about_mean: bool) -> Tensor:
+    def fit(self, ridge: float | None, *, about_mean: bool) -> Tensor:
         """A, [c, k] in float64.
 
         Args:
-            ridge: what is added to the diagonal of the second moments, in units of its mean.
+            ridge: what is added to the diagonal of the second moments, in units of its mean; see
+                `penalty` for the default.
             about_mean: whether there is a b; else moments are not centred.
         """
         products, second = self.xz.clone(), self.zz
@@ -83,7 +93,8 @@ class Moments:
         mixing = torch.zeros_like(products)
         if bool(varies.any()):
             own = second[varies][:, varies]
-            own.diagonal().add_(ridge * own.diagonal().mean())
+            level = own.diagonal().mean()
+            own.diagonal().add_(penalty(ridge, len(own), self.count) * level)
             mixing[:, varies] = _solved(own, products[:, varies].T).T
         return mixing
 

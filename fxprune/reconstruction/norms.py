@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fxprune.readings.moments import steady
+from fxprune.readings.moments import penalty, steady
 from fxprune.readings.runs import other_ways
 from fxprune.reconstruction.outcomes import Change, Compared, Move
 from fxprune.reconstruction.results import Repair
@@ -80,7 +80,7 @@ class NormMeasured(Compared):
         """Whether all that was measured is a number."""
         return all(bool(tensor.isfinite().all()) for tensor in self.tensors())
 
-    def line(self, ridge: float, *, with_constant: bool) -> Line:
+    def line(self, ridge: float | None, *, with_constant: bool) -> Line:
         """The regression of what was yielded on what is: one for each channel.
 
         With y what the original yields and z what is yielded now, `factor` and `constant` minimize
@@ -98,7 +98,9 @@ class NormMeasured(Compared):
             shared = shared - self.z * self.total / self.count
         varies = second > steady(self.read.out.dtype) * self.zz
         level = second.clamp(min=0).mean() if len(second) else second.sum()
-        step = (shared - second) / torch.where(varies, second + ridge * level, 1.0)
+        step = (shared - second) / torch.where(
+            varies, second + penalty(ridge, 1, self.count) * level, 1.0
+        )
         factor = 1 + torch.where(varies, step, 0.0)
         constant = (self.total - factor * self.z) / self.count
         return Line(factor, constant if with_constant else torch.zeros_like(constant))
@@ -143,7 +145,11 @@ def told(read: NormRead, node: str, why: str = "") -> Repair:
 
 
 def change(
-    node: str, found: NormMeasured, uses: Uses, state: Mapping[str, torch.Tensor], ridge: float
+    node: str,
+    found: NormMeasured,
+    uses: Uses,
+    state: Mapping[str, torch.Tensor],
+    ridge: float | None,
 ) -> Change:
     """How a norm is to be: with other running statistics, or with another scale and shift.
 
@@ -160,7 +166,11 @@ def change(
 
 
 def _refitted(
-    node: str, found: NormMeasured, uses: Uses, state: Mapping[str, torch.Tensor], ridge: float
+    node: str,
+    found: NormMeasured,
+    uses: Uses,
+    state: Mapping[str, torch.Tensor],
+    ridge: float | None,
 ) -> Change:
     read, rows = found.read, found.read.kept_rows
     assert read.scale is not None

@@ -37,7 +37,7 @@ def reconstruct(
     method: Method = "regression",
     mode: Mode = "sequential",
     norms: Norms = "refit",
-    ridge: float = 1e-3,
+    ridge: float | None = None,
     norm: Norm = "kept",
     inputs: Callable[[Any], Any] = first,
     progress: bool = True,
@@ -52,11 +52,11 @@ def reconstruct(
     As He et al., Channel Pruning for Accelerating Very Deep Neural Networks, 2017, section 3.1,
     with the regression in closed form and errors of layers before taken into account.
 
-    The intercept goes into the layer's bias; without one, into the running mean of a batch norm
-    that alone reads the layer; without either there is none. At the borders of a convolution that
-    pads with zeros it is the mean over all places. A layer is left as it is, with the reason, if it
-    passes channels through one by one (a depthwise convolution), is a transposed convolution, or
-    shares its weight with another one.
+    What is then missing on average over all places goes into the layer's bias; without one, into
+    the running mean of a batch norm that alone reads the layer; without either it stays. New
+    weights are kept if the layer is nearer to the original with them, on these batches. A layer is
+    left as it is, with the reason, if it passes channels through one by one (a depthwise
+    convolution), is a transposed convolution, or shares its weight with another one.
 
     The scale and shift of a norm are repaired as well, for it yields something else once channels
     before it are gone: each channel that is kept gets the line that explains best what the norm
@@ -84,11 +84,12 @@ def reconstruct(
             channels did is added where the intercept goes; a few samples do (Evci et al., Mean
             Replacement Pruning, 2018). "none": layers stay as they are, and norms are repaired.
         mode: "sequential": each layer is repaired for what it reads once those before it are
-            pruned and repaired, so errors do not add up; what all batches yield at one node of the
-            graph, in the original and in the pruned model, is in memory at once. "parallel": all
-            are repaired for what they read in the original, a batch at a time, which takes one run
-            of the original and less memory. Of norms it makes up for statistics over pruned axes
-            only, and not for those of root mean square norms, which consist of several operators.
+            pruned and repaired, so errors do not add up; all batches go through both models
+            together, and what later nodes need of all of them is in memory at once. "parallel": all
+            are repaired for what they read in the original, a batch at a time, in two runs of it;
+            the second moments of all layers are in memory at once. Of norms it makes up for
+            statistics over pruned axes only, and not for those of root mean square norms, which
+            consist of several operators.
         norms: "refit": norms get the scale and shift that were said, by ridge regression on the
             difference of the scale from what it is. "reestimate": the running mean and variance of
             batch norms become those of what they read in the pruned model: the mean and the
@@ -98,7 +99,8 @@ def reconstruct(
             sequential mode only. "keep": norms stay as they are. Whatever makes the outcome of a
             norm worse is taken back.
         ridge: the penalty on what is added to weights, and on factors of scales less 1, in units of
-            the mean second moment of the kept channels (0.001). More is safer for few samples.
+            the mean second moment of the kept channels. More is safer for few samples. By default
+            0.001 and the number of channels for each row (sample and place) that there is.
         norm: what statistics over pruned axes run over in the pruned model; see `shrink`.
         inputs: from a batch to what the model takes (a tensor, a tuple or a dict); by default the
             first item of a tuple or list, or the batch itself.
@@ -118,7 +120,7 @@ def reconstruct(
     _check(method, mode, norms, ridge)
     deps, plan = prepared(model, plan, example_inputs)
     values, _ = jointly(deps, lambda: collected(deps, batches, inputs, "a repair"), lambda _: None)
-    work = Work(deps, plan.layout(deps), norm, float(ridge), method, norms, progress)
+    work = Work(deps, plan.layout(deps), norm, ridge, method, norms, progress)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         (work.in_turn if mode == "sequential" else work.at_once)(values)
     return work.outcome(len(values))
@@ -145,5 +147,5 @@ def _check(method: Any, mode: Any, norms: Any, ridge: Any) -> None:
             hint='pass another method, or norms="refit" or norms="reestimate"',
         )
     is_number = isinstance(ridge, (int, float)) and not isinstance(ridge, bool)
-    if not is_number or not 0 <= ridge < math.inf:
+    if ridge is not None and not (is_number and 0 <= ridge < math.inf):
         raise InputError(f"the ridge is {shown(ridge)}", why="it must be a number, 0 or more")

@@ -52,7 +52,7 @@ class Work:
     deps: DependencyGraph
     layout: Layout
     norm: Norm
-    ridge: float
+    ridge: float | None
     method: Method
     norms: Norms
     progress: bool
