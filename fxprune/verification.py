@@ -35,6 +35,8 @@ from fxprune.module_verification import ModuleComparison
 from fxprune.planning import Plan
 from fxprune.planning.transferring import transferred
 from fxprune.precision import LARGEST_DOUBLE, Precision, size_in_double
+from fxprune.reconstruction.noted import repaired_of
+from fxprune.reconstruction.repairable import refuse_others
 from fxprune.reconstruction.repaired import with_tensors_of
 from fxprune.shape_verification import check_shapes
 from fxprune.stepping import OriginalFailsError, ResultFailsError
@@ -119,16 +121,17 @@ def verify(
     if isinstance(model, ExportedProgram):
         plan = transferred(plan, deps)
     layout = plan.layout(deps)
-    if repaired := getattr(report, "repaired", ()):
-        deps = with_tensors_of(small, deps, layout, repaired)
-        layout = plan.layout(deps)
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
-    claim = Claim(deps, layout, meaning)
+    if repaired := repaired_of(noted):
+        refuse_others(deps, layout, repaired, example_inputs, meaning.norm)
+        deps = with_tensors_of(small, deps, layout, repaired)
+        layout = plan.layout(deps)
+    claim = Claim(deps, layout, meaning, may_be_repaired=not repaired)
     known_parts = report is not None and noted is small  # export numbers nodes anew
     with drawable(deps, plan):
         done = verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)
-    return replace(done, repaired=tuple(repaired))
+    return replace(done, repaired=repaired)
 
 
 def _analyzed(plan: Plan, model: Model, example_inputs: Any) -> DependencyGraph:
