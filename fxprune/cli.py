@@ -34,7 +34,7 @@ from fxprune.cli_report import ARGUMENTS, report
 from fxprune.cli_sensitivity import sensitivity
 from fxprune.drawing import check_picture
 from fxprune.errors import FxPruneError, VerificationError
-from fxprune.inputs import materialize
+from fxprune.inputs import materialize, real_type
 from fxprune.interruptions import notes
 from fxprune.loading import ModelSource
 from fxprune.meaning import Constants, Norm
@@ -265,7 +265,8 @@ _SAMPLES = 64
     "--calibrate",
     type=FILE,
     help="Samples (.npz or .safetensors: an array for each input, the first dim counts) by which"
-    " layers that read removed channels are repaired; no labels.",
+    " layers that read removed channels are repaired; no labels. Real numbers become those of the"
+    " model's inputs, float32 say.",
 )
 @click.option("--no-verify", is_flag=True, help="Do not prove the result.")
 @click.option("--quick", is_flag=True, help="Prove it on the example in the model's types only.")
@@ -319,7 +320,9 @@ def shrink(
         with stage("Planning"):
             made = fxprune.plan(model, inputs, **removal)
     proof: bool | Literal["quick"] = "quick" if quick else not no_verify
-    samples = None if calibrate is None else read_batches(calibrate, _SAMPLES)
+    samples = None
+    if calibrate is not None:
+        samples = read_batches(calibrate, _SAMPLES, real_type(made.inputs))
     with stage("Shrinking" if no_verify else "Shrinking and verifying"):
         small: Any = fxprune.shrink(
             model,

@@ -19,6 +19,7 @@ from fxprune.planning import Plan
 from fxprune.reconstruction.norm_reads import Norms
 from fxprune.reconstruction.results import Reconstruction
 from fxprune.reconstruction.work import Work
+from fxprune.stepping import OriginalFailsError
 from fxprune.surroundings import undisturbed
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 Method = Literal["regression", "mean", "none"]
 Mode = Literal["sequential", "parallel"]
+_OTHER_INPUTS = (
+    "tell what the model takes of a batch (by default the first item of a tuple or list, or all of"
+    " it): fxprune.reconstruct(..., inputs=lambda batch: ...), and shrink the model of that"
+)
 
 
 @undisturbed()
@@ -129,11 +134,19 @@ def reconstruct(
             hint="drop the blocks first, and make a plan of channels for the model without them",
         )
     parameters_of(deps)  # refuses those without data
-    values, _ = jointly(deps, lambda: collected(deps, batches, inputs, "a repair"), lambda _: None)
+    values, _ = jointly(
+        deps, lambda: collected(deps, batches, inputs, "a repair", _OTHER_INPUTS), lambda _: None
+    )
     own = {"regression": float(ridge), "mean": math.inf, "none": None}[method]
     work = Work(deps, plan.layout(deps), norm, own, norms, float(ridge), progress)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        (work.in_turn if mode == "sequential" else work.at_once)(values)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            (work.in_turn if mode == "sequential" else work.at_once)(values)
+    except OriginalFailsError as error:
+        hint = f"{error.hint}; or {_OTHER_INPUTS}" if error.hint else _OTHER_INPUTS
+        raise OriginalFailsError(
+            error.what, where=error.where, why=error.why, hint=hint
+        ) from error
     return work.outcome(len(values))
 
 
