@@ -240,6 +240,11 @@ _SAMPLES = 64
 """How many samples of --calibrate are run at once."""
 
 
+def _samples(path: Path | None, plan: Plan) -> list[Any] | None:
+    """The batches of a file for --calibrate, if there is one."""
+    return None if path is None else read_batches(path, _SAMPLES, real_type(plan.inputs))
+
+
 @main.command(
     epilog=_examples(
         "shrink torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o small.pt",
@@ -320,9 +325,7 @@ def shrink(
         with stage("Planning"):
             made = fxprune.plan(model, inputs, **removal)
     proof: bool | Literal["quick"] = "quick" if quick else not no_verify
-    samples = None
-    if calibrate is not None:
-        samples = read_batches(calibrate, _SAMPLES, real_type(made.inputs))
+    samples = _samples(calibrate, made)
     with stage("Shrinking" if no_verify else "Shrinking and verifying"):
         small: Any = fxprune.shrink(
             model,

@@ -42,12 +42,6 @@ _DEFECT = (
     "if this model was shrunk from exactly this original (the same weights), it is a defect of"
     " fxprune or of a custom rule: please report it"
 )
-_UNNAMED = (
-    "if tensors were repaired (calibrate=, fxprune.reconstruct), their names are missing here: pass"
-    " what fxprune.shrink(..., calibrate=...) returned, or what fxprune.load or torch.load read of"
-    " that; or, in place of the original, the repaired one that was shrunk (Reconstruction.model)."
-    " Otherwise, "
-)
 _AMPLIFIED = (
     f"rounding alone does this, but more than {CAP:.0e} is never taken for it: the model is too"
     " ill-conditioned for a proof with these weights; check whether they are trained ones"
@@ -90,7 +84,7 @@ class Verification(Shown):
         dtype: the precision that both models were run in.
         dropped: how many blocks were dropped. The model without them was compared with the user's
             own, in which they pass their input on.
-        repaired: the tensors that were repaired from data (see `reconstruct`): their values were
+        repaired: the tensors that were repaired (see `reconstruct` and `fold`): their values were
             taken from the result, and are not proved to be any.
         seconds: wall-clock time.
     """
@@ -154,19 +148,11 @@ def _has_no_value(expected: torch.Tensor, got: torch.Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a shrunk model is said to be: the original, what stays of it, and what that means.
-
-    Attributes:
-        deps: the analysis of the original.
-        layout: what stays.
-        meaning: of that.
-        may_be_repaired: whether tensors may have been repaired of which nothing is known.
-    """
+    """What a shrunk model is said to be: the original, what stays of it, and what that means."""
 
     deps: DependencyGraph
     layout: Layout
     meaning: Meaning
-    may_be_repaired: bool = False
 
     @cached_property
     def constant_rows(self) -> Rows:
@@ -174,10 +160,6 @@ class Claim:
         if self.meaning.constants == "drop":
             return {}
         return constant_rows(self.deps, self.layout, self.meaning.norm)
-
-    def remedy(self, otherwise: str) -> str:
-        """What to do about a difference."""
-        return _UNNAMED + otherwise if self.may_be_repaired else otherwise
 
     def told_groups(self, axes: Iterable[Axis]) -> str:
         """The groups that lose channels on some axes, in words; nothing if there are none."""
@@ -338,7 +320,7 @@ class Comparison:
     @property
     def remedy(self) -> str:
         """What to do about a difference."""
-        return self.claim.remedy(_DEFECT)
+        return _DEFECT
 
     def again(self, precision: Precision) -> Comparison:
         """The same comparison from the start, in another precision."""

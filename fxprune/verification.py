@@ -24,7 +24,7 @@ from fxprune.comparison import (
 from fxprune.drawing.scenes import drawable
 from fxprune.drop_verification import check_drop
 from fxprune.emission import is_on_meta
-from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
+from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError, first_of
 from fxprune.exporting import program_inputs, program_module
 from fxprune.gradient_verification import check_gradients
 from fxprune.graph_verification import GraphComparison, has_same_nodes
@@ -37,7 +37,7 @@ from fxprune.planning.transferring import transferred
 from fxprune.precision import LARGEST_DOUBLE, Precision, size_in_double
 from fxprune.reconstruction.noted import repaired_of
 from fxprune.reconstruction.repairable import refuse_others
-from fxprune.reconstruction.repaired import with_tensors_of
+from fxprune.reconstruction.repaired import changed_tensors, with_tensors_of
 from fxprune.shape_verification import check_shapes
 from fxprune.stepping import OriginalFailsError, ResultFailsError
 from fxprune.surroundings import undisturbed
@@ -127,11 +127,28 @@ def verify(
         refuse_others(deps, layout, repaired, example_inputs, meaning.norm)
         deps = with_tensors_of(small, deps, layout, repaired)
         layout = plan.layout(deps)
-    claim = Claim(deps, layout, meaning, may_be_repaired=not repaired)
+    claim = Claim(deps, layout, meaning)
     known_parts = report is not None and noted is small  # export numbers nodes anew
     with drawable(deps, plan):
-        done = verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)
+        try:
+            done = verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)
+        except VerificationError as error:
+            if repaired or not (names := changed_tensors(small, claim)):
+                raise
+            raise _other_weights(error, names) from error
     return replace(done, repaired=repaired)
+
+
+def _other_weights(error: VerificationError, names: Sequence[str]) -> VerificationError:
+    """The error of a result that has not the weights of the original, as repaired ones have not."""
+    hint = (
+        f"the shrunk model has other values in {first_of(names, 2)}. If these were repaired from"
+        " data, it lacks their names, which fxprune.save and torch.save keep: pass what"
+        " fxprune.shrink(..., calibrate=...) returned or what was read of that, or as the original"
+        " the repaired one (Reconstruction.model). Else pass the original with the weights that were"
+        " shrunk; if it is that, please report it"
+    )
+    return type(error)(error.what, where=error.where, why=error.why, hint=hint)
 
 
 def _analyzed(plan: Plan, model: Model, example_inputs: Any) -> DependencyGraph:

@@ -114,7 +114,9 @@ def _sharing(deps: DependencyGraph, model: Copy) -> list[Part]:
         for name, place in named:
             if any(place.overlaps(other) for own, other in named if own != name):
                 twin = model.state[name]
-                found.append(Part(name, tuple(twin.shape), twin.stride(), twin.storage_offset()))
+                found.append(
+                    Part(name, tuple(twin.shape), twin.stride(), int(twin.storage_offset()))
+                )
     return found
 
 

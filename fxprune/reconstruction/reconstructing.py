@@ -144,9 +144,7 @@ def reconstruct(
             (work.in_turn if mode == "sequential" else work.at_once)(values)
     except OriginalFailsError as error:
         hint = f"{error.hint}; or {_OTHER_INPUTS}" if error.hint else _OTHER_INPUTS
-        raise OriginalFailsError(
-            error.what, where=error.where, why=error.why, hint=hint
-        ) from error
+        raise OriginalFailsError(error.what, where=error.where, why=error.why, hint=hint) from error
     return work.outcome(len(values))
 
 
