@@ -84,8 +84,9 @@ def verify(
     Args:
         model: the original, or the DependencyGraph that `analyze` made of it.
         small: the shrunk model, or the shrunk `ExportedProgram`, of which outputs are compared. If
-            its report says that layers were repaired from data (see `reconstruct`), the reference
-            is the original with the values of these.
+            its report, or what went into a file of it, says that tensors were repaired from data
+            (see `reconstruct`), the reference is the original with the values of these. No others
+            are taken than those that a repair for the plan may change.
         plan: what was removed: a Plan, or the path of one.
         example_inputs: a tensor, a tuple or a dict; by default random ones of the plan's shapes.
             A model that is run on data to be analyzed needs them, unless its DependencyGraph is
@@ -101,7 +102,8 @@ def verify(
     Raises:
         VerificationError: names the first node that differs, its source line, and by how much.
         PlanError: the plan is not for this model.
-        InputError: there is no such meaning, or the inputs do not fit.
+        InputError: there is no such meaning, or the inputs do not fit, or `small` says that tensors
+            were repaired which no repair for this plan changes.
     """
     noted = small.graph_module if isinstance(small, ExportedProgram) else small
     if isinstance(small, ExportedProgram):
@@ -145,8 +147,8 @@ def _other_weights(error: VerificationError, names: Sequence[str]) -> Verificati
         f"the shrunk model has other values in {first_of(names, 2)}. If these were repaired from"
         " data, it lacks their names, which fxprune.save and torch.save keep: pass what"
         " fxprune.shrink(..., calibrate=...) returned or what was read of that, or as the original"
-        " the repaired one (Reconstruction.model). Else pass the original with the weights that were"
-        " shrunk; if it is that, please report it"
+        " the repaired one (Reconstruction.model). Else pass the original with the weights that"
+        " were shrunk; if it is that, please report it"
     )
     return type(error)(error.what, where=error.where, why=error.why, hint=hint)
 
