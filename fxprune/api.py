@@ -161,10 +161,10 @@ def shrink(
             nothing, and so is whatever else holds these tensors, such as an optimizer. So nothing
             can be proved any more: needs `verify=False`. Whatever is refused is refused before.
         calibrate: batches of unlabelled data (a data loader) to repair layers with that read
-            removed channels, and norms, as `reconstruct` does by default. What is proved is that
-            the result is the repaired original, and `fxprune.verify` knows of it. Its report tells
-            how well each layer and norm was repaired. Not for `constants="fold"`, `donate=True`
-            or an `ExportedProgram`.
+            removed channels, and norms, as `reconstruct` does by default, with a bar on terminals.
+            What is proved is that the result is the repaired original, and `fxprune.verify` knows
+            of it. Its report tells how well each layer and norm was repaired. Not for
+            `constants="fold"`, `donate=True` or an `ExportedProgram`.
         fold: merge removed channels into kept ones that are like them, without data, as
             `fxprune.fold` does. What is proved is that the result is the folded original. Not for
             `calibrate`, and not for what that is not for.

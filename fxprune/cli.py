@@ -34,7 +34,7 @@ from fxprune.cli_report import ARGUMENTS, report
 from fxprune.cli_sensitivity import sensitivity
 from fxprune.drawing import check_picture
 from fxprune.errors import FxPruneError, VerificationError
-from fxprune.inputs import materialize
+from fxprune.inputs import materialize, real_type
 from fxprune.interruptions import notes
 from fxprune.loading import ModelSource
 from fxprune.meaning import Constants, Norm
@@ -240,6 +240,11 @@ _SAMPLES = 64
 """How many samples of --calibrate are run at once."""
 
 
+def _samples(path: Path | None, plan: Plan) -> list[Any] | None:
+    """The batches of a file for --calibrate, if there is one."""
+    return None if path is None else read_batches(path, _SAMPLES, real_type(plan.inputs))
+
+
 @main.command(
     epilog=_examples(
         "shrink torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o small.pt",
@@ -265,7 +270,8 @@ _SAMPLES = 64
     "--calibrate",
     type=FILE,
     help="Samples (.npz or .safetensors: an array for each input, the first dim counts) by which"
-    " layers that read removed channels are repaired; no labels.",
+    " layers that read removed channels are repaired; no labels. Real numbers become those of the"
+    " model's inputs, float32 say.",
 )
 @click.option(
     "--fold",
@@ -325,7 +331,7 @@ def shrink(
         with stage("Planning"):
             made = fxprune.plan(model, inputs, **removal)
     proof: bool | Literal["quick"] = "quick" if quick else not no_verify
-    samples = None if calibrate is None else read_batches(calibrate, _SAMPLES)
+    samples = _samples(calibrate, made)
     with stage("Shrinking" if no_verify else "Shrinking and verifying"):
         small: Any = fxprune.shrink(
             model,

@@ -28,7 +28,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         InputError: the file cannot be read.
     """
     if path.suffix == ".safetensors":
-        return {name: tensor.numpy() for name, tensor in read_state(path).items()}
+        return {name: _array(path, name, tensor) for name, tensor in read_state(path).items()}
     try:
         regular_file(path)
         with zipfile.ZipFile(path) as parts:
@@ -43,26 +43,58 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def read_batches(path: Path, size: int) -> list[Any]:
+def read_batches(path: Path, size: int, real: torch.dtype | None = None) -> list[Any]:
     """What a model takes, in batches: a tensor, or tensors by the names of forward's arguments.
 
     Args:
         path: see `read_arrays`. The name does not matter if there is one array.
         size: how many samples a batch has; the last one may have fewer.
+        real: the type that real numbers get, whatever theirs is in the file; None to keep that.
 
     Raises:
-        InputError: the file cannot be read, or has not the same number of samples everywhere.
+        InputError: the file cannot be read, or has not the same number of samples everywhere, or
+            something else than numbers.
     """
-    arrays = read_arrays(path)
-    counts = {array.shape[:1] for array in arrays.values()}
+    found = _tensors(path)
+    counts = {tuple(tensor.shape[:1]) for tensor in found.values()}
     if len(counts) != 1 or counts & {(), (0,)}:
-        shapes = {name: array.shape for name, array in arrays.items()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
         raise InputError(
             f"the inputs in {path} do not fit: {shapes}",
             why="the first dim of all of them counts the samples",
             hint="save an array for each input, of the same number of samples",
         )
-    tensors = {name: torch.from_numpy(array).split(size) for name, array in arrays.items()}
-    if len(tensors) == 1:
-        return list(*tensors.values())
-    return [dict(zip(tensors, parts, strict=True)) for parts in zip(*tensors.values(), strict=True)]
+    if real is not None:
+        found = {n: t.to(real) if t.is_floating_point() else t for n, t in found.items()}
+    split = [tensor.split(size) for tensor in found.values()]
+    if len(split) == 1:
+        return list(*split)
+    return [dict(zip(found, parts, strict=True)) for parts in zip(*split, strict=True)]
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        return dict(read_state(path))
+    return {name: _tensor(path, name, array) for name, array in read_arrays(path).items()}
+
+
+def _tensor(path: Path, name: str, array: NDArray[Any]) -> torch.Tensor:
+    try:
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    except (TypeError, ValueError) as error:
+        raise _no_numbers(path, name, array.dtype) from error
+
+
+def _array(path: Path, name: str, tensor: torch.Tensor) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = tensor.numpy()
+        return array
+    except TypeError as error:
+        raise _no_numbers(path, name, tensor.dtype) from error
+
+
+def _no_numbers(path: Path, name: str, kind: object) -> InputError:
+    return InputError(
+        f"the inputs in {path} cannot be taken: {name} is of type {kind}",
+        hint="save arrays of real numbers, integers or booleans, such as float32",
+    )

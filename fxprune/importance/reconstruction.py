@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from fxprune.importance.criterion import Numbers
     from fxprune.labels import Ids, LabelAlgebra
 
+_OTHER_INPUTS = (
+    "tell what the model takes of a batch (by default the first item of a tuple or list, or all of"
+    " it): ReconstructionError(batches, inputs=lambda batch: ...)"
+)
 MOST = 1 << 30
 """Bytes that second moments may take at once. Where there are more, the model runs several times
 over all batches, each time for some of its groups; one group is never split."""
@@ -99,7 +103,7 @@ class ReconstructionError(Criterion):
             yield from scoring.scores()
 
     def _begun(self, deps: DependencyGraph) -> _Scoring:
-        batches = collected(deps, self.batches, self.inputs, "reconstruction errors")
+        batches = collected(deps, self.batches, self.inputs, "reconstruction errors", _OTHER_INPUTS)
         return _Scoring(deps, batches, self.ridge, self.progress)
 
 

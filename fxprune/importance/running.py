@@ -69,18 +69,38 @@ def taken(batch: Any, inputs: Callable[[Any], Any]) -> Any:
 
 
 def collected(
-    deps: DependencyGraph, batches: Iterable[Any], inputs: Callable[[Any], Any], what: str
+    deps: DependencyGraph,
+    batches: Iterable[Any],
+    inputs: Callable[[Any], Any],
+    what: str,
+    remedy: str,
 ) -> list[list[Any]]:
     """What the graph takes, batch by batch: copies, which may be run again.
+
+    Args:
+        deps: the analysis of the model.
+        batches: a data loader, or anything else of batches.
+        inputs: from a batch to what the model takes.
+        what: is computed of them.
+        remedy: what to do if the model does not take them.
 
     Raises:
         InputError: there are no batches, or the model does not take them.
     """
     every = tracked(batches, "", shown=False)
-    found = [copied(list(bind(deps.graph_module, taken(each, inputs)))) for each in every]
+    found = [_bound(deps, taken(each, inputs), remedy) for each in every]
     if not found:
         raise nothing(what)
     return found
+
+
+def _bound(deps: DependencyGraph, values: Any, remedy: str) -> list[Any]:
+    try:
+        bound: list[Any] = copied(list(bind(deps.graph_module, values)))
+        return bound
+    except InputError as error:
+        hint = f"{error.hint}; or {remedy}" if error.hint else remedy
+        raise InputError(error.what, where=error.where, why=error.why, hint=hint) from error
 
 
 def nothing(what: str) -> InputError:

@@ -11,7 +11,7 @@ import torch
 from fxprune.analysis import DependencyGraph
 from fxprune.errors import InputError
 from fxprune.module_trees import as_parameter, eval_clone, named_state
-from fxprune.readings.parts import Outcome
+from fxprune.readings.parts import Outcome, Part
 from fxprune.readings.products import ReadingMode, Uses
 from fxprune.reference import is_state, put_state, relabel
 from fxprune.rules import axes_of, put_axes
@@ -94,7 +94,30 @@ def uses_of(deps: DependencyGraph, model: Copy, run: Run) -> Uses:
         if node.op == "output":
             returned = tensors(run.value)
     run.mode.finished(returned)
+    run.mode.uses.parts += _sharing(deps, model)
     return run.mode.uses
+
+
+def _sharing(deps: DependencyGraph, model: Copy) -> list[Part]:
+    """The stored tensors that share memory with another one, as further uses of them.
+
+    In a copy they do not.
+    """
+    by_memory: dict[int, list[tuple[str, Part]]] = {}
+    for name in model.state:
+        tensor, size = deps.state[name], deps.state[name].element_size()
+        strides = (*(stride * size for stride in tensor.stride()), 1)
+        place = Part("", (*tensor.shape, size), strides, int(tensor.storage_offset()) * size)
+        by_memory.setdefault(memory(tensor), []).append((name, place))
+    found = []
+    for named in by_memory.values():
+        for name, place in named:
+            if any(place.overlaps(other) for own, other in named if own != name):
+                twin = model.state[name]
+                found.append(
+                    Part(name, tuple(twin.shape), twin.stride(), int(twin.storage_offset()))
+                )
+    return found
 
 
 def other_ways() -> InputError:

@@ -16,6 +16,7 @@ from fxprune.reconstruction.norm_reads import Norms
 from fxprune.reconstruction.preparing import prepared
 from fxprune.reconstruction.results import Reconstruction
 from fxprune.reconstruction.work import Method, Work
+from fxprune.stepping import OriginalFailsError
 from fxprune.surroundings import undisturbed
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from fxprune.planning import Plan
 
 Mode = Literal["sequential", "parallel"]
+_OTHER_INPUTS = (
+    "tell what the model takes of a batch (by default the first item of a tuple or list, or all of"
+    " it): fxprune.reconstruct(..., inputs=lambda batch: ...), and shrink the model of that"
+)
 
 
 @undisturbed()
@@ -119,10 +124,16 @@ def reconstruct(
     """
     _check(method, mode, norms, ridge)
     deps, plan = prepared(model, plan, example_inputs)
-    values, _ = jointly(deps, lambda: collected(deps, batches, inputs, "a repair"), lambda _: None)
+    values, _ = jointly(
+        deps, lambda: collected(deps, batches, inputs, "a repair", _OTHER_INPUTS), lambda _: None
+    )
     work = Work(deps, plan.layout(deps), norm, ridge, method, norms, progress)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        (work.in_turn if mode == "sequential" else work.at_once)(values)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            (work.in_turn if mode == "sequential" else work.at_once)(values)
+    except OriginalFailsError as error:
+        hint = f"{error.hint}; or {_OTHER_INPUTS}" if error.hint else _OTHER_INPUTS
+        raise OriginalFailsError(error.what, where=error.where, why=error.why, hint=hint) from error
     return work.outcome(len(values))
 
 

@@ -15,9 +15,11 @@ from fxprune.module_trees import as_parameter, attribute_at, clone_tree
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from numpy.typing import NDArray
     from torch import nn
 
     from fxprune.analysis import DependencyGraph
+    from fxprune.comparison import Claim
     from fxprune.planning import Layout
 
 
@@ -68,10 +70,7 @@ def with_tensors_of(
     """
     tensors = {}
     for name in names:
-        own, new = deps.state.get(name), _tensor(small, name)
-        axes = deps.trace.axes.get(name, ())
-        kept = [layout.kept(axis) for axis in axes]
-        index = [np.arange(a.size) if k is None else k for a, k in zip(axes, kept, strict=True)]
+        own, new, index = deps.state.get(name), _tensor(small, name), _kept(deps, layout, name)
         if own is None or new is None or tuple(new.shape) != tuple(map(len, index)):
             raise InputError(
                 f"{name} was repaired, as the report of the shrunk model says, and one of the"
@@ -82,6 +81,29 @@ def with_tensors_of(
         values[np.ix_(*index)] = new.detach().to(values)
         tensors[name] = values
     return with_tensors(deps, tensors)
+
+
+def changed_tensors(small: nn.Module, claim: Claim) -> list[str]:
+    """The tensors of a small model that are not, at kept positions, what they are in the original.
+
+    Where constants are folded into biases nothing is told, as these differ by right.
+    """
+    deps, found = claim.deps, []
+    for name, own in deps.state.items() if claim.meaning.constants == "drop" else ():
+        new, index = _tensor(small, name), _kept(deps, claim.layout, name)
+        if new is None or new.is_meta or tuple(new.shape) != tuple(map(len, index)):
+            continue
+        kept = own.detach()[np.ix_(*index)]
+        if kept.is_floating_point() and not torch.equal(kept, new.detach().to(kept)):
+            found.append(name)
+    return found
+
+
+def _kept(deps: DependencyGraph, layout: Layout, name: str) -> list[NDArray[np.int64]]:
+    """The kept positions on the axes of a stored tensor."""
+    axes = deps.trace.axes.get(name, ())
+    kept = [layout.kept(axis) for axis in axes]
+    return [np.arange(a.size) if k is None else k for a, k in zip(axes, kept, strict=True)]
 
 
 def _tensor(model: nn.Module, path: str) -> torch.Tensor | None:
