@@ -44,7 +44,7 @@ class Reader:
         from_ = torch.from_numpy(np.concatenate(places))
         slots = [unit * size + np.arange(len(each)) for unit, each in enumerate(places)]
         to = torch.from_numpy(np.concatenate(slots))
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(second))
+        inverse = _inverse(second)
         self._inverse = torch.eye(len(places) * size, dtype=second.dtype)
         self._inverse[to[:, None], to] = inverse[from_[:, None], from_]
         self._weights = torch.zeros_like(self._inverse)
@@ -80,6 +80,16 @@ class Reader:
         own = torch.from_numpy((units[:, None] * self._size + np.arange(self._size)).flatten())
         self._inverse = self._inverse[own[:, None], own]
         self._weights = self._weights[own[:, None], own]
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """The inverse of a positive matrix; of one that is singular by rounding, that of one beside."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if int(failed):
+        least = len(matrix) * torch.finfo(matrix.dtype).eps * float(matrix.diagonal().max())
+        return _inverse(matrix + 16 * least * torch.eye(len(matrix), dtype=matrix.dtype))
+    found: Tensor = torch.cholesky_inverse(factor)
+    return found
 
 
 def eliminated(

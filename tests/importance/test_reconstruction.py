@@ -239,3 +239,14 @@ def test_wrong_data_is_refused() -> None:
         scored(deps, criterion([torch.full_like(X, torch.nan)]))
     with pytest.raises(InputError):
         scored(deps, criterion([torch.zeros(1, 7)]))
+
+
+@pytest.mark.parametrize("ridge", [1e-6, 1e-15, 5e-324])
+def test_more_channels_than_what_they_are_made_of_are_scored_with_any_ridge(ridge: float) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 64), nn.Linear(64, 3)).double().eval()
+    x = data(32, 4)
+    deps = fxprune.analyze(model, x)
+    scores = scored(deps, criterion([x], ridge))[deps.group("0").ids]
+    assert np.isfinite(scores).all()
+    assert (scores < 1e-3).sum() >= 60  # four are enough
