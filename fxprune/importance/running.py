@@ -52,9 +52,12 @@ def tracked(
         yield from batches
 
 
-def first(batch: Any) -> Any:
-    """The first item of a tuple or list, or the batch itself: the inputs without labels."""
+def _first(batch: Any) -> Any:  # a docstring would be shown for each attribute that has it
     return batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+first = _first
+"""The first item of a tuple or list, or the batch itself: the inputs without labels."""
 
 
 def taken(batch: Any, inputs: Callable[[Any], Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from fxprune.meaning import Norm
     from fxprune.planning import Plan
 
-Mode = Literal["sequential", "parallel"]
+Mode: TypeAlias = Literal["sequential", "parallel"]
+"""For what layers are repaired; see `reconstruct`."""
 _OTHER_INPUTS = (
     "tell what the model takes of a batch (by default the first item of a tuple or list, or all of"
     " it): fxprune.reconstruct(..., inputs=lambda batch: ...), and shrink the model of that"

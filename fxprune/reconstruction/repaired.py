@@ -103,7 +103,8 @@ def _kept(deps: DependencyGraph, layout: Layout, name: str) -> list[NDArray[np.i
     """The kept positions on the axes of a stored tensor."""
     axes = deps.trace.axes.get(name, ())
     kept = [layout.kept(axis) for axis in axes]
-    return [np.arange(a.size) if k is None else k for a, k in zip(axes, kept, strict=True)]
+    index = (np.arange(a.size) if k is None else k for a, k in zip(axes, kept, strict=True))
+    return [np.ascontiguousarray(each) for each in index]
 
 
 def _tensor(model: nn.Module, path: str) -> torch.Tensor | None:
