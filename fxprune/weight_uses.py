@@ -47,6 +47,7 @@ class WeightUse:
         rows: the dim that makes the channels of the outcome of a product.
         bias: the name of what the product adds to these, or nothing.
         node: the node of the graph that takes it.
+        axis: that of the summed dim.
     """
 
     name: str
@@ -56,12 +57,27 @@ class WeightUse:
     summed: int | None = None
     rows: int | None = None
     bias: str = ""
+    axis: Axis | None = field(default=None, repr=False, compare=False)
 
     def dim_of(self, stored: torch.Tensor, dim: int) -> int | None:
         """The dim of the stored tensor that a dim of the view runs along; None if there is none."""
         along = [d for d in range(stored.dim()) if stored.stride(d) == self.stride[dim]]
         along = [d for d in along if stored.shape[d] >= self.size[dim] > 1]
         return along[0] if len(along) == 1 else None
+
+    def unclear(self, stored: torch.Tensor) -> set[int]:
+        """The dims of the stored tensor that the summed dim may run along, if it is not known.
+
+        A dim that another dim of the view runs along from end to end is none of them.
+        """
+        if self.summed is None or self.dim_of(stored, self.summed) is not None:
+            return set()
+        step = self.stride[self.summed]
+        single = any(size == 1 and stored.stride(d) == step for d, size in enumerate(stored.shape))
+        if self.size[self.summed] == 1 and single:
+            return set()
+        along = {self.dim_of(stored, dim): size for dim, size in enumerate(self.size)}
+        return {d for d in range(stored.dim()) if along.get(d) != stored.shape[d]}
 
 
 @dataclass(frozen=True)
@@ -197,7 +213,8 @@ class WeightUses:
             for out in call.outputs():
                 setattr(out, _MADE_BY, len(self.uses))
         size, stride = tuple(tensor.shape), tensor.stride()
-        self.uses.append(WeightUse(name, size, stride, _node_of(call), summed, rows, own))
+        axis = None if summed is None else call.axes(weight)[summed]
+        self.uses.append(WeightUse(name, size, stride, _node_of(call), summed, rows, own, axis))
         return x
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fxprune.planning import Layout, Plan
 
 _UNLIKE = "kept channels that are made alike carry something else"
+_RESHAPED = "a weight that reads them is reshaped"
 _FAR = "no removed channel is more like a kept one than like nothing"
 
 
@@ -133,6 +134,8 @@ class _Work:
             self.refuse(group.ids, "channels meet one another in a weight")
         if (member.parameter, member.dim) in self.sides.mixed:
             self.refuse(group.ids, "a weight that reads them is used elsewhere")
+        if (member.parameter, member.dim) in self.sides.unclear:
+            self.refuse(group.ids, _RESHAPED)
         if self.sides.reads(member) and member.parameter not in self.own:
             self.refuse(group.ids, f"the model has no tensor {member.parameter} of its own")
 
@@ -194,6 +197,10 @@ class _Work:
                 repair = self._reader(use.name, use.node, dim, makers)
                 if repair.inputs > repair.kept:
                     found[use.name, dim] = repair
+            elif use.unclear(stored) and (gone := self._gone(use.axis)).any():
+                kept = int((~gone).sum())
+                repair = Repair(use.name, use.node, len(gone), kept, why=_RESHAPED)
+                found.setdefault((use.name, -1), repair)
         return [*found.values(), *self._left()]
 
     def _reader(self, name: str, node: str, dim: int, makers: list[tuple[str, ...]]) -> Repair:

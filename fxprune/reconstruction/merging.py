@@ -110,7 +110,7 @@ def merge_makers(
     taken_up, changed = sides.taken_up(), []
     for member in merges.group.members:
         normed = sides.normed.get(member.parameter)
-        if sides.reads(member) or member.parameter in taken_up:
+        if not sides.makes(member) or member.parameter in taken_up:
             continue
         into, shares = merges.along(member)
         changed.append(member.parameter)

@@ -456,6 +456,100 @@ def test_what_does_not_read_channels_alike_is_left_with_the_reason(kind: str) ->
     fxprune.shrink(model, plan, fold=True)
 
 
+class Reshaped(nn.Module):
+    """A layer of eight channels, of which the second four repeat the first; views of weights."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.first = nn.Conv2d(3, 8, 3) if kind in ("kernel", "unfolded") else nn.Linear(5, 8)
+        shapes = {
+            "kernel": (4, 72),
+            "unfolded": (4, 8, 3, 3),
+            "heads": (4, 2, 3),
+            "strided": (4, 16),
+            "maker": (40,),
+            "maker kernel": (8, 5, 1),
+            "maker and reader": (64,),
+        }
+        self.weight = nn.Parameter(torch.randn(shapes[kind]))
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the kind says."""
+        w = self.weight
+        if self.kind in ("maker", "maker kernel"):
+            return self._last(F.linear(x, w.view(8, 5)))
+        h = self.first(x).relu()
+        made: dict[str, Callable[[], Tensor]] = {
+            "kernel": lambda: F.conv2d(h, w.view(4, 8, 3, 3)),
+            "unfolded": lambda: F.linear(F.unfold(h, 3).transpose(1, 2), w.flatten(1)),
+            "heads": lambda: h.view(-1, 4, 2).tanh().flatten(1) @ w.flatten(0, 1),
+            "strided": lambda: F.linear(h, w[:, ::2]) + F.linear(h.sin(), w[:, 1::2]),
+            "maker and reader": lambda: self._last(F.linear(h, w.view(8, 8))),
+        }
+        return made[self.kind]()
+
+    def _last(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(x.relu())
+        return y
+
+
+def reshaped(kind: str) -> tuple[nn.Module, Tensor]:
+    """The model, and inputs of it."""
+    torch.manual_seed(2)
+    model = Reshaped(kind).eval()
+    repeat(model.first, groups=4 if kind == "heads" else 1)
+    x = torch.randn(2, 3, 8, 8) if kind in ("kernel", "unfolded") else torch.randn(4, 5)
+    if kind in ("maker", "maker kernel"):
+        half = model.weight.data.view(8, 5)
+        half[4:] = half[:4]
+    return model, x
+
+
+@pytest.mark.parametrize("kind", ["kernel", "unfolded", "heads", "strided"])
+def test_channels_that_a_reshaped_weight_reads_are_left_with_the_reason(kind: str) -> None:
+    """What it sums over is no dim of what is stored; it does not count as what makes them."""
+    model, x = reshaped(kind)
+    deps = fxprune.analyze(model, x)
+    name = "first[head_dims]" if kind == "heads" else "first"
+    names = [group.name for group in deps.groups if group.prunable]
+    group = deps.group(name if name in names else names[-1])
+    plan = fxprune.plan(deps, channels={group.name: list(range(group.size // 2, group.size))})
+    folded = fxprune.fold(deps, plan, x)
+    assert folded.tensors == {}
+    assert {each.why for each in folded.repairs} == {"a weight that reads them is reshaped"}
+    assert {each.weight for each in folded.repairs} == {"weight"}
+    assert all(each.merged == 0 and each.kept < each.inputs for each in folded.repairs)
+    assert distance(folded.model, model, x) == 0
+    fxprune.shrink(folded.model, plan, x)
+
+
+@pytest.mark.parametrize("kind", ["maker", "maker kernel"])
+def test_channels_that_a_reshaped_weight_makes_fold_exactly(kind: str) -> None:
+    """Position by position of what is stored."""
+    model, x = reshaped(kind)
+    deps = fxprune.analyze(model, x)
+    (group,) = [group for group in deps.groups if group.prunable]
+    plan = fxprune.plan(deps, channels={group.name: [4, 5, 6, 7]})
+    folded = fxprune.fold(deps, plan, x)
+    assert [each.merged for each in folded.repairs] == [4]
+    assert distance(folded.model, model, x) < 1e-8
+    assert distance(fxprune.shrink(folded.model, plan, x), model, x) < 1e-8
+
+
+def test_a_flat_weight_that_makes_channels_of_others_is_left() -> None:
+    """Which of its positions are read by which channel is not told."""
+    model, x = reshaped("maker and reader")
+    deps = fxprune.analyze(model, x)
+    for group in deps.groups:
+        if group.prunable:
+            plan = fxprune.plan(deps, channels={group.name: [4, 5, 6, 7]})
+            folded = fxprune.fold(deps, plan, x)
+            assert folded.tensors == {}
+            assert "a weight that reads them is reshaped" in {e.why for e in folded.repairs}
+
+
 class Writing(nn.Module):
     """A layer whose weight forward writes into."""
 
