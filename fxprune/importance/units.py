@@ -3,8 +3,9 @@
 The stored tensors on whose axes a group occurs are of two sides: *readers*, along a dim that a
 product sums over, and all others, which *make* the channels (rows of weights, biases, scales, the
 kernels of depthwise convolutions). Of a weight that is reshaped, so that what is summed over is no
-dim of its own, the dims that it may be are of neither side. Where a batch norm alone reads a product, its scale and shift
-belong to the rows of that: they are w * s and (b - mean) * s + shift, s = scale / std.
+dim of its own, the dims that it may be are on neither side. Where a batch norm alone reads a
+product, its scale and shift belong to the rows of that: they are w * s and
+(b - mean) * s + shift, s = scale / std.
 """
 
 from __future__ import annotations
