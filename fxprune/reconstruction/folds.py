@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fxprune.importance.units import Compared, Sides, compared, places
+from fxprune.importance import folding
+from fxprune.importance.units import Sides, compared, places
 from fxprune.inputs import bind, materialize
 from fxprune.module_trees import as_parameter, named_tensors
 from fxprune.readings.runs import Copy
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 _UNLIKE = "kept channels that are made alike carry something else"
 _RESHAPED = "a weight that reads them is reshaped"
+_WIDE = "distances are computed between all channels of a group, and {} are the most"
+_ROUNDS = 8
+"""How often other channels are tried for those that turn out to be unlike."""
 _FAR = "no removed channel is more like a kept one than like nothing"
 
 
@@ -97,16 +101,16 @@ class _Work:
     """The folding of one model.
 
     Attributes:
-        units: what the channels of each group are made by.
         merges: who goes with whom, in each group that loses channels.
         why: for each id why it cannot be merged, or nothing.
+        unlike: pairs of ids of channels that carry something else when they are made alike.
     """
 
     deps: DependencyGraph
     layout: Layout
-    units: list[Compared] = field(default_factory=list)
     merges: list[Merges] = field(default_factory=list)
     why: dict[int, str] = field(default_factory=dict)
+    unlike: set[tuple[int, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.sides = Sides.of(self.deps)
@@ -124,10 +128,23 @@ class _Work:
                 continue
             for member in group.members:
                 self._refuse_by(group, member)
-            able = np.array([int(channel) not in self.why for channel in group.ids])
-            units = compared(group, self.sides, self._stored)
-            self.units.append(units)
-            self.merges.append(Merges.nearest(group, units, removed, able))
+            if group.size > folding.WIDEST:
+                self.refuse(group.ids, _WIDE.format(folding.WIDEST))
+            if self._able(group)[removed].any():
+                self.merges.append(self._nearest(group))
+
+    def _able(self, group: Group) -> NDArray[np.bool_]:
+        """Which channels may be merged."""
+        return np.array([channel not in self.why for channel in group.ids.tolist()])
+
+    def _nearest(self, group: Group) -> Merges:
+        """Who goes with whom in a group, but for pairs that are unlike."""
+        units = compared(group, self.sides, self._stored)
+        places = {channel: place for place, channel in enumerate(group.ids.tolist())}
+        for one, two in self.unlike:
+            if one in places:
+                units.distances[places[one], places[two]] = np.inf
+        return Merges.nearest(group, units, self.layout.is_removed(group.ids), self._able(group))
 
     def _refuse_by(self, group: Group, member: Member) -> None:
         if member.others:
@@ -148,23 +165,44 @@ class _Work:
         return self.deps.state[name].detach()
 
     def try_out(self, values: list[Any]) -> None:
-        """Make channels alike that are to be merged; leave those that do not carry the same."""
+        """Make channels alike that are to be merged; try others for those that differ then."""
+        tried: set[int] = set()
+        for _ in range(_ROUNDS):
+            failed = self._failing(values)
+            if not failed:
+                break
+            tried |= failed.keys()
+            self.unlike |= failed.items()
+            self.merges = [
+                self._nearest(each.group) if failed.keys() & set(each.group.ids.tolist()) else each
+                for each in self.merges
+            ]
+        else:
+            self.refuse(np.array([*self._failing(values)], dtype=np.int64), _UNLIKE)
+        for number, merges in enumerate(self.merges):
+            able = self._able(merges.group)
+            self.merges[number] = merges.without(~(able & able[merges.into]))
+            alone = merges.group.ids[~self.merges[number].merged]
+            self.refuse(alone[np.isin(alone, [*tried])], _UNLIKE)
+
+    def _failing(self, values: list[Any]) -> dict[int, int]:
+        """The channels that carry something else than those that they are to go into, with these.
+
+        Those of tensors that forward writes into are refused.
+        """
         copy = Copy.of(self.deps)
-        made = _Changes(copy.state, self.own)
         into = np.arange(len(self.deps.trace.labels))
         for merges in self.merges:
             into[merges.group.ids] = merges.group.ids[merges.into]
+            made = _Changes(copy.state, self.own)
             merge_makers(merges, self.sides, made)
-        for name, tensor in made.changed.items():
-            copy.state[name].copy_(tensor)
+            for name, tensor in made.changed.items():
+                copy.state[name].copy_(tensor)
         failed, written = unlike(self.deps, copy, values, into)
-        self.refuse(np.flatnonzero(failed), _UNLIKE)
         for merges in self.merges:
             if any(member.parameter in written for member in merges.group.members):
                 self.refuse(merges.group.ids, "forward writes into weights of theirs")
-        for number, (merges, units) in enumerate(zip(self.merges, self.units, strict=True)):
-            able = np.array([int(channel) not in self.why for channel in merges.group.ids])
-            self.merges[number] = merges.without(~(able & able[merges.into]), units)
+        return {one: int(into[one]) for one in np.flatnonzero(failed).tolist()}
 
     def outcome(self) -> Reconstruction:
         """What was made."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import fxprune
 from fxprune import InputError, PlanError, VerificationError
+from fxprune.importance import folding
 from models_zoo import randomize
 from tests.reconstruction.models import REPEATED, Repeated, images, repeat
 
@@ -549,6 +550,90 @@ def test_channels_of_a_weight_that_is_stored_flat_are_left(kind: str) -> None:
             assert folded.tensors == {}
             whys = {each.why for each in folded.repairs}
             assert "a weight that reads them is used elsewhere" in whys
+
+
+class Parts(nn.Module):
+    """A layer of nine channels: four, four that repeat them, and one that may be large."""
+
+    def __init__(self, large: float) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 9), nn.Linear(9, 5)
+        with torch.no_grad():
+            for tensor in self.first.parameters():
+                tensor[4:8] = tensor[:4]
+            self.first.weight[8] *= large
+            self.last.weight[:, 8] /= large
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Those that repeat others go through another function."""
+        h = self.first(x)
+        y: Tensor = self.last(torch.cat([h[:, :4].relu(), -h[:, 4:8].sigmoid(), h[:, 8:]], 1))
+        return y
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("large", [1, 1e5])
+def test_channels_that_differ_beside_a_much_larger_one_are_left(
+    large: float, dtype: torch.dtype
+) -> None:
+    """Each pair is compared by its own size."""
+    torch.manual_seed(0)
+    model, x = Parts(large).to(dtype).eval(), torch.randn(64, 6, dtype=dtype)
+    plan = fxprune.plan(model, x, channels={"first": [4, 5, 6, 7]})
+    (entry,) = fxprune.fold(model, plan, x).repairs
+    assert entry.merged == 0
+    assert entry.why == "kept channels that are made alike carry something else"
+
+
+class Ties(nn.Module):
+    """Channels with the same rows, of which some go through another function."""
+
+    def __init__(self, same: list[int], wide: int = 4) -> None:
+        super().__init__()
+        self.wide = wide
+        self.first, self.last = nn.Linear(6, 2 * wide), nn.Linear(2 * wide, 5)
+        with torch.no_grad():
+            for tensor in self.first.parameters():
+                tensor[same] = tensor[same[0]].clone()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Two halves."""
+        h = self.first(x)
+        halves = [h[:, : self.wide].relu(), h[:, self.wide :].tanh()]
+        y: Tensor = self.last(torch.cat(halves, 1))
+        return y
+
+
+def test_another_channel_is_tried_if_the_nearest_one_carries_something_else() -> None:
+    """Of several that are made the same."""
+    torch.manual_seed(3)
+    model, x = Ties([0, 1, 5, 7]).eval(), torch.randn(9, 6)
+    plan = fxprune.plan(model, x, channels={"first": [1, 5]})
+    folded = fxprune.fold(model, plan)
+    assert [each.merged for each in folded.repairs] == [2]
+    assert distance(fxprune.shrink(folded.model, plan), model, x) < 1e-8
+
+
+def test_others_are_not_tried_for_ever() -> None:
+    """What is unlike many is dropped, with the reason."""
+    torch.manual_seed(3)
+    model, x = Ties([*range(11), 15], wide=11).eval(), torch.randn(9, 6)
+    plan = fxprune.plan(model, x, channels={"first": [15]})
+    folded = fxprune.fold(model, plan)
+    assert [each.merged for each in folded.repairs] == [0]
+    assert folded.repairs[0].why == "kept channels that are made alike carry something else"
+    assert folded.tensors == {}
+
+
+def test_channels_of_a_group_that_is_too_wide_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the number that is the most."""
+    monkeypatch.setattr(folding, "WIDEST", 10)
+    model, x = network(), torch.randn(2, 6)
+    plan = fxprune.plan(model, x, channels={"0": [6, 7]})
+    folded = fxprune.fold(model, plan)
+    assert folded.tensors == {}
+    why = "distances are computed between all channels of a group, and 10 are the most"
+    assert [each.why for each in folded.repairs] == [why]
 
 
 class Writing(nn.Module):
