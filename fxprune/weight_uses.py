@@ -110,12 +110,14 @@ class Crossing:
         why: what looks, in words.
         weight: the name of a stored tensor that is, or is computed to be, the other operand.
         node: the node of the graph.
+        is_norm: whether it is a norm, or a softmax.
     """
 
     axis: Axis
     why: str
     weight: str
     node: str
+    is_norm: bool = False
 
 
 @dataclass
@@ -150,13 +152,17 @@ class WeightUses:
         if call.op._overloadpacket in BATCH_NORMS:
             self._note_norm(call, name_of)
         x = self._note_product(call, name_of) if call.op in PRODUCTS else ""
-        weight = call.arg(PRODUCTS[call.op][1]) if x else None
+        noted = call.arg(PRODUCTS[call.op][1]) if x else None
         for tensor, name in zip(operands, names, strict=True):
-            if name is not None and tensor is not weight:
+            if name is not None and tensor is not noted:
                 self.uses.append(
                     WeightUse(name, tuple(tensor.shape), tensor.stride(), _node_of(call))
                 )
-        self._note_crossings(call, rule, x, next(filter(None, names), ""))
+        weight = next(filter(None, names), "")
+        if call.op in PRODUCTS:
+            value, other, *_ = PRODUCTS[call.op]
+            weight = name_of(call.arg(other)) or name_of(call.arg(value)) or ""
+        self._note_crossings(call, rule, x, weight)
 
     def _note_computed(self, call: Call) -> None:
         is_view = call.op.is_view or call.op is _UNSAFE_VIEW
@@ -169,12 +175,13 @@ class WeightUses:
         summing = "sums over channels in another way than linear layers do"
         if call.op in PRODUCTS and hasattr(call.arg(PRODUCTS[call.op][1]), _COMPUTED):
             summing = "reads channels with a weight that is computed of others"
+        over = "goes over channels"
         found = [(name, dim, summing) for name, dim in rule.sums(call) if name != spared]
-        found += [(name, dim, "goes over channels") for name, dim in rule.normalizes(call)]
+        found += [(name, dim, over) for name, dim in rule.normalizes(call)]
         for name, dim, why in found:
             if call.axes(name):
-                axis = call.axes(name)[dim]
-                self.crossings.append(Crossing(axis, f"{call.name} {why}", weight, _node_of(call)))
+                axis, told = call.axes(name)[dim], f"{call.name} {why}"
+                self.crossings.append(Crossing(axis, told, weight, _node_of(call), why == over))
 
     def _note_norm(self, call: Call, name_of: NameOf) -> None:
         given = {

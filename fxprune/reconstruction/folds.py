@@ -20,6 +20,7 @@ from fxprune.reconstruction.results import Reconstruction, Repair
 from fxprune.reconstruction.twins import unlike
 from fxprune.surroundings import undisturbed
 from fxprune.values import copied
+from fxprune.weight_uses import WeightUse
 
 if TYPE_CHECKING:
     import os
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
     from fxprune.analysis import DependencyGraph, Model
     from fxprune.groups import Group, Member
+    from fxprune.labels import Axis
     from fxprune.planning import Layout, Plan
+    from fxprune.weight_uses import Crossing
 
 _UNLIKE = "kept channels that are made alike carry something else"
 _RESHAPED = "a weight that reads them is reshaped"
@@ -228,52 +231,73 @@ class _Work:
     def _told(self, makers: list[tuple[str, ...]]) -> list[Repair]:
         """What became of each weight that reads removed channels."""
         found: dict[tuple[str, int], Repair] = {}
+        told: set[int] = set()
         for use in self.deps.trace.uses.uses:
             stored = self.deps.state[use.name]
             dim = None if use.summed is None else use.dim_of(stored, use.summed)
-            if dim is not None and (use.name, dim) not in found:
-                repair = self._reader(use.name, use.node, dim, makers)
-                if repair.inputs > repair.kept:
-                    found[use.name, dim] = repair
-            elif use.unclear(stored) and (gone := self._gone(use.axis)).any():
-                kept = int((~gone).sum())
-                repair = Repair(use.name, use.node, len(gone), kept, why=_RESHAPED)
-                found.setdefault((use.name, -1), repair)
-        return [*found.values(), *self._left()]
+            if dim is not None:
+                repair, axis = self._reader(use, dim, makers), self.deps.trace.axes[use.name][dim]
+            elif use.unclear(stored) and use.axis is not None:
+                repair, axis, dim = self._dropped(use, use.axis, _RESHAPED), use.axis, -1
+            else:
+                continue
+            if repair.inputs > repair.kept:
+                found.setdefault((use.name, dim), repair)
+                told |= self._removed(axis)
+        return [*found.values(), *self._left({name for name, _ in found}, told)]
 
-    def _reader(self, name: str, node: str, dim: int, makers: list[tuple[str, ...]]) -> Repair:
+    def _reader(self, use: WeightUse, dim: int, makers: list[tuple[str, ...]]) -> Repair:
         """What became of a weight along a dim."""
-        gone = self._gone(self.deps.trace.axes[name][dim])
-        merged, tensors, why = np.zeros(len(gone), dtype=np.bool_), [name], ""
+        axis = self.deps.trace.axes[use.name][dim]
+        merged, tensors = np.zeros(axis.size, dtype=np.bool_), [use.name]
         for merges, names in zip(self.merges, makers, strict=True):
             for member in merges.group.members:
-                if (member.parameter, member.dim) != (name, dim):
-                    continue
-                table = places(member, merges.group.size)[merges.merged]
-                merged[table[table >= 0]] = True
-                tensors += names
-                removed = merges.group.ids[self.layout.is_removed(merges.group.ids)].tolist()
-                why = why or next((self.why[i] for i in removed if i in self.why), "")
-        count = int((merged & gone).sum())
-        kept = int((~gone).sum())
-        if not count:
-            return Repair(name, node, len(gone), kept, why=why or _FAR)
-        return Repair(
-            name, node, len(gone), kept, tensors=tuple(dict.fromkeys(tensors)), merged=count
-        )
+                if (member.parameter, member.dim) == (use.name, dim) and merges.merged.any():
+                    table = places(member, merges.group.size)[merges.merged]
+                    merged[table[table >= 0]] = True
+                    tensors += names
+        merged &= self._gone(axis)
+        whys = [self.why[i] for i in sorted(self._removed(axis, ~merged)) if i in self.why]
+        count = int(merged.sum())
+        repair = self._dropped(use, axis, next(iter(whys), "" if count else _FAR))
+        return replace(repair, tensors=tuple(dict.fromkeys(tensors if count else ())), merged=count)
 
-    def _left(self) -> list[Repair]:
-        """The weights that read removed channels in another way."""
-        found = {}
-        for crossing in self.deps.trace.uses.crossings:
-            gone = self._gone(crossing.axis)
-            if crossing.weight and gone.any():
-                found[crossing.weight] = Repair(
-                    crossing.weight, crossing.node, len(gone), int((~gone).sum()), why=crossing.why
-                )
+    def _dropped(self, use: WeightUse | Crossing, axis: Axis, why: str) -> Repair:
+        """What is told of something that reads an axis of which channels are dropped."""
+        gone = self._gone(axis)
+        name = use.name if isinstance(use, WeightUse) else use.weight or use.node
+        return Repair(name, use.node, len(gone), int((~gone).sum()), why=why)
+
+    def _left(self, names: set[str], told: set[int]) -> list[Repair]:
+        """What reads removed channels in another way.
+
+        Args:
+            names: of weights that are told of already.
+            told: the ids of the removed channels that these read.
+        """
+        found: dict[str, Repair] = {}
+        crossings = self.deps.trace.uses.crossings
+        for crossing in sorted(crossings, key=lambda each: not each.weight):
+            ids = self._removed(crossing.axis)
+            is_told = crossing.weight in names if crossing.weight else ids <= told
+            if not ids or is_told:
+                continue
+            is_norm = crossing.is_norm and bool(crossing.weight)
+            repair = self._dropped(crossing, crossing.axis, crossing.why)
+            found.setdefault(repair.weight, replace(repair, kind="norm" if is_norm else "layer"))
+            told = told | ids
         return list(found.values())
 
-    def _gone(self, axis: Any) -> NDArray[np.bool_]:
+    def _removed(self, axis: Axis, among: NDArray[np.bool_] | None = None) -> set[int]:
+        """The ids of removed channels at the positions of an axis."""
+        found: set[int] = set()
+        for vector in self.deps.trace.labels.leaves(axis):
+            ids = np.unique(vector if among is None else vector[among])
+            ids = ids[ids > 0]
+            found |= set(ids[self.layout.is_removed(ids)].tolist())
+        return found
+
+    def _gone(self, axis: Axis) -> NDArray[np.bool_]:
         return self.layout.removed_positions(axis, self.deps.trace.labels)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import fxprune
 from fxprune import InputError, PlanError, VerificationError
 from fxprune.importance import folding
+from fxprune.reconstruction.results import told_repairs
 from models_zoo import randomize
 from tests.reconstruction.models import REPEATED, Repeated, images, repeat
 
@@ -432,7 +433,7 @@ class Otherwise(nn.Module):
 
 REASONS = {
     "layer norm": "native_layer_norm goes over channels",
-    "product of values": "",
+    "product of values": "mm sums over channels in another way than linear layers do",
     "sum": "sum sums over channels in another way than linear layers do",
     "table": "a weight that reads them is used elsewhere",
     "weight first": "mm sums over channels in another way than linear layers do",
@@ -452,9 +453,55 @@ def test_what_does_not_read_channels_alike_is_left_with_the_reason(kind: str) ->
     folded = fxprune.fold(model, plan)
     assert folded.tensors == {}
     assert all(REASONS[kind] in each.why for each in folded.repairs)
-    assert bool(folded.repairs) == bool(REASONS[kind])
+    assert folded.repairs
     assert all(each.merged == 0 for each in folded.repairs)
+    weights = [each.weight for each in folded.repairs]
+    assert len(set(weights)) == len(weights)
+    assert not any("bias" in weight for weight in weights)
     fxprune.shrink(model, plan, fold=True)
+
+
+def test_norms_are_told_apart_from_layers() -> None:
+    """They merge nothing, and are not counted among what is removed."""
+    first, last = nn.Linear(5, 8), randomize(Otherwise("layer norm"))
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(8, 5), last).eval()
+    repeat(first, last.first)
+    channels = {"0": [4, 5, 6, 7], "3.first": [4, 5, 6, 7]}
+    plan = fxprune.plan(model, torch.randn(6, 5), channels=channels)
+    folded = fxprune.fold(model, plan)
+    kinds = {each.weight: each.kind for each in folded.repairs}
+    assert kinds == {"2.weight": "layer", "3.last.weight": "layer", "3.norm.weight": "norm"}
+    (told,) = [note for note in told_repairs(folded.repairs) if "merged into kept ones" in note]
+    assert "4 of 8 removed inputs are merged into kept ones" in told
+
+
+def test_what_no_weight_reads_is_told_of_by_its_node() -> None:
+    """Queries and keys, of which nothing else goes."""
+    model = randomize(Heads()).eval()
+    name = next(
+        group.name
+        for group in fxprune.analyze(model, torch.randn(2, 6, 5)).groups
+        if any(m.parameter == "query.weight" for m in group.members) and group.kind == "head_dims"
+    )
+    plan = fxprune.plan(model, torch.randn(2, 6, 5), channels={name: [2, 3]})
+    (entry,) = fxprune.fold(model, plan).repairs
+    assert entry.weight == entry.node != ""
+    assert (entry.inputs, entry.kept, entry.merged) == (4, 2, 0)
+    assert "in another way than linear layers do" in entry.why
+
+
+def test_a_layer_with_merged_and_dropped_channels_tells_both() -> None:
+    """How many are merged, and why others are not."""
+    torch.manual_seed(3)
+    model, x = Ties([0, 1], wide=10).eval(), torch.randn(9, 6)
+    plan = fxprune.plan(model, x, channels={"first": [1, *range(10, 20)]})
+    (entry,) = fxprune.fold(model, plan).repairs
+    assert entry.merged == 1
+    assert entry.why == "kept channels that are made alike carry something else"
+    assert entry.tensors == ("last.weight",)
+    told = told_repairs([entry])
+    assert told[0].startswith("1 of 1 layers")
+    assert told[1:] == [f"in part repaired: last.weight: {entry.why}"]
 
 
 class Reshaped(nn.Module):
