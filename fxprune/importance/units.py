@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ValueOf: TypeAlias = Callable[[str], torch.Tensor]
 _PIECE = 1 << 22
 """How many elements of rows are compared at once."""
+_BLOCK = 1 << 8
+"""How many channels' distances to all others are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -214,10 +216,11 @@ def compared(group: Group, sides: Sides, value: ValueOf) -> Compared:
                 for part in own.split(max(_PIECE // max(n, 1), 1), dim=1):
                     gram += (part @ part.T).cpu()
     squares = gram.diagonal().clone()
-    both = squares[:, None] + squares
-    distances = both - 2 * gram
-    distances[distances < 1e-13 * both] = 0  # rounding
-    found = distances.numpy()
+    for part, own in zip(gram.split(_BLOCK), squares.split(_BLOCK), strict=True):
+        both = own[:, None] + squares
+        part.mul_(-2).add_(both)
+        part[part < 1e-13 * both] = 0  # rounding
+    found = gram.numpy()  # distances now
     found[~alike] = np.inf
     np.fill_diagonal(found, 0)
     if not masses.any():

@@ -63,9 +63,11 @@ def fold(
 
     Channels are dropped as without folding, with the reason, if an operator goes over them in
     another way than linear layers and convolutions do (a layer norm, a product of queries and
-    keys), if a weight that reads them is used otherwise too, or is computed of others, and if they
-    turn out not to carry the same when they are made alike: that is tried in one run on the example
-    inputs, or on random ones of their shapes.
+    keys), if a weight that reads them is used otherwise too, is computed of others, or is reshaped
+    so that they are no dim of what is stored, if their group has more than 16384 channels, and if
+    they turn out not to carry the same when they are made alike. That is tried in a run on the
+    example inputs, or on random ones of their shapes; those that differ are tried with the next
+    nearest channel, in up to eight runs.
 
     >>> import torch, fxprune
     >>> model = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
@@ -81,7 +83,8 @@ def fold(
 
     Returns:
         The folded original, and for each weight that reads removed channels how many of them are
-        merged. Errors are not measured, they are NaN.
+        merged, and why others are not if they cannot be; also for norms and products of values that
+        go over removed channels. Errors are not measured, they are NaN.
 
     Raises:
         InputError: weights have no data, or example inputs do not fit; or the model is an
