@@ -47,6 +47,7 @@ class WeightUse:
         rows: the dim that makes the channels of the outcome of a product.
         bias: the name of what the product adds to these, or nothing.
         node: the node of the graph that takes it.
+        axis: that of the summed dim.
     """
 
     name: str
@@ -56,12 +57,27 @@ class WeightUse:
     summed: int | None = None
     rows: int | None = None
     bias: str = ""
+    axis: Axis | None = field(default=None, repr=False, compare=False)
 
     def dim_of(self, stored: torch.Tensor, dim: int) -> int | None:
         """The dim of the stored tensor that a dim of the view runs along; None if there is none."""
         along = [d for d in range(stored.dim()) if stored.stride(d) == self.stride[dim]]
         along = [d for d in along if stored.shape[d] >= self.size[dim] > 1]
         return along[0] if len(along) == 1 else None
+
+    def unclear(self, stored: torch.Tensor) -> set[int]:
+        """The dims of the stored tensor that the summed dim may run along, if it is not known.
+
+        A dim that another dim of the view runs along from end to end is none of them.
+        """
+        if self.summed is None or self.dim_of(stored, self.summed) is not None:
+            return set()
+        step = self.stride[self.summed]
+        single = any(size == 1 and stored.stride(d) == step for d, size in enumerate(stored.shape))
+        if self.size[self.summed] == 1 and single:
+            return set()
+        along = {self.dim_of(stored, dim): size for dim, size in enumerate(self.size)}
+        return {d for d in range(stored.dim()) if along.get(d) != stored.shape[d]}
 
 
 @dataclass(frozen=True)
@@ -94,12 +110,14 @@ class Crossing:
         why: what looks, in words.
         weight: the name of a stored tensor that is, or is computed to be, the other operand.
         node: the node of the graph.
+        is_norm: whether it is a norm, or a softmax.
     """
 
     axis: Axis
     why: str
     weight: str
     node: str
+    is_norm: bool = False
 
 
 @dataclass
@@ -134,13 +152,17 @@ class WeightUses:
         if call.op._overloadpacket in BATCH_NORMS:
             self._note_norm(call, name_of)
         x = self._note_product(call, name_of) if call.op in PRODUCTS else ""
-        weight = call.arg(PRODUCTS[call.op][1]) if x else None
+        noted = call.arg(PRODUCTS[call.op][1]) if x else None
         for tensor, name in zip(operands, names, strict=True):
-            if name is not None and tensor is not weight:
+            if name is not None and tensor is not noted:
                 self.uses.append(
                     WeightUse(name, tuple(tensor.shape), tensor.stride(), _node_of(call))
                 )
-        self._note_crossings(call, rule, x, next(filter(None, names), ""))
+        weight = next(filter(None, names), "")
+        if call.op in PRODUCTS:
+            value, other, *_ = PRODUCTS[call.op]
+            weight = name_of(call.arg(other)) or name_of(call.arg(value)) or ""
+        self._note_crossings(call, rule, x, weight)
 
     def _note_computed(self, call: Call) -> None:
         is_view = call.op.is_view or call.op is _UNSAFE_VIEW
@@ -153,12 +175,13 @@ class WeightUses:
         summing = "sums over channels in another way than linear layers do"
         if call.op in PRODUCTS and hasattr(call.arg(PRODUCTS[call.op][1]), _COMPUTED):
             summing = "reads channels with a weight that is computed of others"
+        over = "goes over channels"
         found = [(name, dim, summing) for name, dim in rule.sums(call) if name != spared]
-        found += [(name, dim, "goes over channels") for name, dim in rule.normalizes(call)]
+        found += [(name, dim, over) for name, dim in rule.normalizes(call)]
         for name, dim, why in found:
             if call.axes(name):
-                axis = call.axes(name)[dim]
-                self.crossings.append(Crossing(axis, f"{call.name} {why}", weight, _node_of(call)))
+                axis, told = call.axes(name)[dim], f"{call.name} {why}"
+                self.crossings.append(Crossing(axis, told, weight, _node_of(call), why == over))
 
     def _note_norm(self, call: Call, name_of: NameOf) -> None:
         given = {
@@ -197,7 +220,8 @@ class WeightUses:
             for out in call.outputs():
                 setattr(out, _MADE_BY, len(self.uses))
         size, stride = tuple(tensor.shape), tensor.stride()
-        self.uses.append(WeightUse(name, size, stride, _node_of(call), summed, rows, own))
+        axis = None if summed is None else call.axes(weight)[summed]
+        self.uses.append(WeightUse(name, size, stride, _node_of(call), summed, rows, own, axis))
         return x
 
 

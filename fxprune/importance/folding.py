@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from fxprune.importance.criterion import Numbers
 
 WIDEST = 1 << 14
-"""The most channels of a group that are clustered: their distances take 2 GiB."""
+"""The most channels of a group that are clustered: the n^2 distances take 2 GiB, of which there are
+two and a bit at once, with the products or the costs of pairs."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class _Clusters:
         n = len(own)
         self.masses = np.append(own, np.inf)
         self.costs = np.full((n + 1, n + 1), np.inf)
-        self.costs[:n, :n] = self.units.distances * (own[:, None] * own / (own[:, None] + own))
+        for channel, mass in enumerate(own):
+            self.costs[channel, :n] = self.units.distances[channel] * (mass * own / (mass + own))
         self.costs[n, :n] = self.costs[:n, n] = self.units.squares * own
         np.fill_diagonal(self.costs, np.inf)
         self.members = [[channel] for channel in range(n)] + [[]]

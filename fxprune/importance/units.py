@@ -2,8 +2,10 @@
 
 The stored tensors on whose axes a group occurs are of two sides: *readers*, along a dim that a
 product sums over, and all others, which *make* the channels (rows of weights, biases, scales, the
-kernels of depthwise convolutions). Where a batch norm alone reads a product, its scale and shift
-belong to the rows of that: they are w * s and (b - mean) * s + shift, s = scale / std.
+kernels of depthwise convolutions). Of a weight that is reshaped, so that what is summed over is no
+dim of its own, the dims that it may be are on neither side. Where a batch norm alone reads a
+product, its scale and shift belong to the rows of that: they are w * s and
+(b - mean) * s + shift, s = scale / std.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 ValueOf: TypeAlias = Callable[[str], torch.Tensor]
 _PIECE = 1 << 22
 """How many elements of rows are compared at once."""
+_BLOCK = 1 << 8
+"""How many channels' distances to all others are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,13 @@ class Sides:
     Attributes:
         read: the dims that products sum over, for the name of each tensor that has any.
         mixed: those of them that other operators use otherwise.
+        unclear: the dims that products may sum over, of weights that are reshaped before.
         normed: the weights with a batch norm of their own.
     """
 
     read: dict[str, set[int]]
     mixed: set[tuple[str, int]]
+    unclear: set[tuple[str, int]]
     normed: dict[str, Normed]
 
     @classmethod
@@ -82,8 +88,10 @@ class Sides:
         """The sides in an analyzed model."""
         read: dict[str, set[int]] = {}
         other: set[tuple[str, int]] = set()
+        unclear: set[tuple[str, int]] = set()
         for use in deps.trace.uses.uses:
             stored = deps.state[use.name]
+            unclear.update((use.name, dim) for dim in use.unclear(stored))
             for dim in range(len(use.size)):
                 along = use.dim_of(stored, dim)
                 if dim == use.summed and along is not None:
@@ -93,11 +101,16 @@ class Sides:
                 elif use.size[dim] > 1:  # it may run along any
                     other.update((use.name, any_dim) for any_dim in range(stored.dim()))
         mixed = {(name, dim) for name, dims in read.items() for dim in dims} & other
-        return cls(read, mixed, dict(_normed(deps)))
+        return cls(read, mixed, unclear, dict(_normed(deps)))
 
     def reads(self, member: Member) -> bool:
         """Whether products sum over a parameter axis."""
         return member.dim in self.read.get(member.parameter, ())
+
+    def makes(self, member: Member) -> bool:
+        """Whether the channels along a parameter axis are made by what is there."""
+        is_clear = (member.parameter, member.dim) not in self.unclear
+        return is_clear and not self.reads(member)
 
     def taken_up(self) -> dict[str, str]:
         """The tensors that belong to the rows of a weight, with the weight."""
@@ -193,7 +206,7 @@ def compared(group: Group, sides: Sides, value: ValueOf) -> Compared:
         table = places(member, n)
         counts = (table >= 0).sum(1)
         alike &= counts[:, None] == counts
-        if member.parameter in taken_up:
+        if member.parameter in taken_up or not (sides.reads(member) or sides.makes(member)):
             continue
         for rows in _rows(member, sides, value):
             own = _of_channels(rows, torch.from_numpy(table))
@@ -203,10 +216,11 @@ def compared(group: Group, sides: Sides, value: ValueOf) -> Compared:
                 for part in own.split(max(_PIECE // max(n, 1), 1), dim=1):
                     gram += (part @ part.T).cpu()
     squares = gram.diagonal().clone()
-    both = squares[:, None] + squares
-    distances = both - 2 * gram
-    distances[distances < 1e-13 * both] = 0  # rounding
-    found = distances.numpy()
+    for part, own in zip(gram.split(_BLOCK), squares.split(_BLOCK), strict=True):
+        both = own[:, None] + squares
+        part.mul_(-2).add_(both)
+        part[part < 1e-13 * both] = 0  # rounding
+    found = gram.numpy()  # distances now
     found[~alike] = np.inf
     np.fill_diagonal(found, 0)
     if not masses.any():

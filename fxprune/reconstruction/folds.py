@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fxprune.importance.units import Compared, Sides, compared, places
+from fxprune.importance import folding
+from fxprune.importance.units import Sides, compared, places
 from fxprune.inputs import bind, materialize
 from fxprune.module_trees import as_parameter, named_tensors
 from fxprune.readings.runs import Copy
@@ -19,6 +20,7 @@ from fxprune.reconstruction.results import Reconstruction, Repair
 from fxprune.reconstruction.twins import unlike
 from fxprune.surroundings import undisturbed
 from fxprune.values import copied
+from fxprune.weight_uses import WeightUse
 
 if TYPE_CHECKING:
     import os
@@ -28,9 +30,15 @@ if TYPE_CHECKING:
 
     from fxprune.analysis import DependencyGraph, Model
     from fxprune.groups import Group, Member
+    from fxprune.labels import Axis
     from fxprune.planning import Layout, Plan
+    from fxprune.weight_uses import Crossing
 
 _UNLIKE = "kept channels that are made alike carry something else"
+_RESHAPED = "a weight that reads them is reshaped"
+_WIDE = "distances are computed between all channels of a group, and {} are the most"
+_ROUNDS = 8
+"""How often other channels are tried for those that turn out to be unlike."""
 _FAR = "no removed channel is more like a kept one than like nothing"
 
 
@@ -55,9 +63,11 @@ def fold(
 
     Channels are dropped as without folding, with the reason, if an operator goes over them in
     another way than linear layers and convolutions do (a layer norm, a product of queries and
-    keys), if a weight that reads them is used otherwise too, or is computed of others, and if they
-    turn out not to carry the same when they are made alike: that is tried in one run on the example
-    inputs, or on random ones of their shapes.
+    keys), if a weight that reads them is used otherwise too, is computed of others, or is reshaped
+    so that they are no dim of what is stored, if their group has more than 16384 channels, and if
+    they turn out not to carry the same when they are made alike. That is tried in a run on the
+    example inputs, or on random ones of their shapes; those that differ are tried with the next
+    nearest channel, in up to eight runs.
 
     >>> import torch, fxprune
     >>> model = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
@@ -73,7 +83,8 @@ def fold(
 
     Returns:
         The folded original, and for each weight that reads removed channels how many of them are
-        merged. Errors are not measured, they are NaN.
+        merged, and why others are not if they cannot be; also for norms and products of values that
+        go over removed channels. Errors are not measured, they are NaN.
 
     Raises:
         InputError: weights have no data, or example inputs do not fit; or the model is an
@@ -96,16 +107,16 @@ class _Work:
     """The folding of one model.
 
     Attributes:
-        units: what the channels of each group are made by.
         merges: who goes with whom, in each group that loses channels.
         why: for each id why it cannot be merged, or nothing.
+        unlike: pairs of ids of channels that carry something else when they are made alike.
     """
 
     deps: DependencyGraph
     layout: Layout
-    units: list[Compared] = field(default_factory=list)
     merges: list[Merges] = field(default_factory=list)
     why: dict[int, str] = field(default_factory=dict)
+    unlike: set[tuple[int, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.sides = Sides.of(self.deps)
@@ -123,16 +134,31 @@ class _Work:
                 continue
             for member in group.members:
                 self._refuse_by(group, member)
-            able = np.array([int(channel) not in self.why for channel in group.ids])
-            units = compared(group, self.sides, self._stored)
-            self.units.append(units)
-            self.merges.append(Merges.nearest(group, units, removed, able))
+            if group.size > folding.WIDEST:
+                self.refuse(group.ids, _WIDE.format(folding.WIDEST))
+            if self._able(group)[removed].any():
+                self.merges.append(self._nearest(group))
+
+    def _able(self, group: Group) -> NDArray[np.bool_]:
+        """Which channels may be merged."""
+        return np.array([channel not in self.why for channel in group.ids.tolist()])
+
+    def _nearest(self, group: Group) -> Merges:
+        """Who goes with whom in a group, but for pairs that are unlike."""
+        units = compared(group, self.sides, self._stored)
+        places = {channel: place for place, channel in enumerate(group.ids.tolist())}
+        for one, two in self.unlike:
+            if one in places:
+                units.distances[places[one], places[two]] = np.inf
+        return Merges.nearest(group, units, self.layout.is_removed(group.ids), self._able(group))
 
     def _refuse_by(self, group: Group, member: Member) -> None:
         if member.others:
             self.refuse(group.ids, "channels meet one another in a weight")
         if (member.parameter, member.dim) in self.sides.mixed:
             self.refuse(group.ids, "a weight that reads them is used elsewhere")
+        if (member.parameter, member.dim) in self.sides.unclear:
+            self.refuse(group.ids, _RESHAPED)
         if self.sides.reads(member) and member.parameter not in self.own:
             self.refuse(group.ids, f"the model has no tensor {member.parameter} of its own")
 
@@ -145,23 +171,44 @@ class _Work:
         return self.deps.state[name].detach()
 
     def try_out(self, values: list[Any]) -> None:
-        """Make channels alike that are to be merged; leave those that do not carry the same."""
+        """Make channels alike that are to be merged; try others for those that differ then."""
+        tried: set[int] = set()
+        for _ in range(_ROUNDS):
+            failed = self._failing(values)
+            if not failed:
+                break
+            tried |= failed.keys()
+            self.unlike |= failed.items()
+            self.merges = [
+                self._nearest(each.group) if failed.keys() & set(each.group.ids.tolist()) else each
+                for each in self.merges
+            ]
+        else:
+            self.refuse(np.array([*self._failing(values)], dtype=np.int64), _UNLIKE)
+        for number, merges in enumerate(self.merges):
+            able = self._able(merges.group)
+            self.merges[number] = merges.without(~(able & able[merges.into]))
+            alone = merges.group.ids[~self.merges[number].merged]
+            self.refuse(alone[np.isin(alone, [*tried])], _UNLIKE)
+
+    def _failing(self, values: list[Any]) -> dict[int, int]:
+        """The channels that carry something else than those that they are to go into, with these.
+
+        Those of tensors that forward writes into are refused.
+        """
         copy = Copy.of(self.deps)
-        made = _Changes(copy.state, self.own)
         into = np.arange(len(self.deps.trace.labels))
         for merges in self.merges:
             into[merges.group.ids] = merges.group.ids[merges.into]
+            made = _Changes(copy.state, self.own)
             merge_makers(merges, self.sides, made)
-        for name, tensor in made.changed.items():
-            copy.state[name].copy_(tensor)
+            for name, tensor in made.changed.items():
+                copy.state[name].copy_(tensor)
         failed, written = unlike(self.deps, copy, values, into)
-        self.refuse(np.flatnonzero(failed), _UNLIKE)
         for merges in self.merges:
             if any(member.parameter in written for member in merges.group.members):
                 self.refuse(merges.group.ids, "forward writes into weights of theirs")
-        for number, (merges, units) in enumerate(zip(self.merges, self.units, strict=True)):
-            able = np.array([int(channel) not in self.why for channel in merges.group.ids])
-            self.merges[number] = merges.without(~(able & able[merges.into]), units)
+        return {one: int(into[one]) for one in np.flatnonzero(failed).tolist()}
 
     def outcome(self) -> Reconstruction:
         """What was made."""
@@ -187,48 +234,73 @@ class _Work:
     def _told(self, makers: list[tuple[str, ...]]) -> list[Repair]:
         """What became of each weight that reads removed channels."""
         found: dict[tuple[str, int], Repair] = {}
+        told: set[int] = set()
         for use in self.deps.trace.uses.uses:
             stored = self.deps.state[use.name]
             dim = None if use.summed is None else use.dim_of(stored, use.summed)
-            if dim is not None and (use.name, dim) not in found:
-                repair = self._reader(use.name, use.node, dim, makers)
-                if repair.inputs > repair.kept:
-                    found[use.name, dim] = repair
-        return [*found.values(), *self._left()]
+            if dim is not None:
+                repair, axis = self._reader(use, dim, makers), self.deps.trace.axes[use.name][dim]
+            elif use.unclear(stored) and use.axis is not None:
+                repair, axis, dim = self._dropped(use, use.axis, _RESHAPED), use.axis, -1
+            else:
+                continue
+            if repair.inputs > repair.kept:
+                found.setdefault((use.name, dim), repair)
+                told |= self._removed(axis)
+        return [*found.values(), *self._left({name for name, _ in found}, told)]
 
-    def _reader(self, name: str, node: str, dim: int, makers: list[tuple[str, ...]]) -> Repair:
+    def _reader(self, use: WeightUse, dim: int, makers: list[tuple[str, ...]]) -> Repair:
         """What became of a weight along a dim."""
-        gone = self._gone(self.deps.trace.axes[name][dim])
-        merged, tensors, why = np.zeros(len(gone), dtype=np.bool_), [name], ""
+        axis = self.deps.trace.axes[use.name][dim]
+        merged, tensors = np.zeros(axis.size, dtype=np.bool_), [use.name]
         for merges, names in zip(self.merges, makers, strict=True):
             for member in merges.group.members:
-                if (member.parameter, member.dim) != (name, dim):
-                    continue
-                table = places(member, merges.group.size)[merges.merged]
-                merged[table[table >= 0]] = True
-                tensors += names
-                removed = merges.group.ids[self.layout.is_removed(merges.group.ids)].tolist()
-                why = why or next((self.why[i] for i in removed if i in self.why), "")
-        count = int((merged & gone).sum())
-        kept = int((~gone).sum())
-        if not count:
-            return Repair(name, node, len(gone), kept, why=why or _FAR)
-        return Repair(
-            name, node, len(gone), kept, tensors=tuple(dict.fromkeys(tensors)), merged=count
-        )
+                if (member.parameter, member.dim) == (use.name, dim) and merges.merged.any():
+                    table = places(member, merges.group.size)[merges.merged]
+                    merged[table[table >= 0]] = True
+                    tensors += names
+        merged &= self._gone(axis)
+        whys = [self.why[i] for i in sorted(self._removed(axis, ~merged)) if i in self.why]
+        count = int(merged.sum())
+        repair = self._dropped(use, axis, next(iter(whys), "" if count else _FAR))
+        return replace(repair, tensors=tuple(dict.fromkeys(tensors if count else ())), merged=count)
 
-    def _left(self) -> list[Repair]:
-        """The weights that read removed channels in another way."""
-        found = {}
-        for crossing in self.deps.trace.uses.crossings:
-            gone = self._gone(crossing.axis)
-            if crossing.weight and gone.any():
-                found[crossing.weight] = Repair(
-                    crossing.weight, crossing.node, len(gone), int((~gone).sum()), why=crossing.why
-                )
+    def _dropped(self, use: WeightUse | Crossing, axis: Axis, why: str) -> Repair:
+        """What is told of something that reads an axis of which channels are dropped."""
+        gone = self._gone(axis)
+        name = use.name if isinstance(use, WeightUse) else use.weight or use.node
+        return Repair(name, use.node, len(gone), int((~gone).sum()), why=why)
+
+    def _left(self, names: set[str], told: set[int]) -> list[Repair]:
+        """What reads removed channels in another way.
+
+        Args:
+            names: of weights that are told of already.
+            told: the ids of the removed channels that these read.
+        """
+        found: dict[str, Repair] = {}
+        crossings = self.deps.trace.uses.crossings
+        for crossing in sorted(crossings, key=lambda each: not each.weight):
+            ids = self._removed(crossing.axis)
+            is_told = crossing.weight in names if crossing.weight else ids <= told
+            if not ids or is_told:
+                continue
+            is_norm = crossing.is_norm and bool(crossing.weight)
+            repair = self._dropped(crossing, crossing.axis, crossing.why)
+            found.setdefault(repair.weight, replace(repair, kind="norm" if is_norm else "layer"))
+            told = told | ids
         return list(found.values())
 
-    def _gone(self, axis: Any) -> NDArray[np.bool_]:
+    def _removed(self, axis: Axis, among: NDArray[np.bool_] | None = None) -> set[int]:
+        """The ids of removed channels at the positions of an axis."""
+        found: set[int] = set()
+        for vector in self.deps.trace.labels.leaves(axis):
+            ids = np.unique(vector if among is None else vector[among])
+            ids = ids[ids > 0]
+            found |= set(ids[self.layout.is_removed(ids)].tolist())
+        return found
+
+    def _gone(self, axis: Axis) -> NDArray[np.bool_]:
         return self.layout.removed_positions(axis, self.deps.trace.labels)
 
 

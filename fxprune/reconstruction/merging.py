@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,12 +25,12 @@ class Merges:
     Attributes:
         group: the channels.
         into: for each the one that it is merged into: itself if it stays, or is dropped.
-        shares: how much of the mean of its cluster each is; 1 for one that is alone.
+        masses: the squares of the weights by which they are read, all positive.
     """
 
     group: Group
     into: NDArray[np.int64]
-    shares: NDArray[np.float64]
+    masses: NDArray[np.float64]
 
     @classmethod
     def nearest(
@@ -61,13 +61,14 @@ class Merges:
             cost = distances[np.arange(len(gone)), best] * masses[near]
             worth = cost < units.squares[gone] * (masses[gone] + masses[near])
             into[gone[worth]] = near[worth]
-        return cls.of(group, units, into)
+        return cls(group, into, units.positive_masses)
 
-    @classmethod
-    def of(cls, group: Group, units: Compared, into: NDArray[np.int64]) -> Merges:
-        """With the shares of means: as the squares of the weights by which channels are read."""
-        masses = units.positive_masses
-        return cls(group, into, masses / np.bincount(into, masses, group.size)[into])
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """How much of the mean of its cluster each is, like its mass; 1 for one that is alone."""
+        sums = np.bincount(self.into, self.masses, self.group.size)
+        shares: NDArray[np.float64] = self.masses / sums[self.into]
+        return shares
 
     @property
     def merged(self) -> NDArray[np.bool_]:
@@ -75,10 +76,9 @@ class Merges:
         moved: NDArray[np.bool_] = self.into != np.arange(self.group.size)
         return moved
 
-    def without(self, failed: NDArray[np.bool_], units: Compared) -> Merges:
+    def without(self, failed: NDArray[np.bool_]) -> Merges:
         """The same, where some channels are dropped instead."""
-        into = np.where(failed, np.arange(self.group.size), self.into)
-        return Merges.of(self.group, units, into)
+        return replace(self, into=np.where(failed, np.arange(self.group.size), self.into))
 
     def along(self, member: Member) -> tuple[torch.Tensor, torch.Tensor]:
         """Where each position of a parameter axis goes, and its share of the mean."""
@@ -110,7 +110,7 @@ def merge_makers(
     taken_up, changed = sides.taken_up(), []
     for member in merges.group.members:
         normed = sides.normed.get(member.parameter)
-        if sides.reads(member) or member.parameter in taken_up:
+        if not sides.makes(member) or member.parameter in taken_up:
             continue
         into, shares = merges.along(member)
         changed.append(member.parameter)

@@ -27,7 +27,8 @@ class Repair:
     """One layer that reads removed channels, or a norm that yields something else because of them.
 
     Attributes:
-        weight: the name of its weight; the running mean's of a norm that has none.
+        weight: the name of its weight; the running mean's of a norm that has none, and the node's
+            of what has no weight at all.
         node: the node of the graph that reads.
         inputs: how many channels it read.
         kept: how many of them are kept.
@@ -35,7 +36,8 @@ class Repair:
             share of the variance of what the original computes there. NaN if it was not measured.
         after: the same after the repair; never larger.
         intercept: the name of what took up the constant part, or nothing.
-        why: why it was left as it is, or nothing.
+        why: why it was left as it is, or nothing; of a layer that reads merged channels, why others
+            are dropped.
         tensors: the names of those that have other values now.
         kind: "layer" or "norm".
         merged: how many of the removed channels it reads now together with kept ones (`fold`).
@@ -96,7 +98,7 @@ class Reconstruction(Shown):
 
 def _page_of_merged(repairs: Sequence[Repair]) -> Page:
     """The table of `fold`."""
-    head = ("weight", "inputs", "kept", "merged", "left")
+    head = ("weight", "inputs", "kept", "merged", "why others are dropped")
     rows = [
         [each.weight, str(each.inputs), str(each.kept), str(each.merged), each.why]
         for each in repairs
@@ -106,7 +108,7 @@ def _page_of_merged(repairs: Sequence[Repair]) -> Page:
 
 def told_repairs(repairs: Sequence[Repair]) -> list[str]:
     """What was repaired, in sentences: how well, and what was not."""
-    done = [each for each in repairs if not each.why]
+    done = [each for each in repairs if each.merged or not each.why]
     if not repairs:
         return []
     counts = [
@@ -115,15 +117,18 @@ def told_repairs(repairs: Sequence[Repair]) -> list[str]:
         if (total := sum(each.kind == kind for each in repairs))
     ]
     notes = [f"{' and '.join(counts)} were repaired"]
-    if any(each.merged for each in repairs):
-        merged, gone = (
-            sum(counts)
-            for counts in zip(*((r.merged, r.inputs - r.kept) for r in repairs), strict=True)
-        )
+    layers = [each for each in repairs if each.kind == "layer"]
+    if any(each.merged for each in layers):
+        merged = sum(each.merged for each in layers)
+        gone = sum(each.inputs - each.kept for each in layers)
         notes[0] += f" without data: {merged} of {gone} removed inputs are merged into kept ones"
     elif any(not math.isnan(each.before) for each in done):
         before, after = (
             statistics.median(getattr(each, name) for each in done) for name in ("before", "after")
         )
         notes[0] += f" from data: errors were {before:.1%}, and are {after:.1%} (medians)"
-    return notes + [f"not repaired: {each.weight}: {each.why}" for each in repairs if each.why]
+    return notes + [
+        f"{'in part' if each.merged else 'not'} repaired: {each.weight}: {each.why}"
+        for each in repairs
+        if each.why
+    ]

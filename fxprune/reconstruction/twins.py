@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     from fxprune.rules import Call, Rule
 
 
+_NOISE = 4
+"""How many units in the last place of the largest number around may be rounding."""
+
+
 class TwinMode(StateMode):
     """Runs a model, and compares channels where products with weights read them.
+
+    Two channels are alike if no number of one differs from that of the other by more than the root
+    of the machine precision, as a share of the largest number of both; and by rounding, for which
+    channels that are much larger account (not in half precision, where that would be coarse).
 
     Args:
         labels: those of the run.
@@ -57,17 +65,22 @@ class TwinMode(StateMode):
         start, end = (np.searchsorted(ordered, moved, side) for side in ("left", "right"))
         other, stop = (np.searchsorted(ordered, targets, side) for side in ("left", "right"))
         counts = end - start
-        same = stop - other == counts
+        same = (stop - other == counts) & (rows.numel() > 0)
         self.failed[moved[~same]] = True
-        least = torch.finfo(rows.dtype).eps ** 0.5 * float(rows.abs().max())
+        if not same.any():
+            return
+        eps = torch.finfo(rows.dtype).eps
+        noise = _NOISE * eps * rows.abs().max().double() if rows.element_size() > 2 else 0.0
         for count in np.unique(counts[same]).tolist():
             among = np.flatnonzero(same & (counts == count))
             one, two = (
                 rows[torch.from_numpy(order[first[among, None] + np.arange(count)])].flatten(1)
                 for first in (start, other)
             )
-            wrong = ((one - two).abs() > least).any(1).cpu().numpy()
-            self.failed[moved[among[wrong]]] = True
+            largest = torch.maximum(one.abs().amax(1), two.abs().amax(1)).double()
+            apart = (one - two).abs().amax(1).double()
+            alike = (apart <= eps**0.5 * largest + noise).cpu().numpy()
+            self.failed[moved[among[~alike]]] = True
 
 
 def unlike(

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 import fxprune
 from fxprune import InputError, PlanError, VerificationError
+from fxprune.importance import folding
+from fxprune.reconstruction.results import told_repairs
 from models_zoo import randomize
 from tests.reconstruction.models import REPEATED, Repeated, images, repeat
 
@@ -431,7 +433,7 @@ class Otherwise(nn.Module):
 
 REASONS = {
     "layer norm": "native_layer_norm goes over channels",
-    "product of values": "",
+    "product of values": "mm sums over channels in another way than linear layers do",
     "sum": "sum sums over channels in another way than linear layers do",
     "table": "a weight that reads them is used elsewhere",
     "weight first": "mm sums over channels in another way than linear layers do",
@@ -451,9 +453,234 @@ def test_what_does_not_read_channels_alike_is_left_with_the_reason(kind: str) ->
     folded = fxprune.fold(model, plan)
     assert folded.tensors == {}
     assert all(REASONS[kind] in each.why for each in folded.repairs)
-    assert bool(folded.repairs) == bool(REASONS[kind])
+    assert folded.repairs
     assert all(each.merged == 0 for each in folded.repairs)
+    weights = [each.weight for each in folded.repairs]
+    assert len(set(weights)) == len(weights)
+    assert not any("bias" in weight for weight in weights)
     fxprune.shrink(model, plan, fold=True)
+
+
+def test_norms_are_told_apart_from_layers() -> None:
+    """They merge nothing, and are not counted among what is removed."""
+    first, last = nn.Linear(5, 8), randomize(Otherwise("layer norm"))
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(8, 5), last).eval()
+    repeat(first, last.first)
+    channels = {"0": [4, 5, 6, 7], "3.first": [4, 5, 6, 7]}
+    plan = fxprune.plan(model, torch.randn(6, 5), channels=channels)
+    folded = fxprune.fold(model, plan)
+    kinds = {each.weight: each.kind for each in folded.repairs}
+    assert kinds == {"2.weight": "layer", "3.last.weight": "layer", "3.norm.weight": "norm"}
+    (told,) = [note for note in told_repairs(folded.repairs) if "merged into kept ones" in note]
+    assert "4 of 8 removed inputs are merged into kept ones" in told
+
+
+def test_what_no_weight_reads_is_told_of_by_its_node() -> None:
+    """Queries and keys, of which nothing else goes."""
+    model = randomize(Heads()).eval()
+    name = next(
+        group.name
+        for group in fxprune.analyze(model, torch.randn(2, 6, 5)).groups
+        if any(m.parameter == "query.weight" for m in group.members) and group.kind == "head_dims"
+    )
+    plan = fxprune.plan(model, torch.randn(2, 6, 5), channels={name: [2, 3]})
+    (entry,) = fxprune.fold(model, plan).repairs
+    assert entry.weight == entry.node != ""
+    assert (entry.inputs, entry.kept, entry.merged) == (4, 2, 0)
+    assert "in another way than linear layers do" in entry.why
+
+
+def test_a_layer_with_merged_and_dropped_channels_tells_both() -> None:
+    """How many are merged, and why others are not."""
+    torch.manual_seed(3)
+    model, x = Ties([0, 1], wide=10).eval(), torch.randn(9, 6)
+    plan = fxprune.plan(model, x, channels={"first": [1, *range(10, 20)]})
+    (entry,) = fxprune.fold(model, plan).repairs
+    assert entry.merged == 1
+    assert entry.why == "kept channels that are made alike carry something else"
+    assert entry.tensors == ("last.weight",)
+    told = told_repairs([entry])
+    assert told[0].startswith("1 of 1 layers")
+    assert told[1:] == [f"in part repaired: last.weight: {entry.why}"]
+
+
+class Reshaped(nn.Module):
+    """A layer of eight channels, of which the second four repeat the first; views of weights."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.first = nn.Conv2d(3, 8, 3) if kind in ("kernel", "unfolded") else nn.Linear(5, 8)
+        shapes = {
+            "kernel": (4, 72),
+            "unfolded": (4, 8, 3, 3),
+            "heads": (4, 2, 3),
+            "strided": (4, 16),
+            "maker": (40,),
+            "maker kernel": (8, 5, 1),
+            "maker and reader": (64,),
+        }
+        self.weight = nn.Parameter(torch.randn(shapes[kind]))
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the kind says."""
+        w = self.weight
+        if self.kind in ("maker", "maker kernel"):
+            return self._last(F.linear(x, w.view(8, 5)))
+        h = self.first(x).relu()
+        made: dict[str, Callable[[], Tensor]] = {
+            "kernel": lambda: F.conv2d(h, w.view(4, 8, 3, 3)),
+            "unfolded": lambda: F.linear(F.unfold(h, 3).transpose(1, 2), w.flatten(1)),
+            "heads": lambda: h.view(-1, 4, 2).tanh().flatten(1) @ w.flatten(0, 1),
+            "strided": lambda: F.linear(h, w[:, ::2]) + F.linear(h.sin(), w[:, 1::2]),
+            "maker and reader": lambda: self._last(F.linear(h, w.view(8, 8))),
+        }
+        return made[self.kind]()
+
+    def _last(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(x.relu())
+        return y
+
+
+def reshaped(kind: str) -> tuple[nn.Module, Tensor]:
+    """The model, and inputs of it."""
+    torch.manual_seed(2)
+    model = Reshaped(kind).eval()
+    repeat(model.first, groups=4 if kind == "heads" else 1)
+    x = torch.randn(2, 3, 8, 8) if kind in ("kernel", "unfolded") else torch.randn(4, 5)
+    if kind in ("maker", "maker kernel"):
+        half = model.weight.data.view(8, 5)
+        half[4:] = half[:4]
+    return model, x
+
+
+@pytest.mark.parametrize("kind", ["kernel", "unfolded", "heads", "strided"])
+def test_channels_that_a_reshaped_weight_reads_are_left_with_the_reason(kind: str) -> None:
+    """What it sums over is no dim of what is stored; it does not count as what makes them."""
+    model, x = reshaped(kind)
+    deps = fxprune.analyze(model, x)
+    name = "first[head_dims]" if kind == "heads" else "first"
+    names = [group.name for group in deps.groups if group.prunable]
+    group = deps.group(name if name in names else names[-1])
+    plan = fxprune.plan(deps, channels={group.name: list(range(group.size // 2, group.size))})
+    folded = fxprune.fold(deps, plan, x)
+    assert folded.tensors == {}
+    assert {each.why for each in folded.repairs} == {"a weight that reads them is reshaped"}
+    assert {each.weight for each in folded.repairs} == {"weight"}
+    assert all(each.merged == 0 and each.kept < each.inputs for each in folded.repairs)
+    assert distance(folded.model, model, x) == 0
+    fxprune.shrink(folded.model, plan, x)
+
+
+def test_channels_that_a_reshaped_weight_makes_fold_exactly() -> None:
+    """What it sums over is a dim of what is stored."""
+    model, x = reshaped("maker kernel")
+    deps = fxprune.analyze(model, x)
+    (group,) = [group for group in deps.groups if group.prunable]
+    plan = fxprune.plan(deps, channels={group.name: [4, 5, 6, 7]})
+    folded = fxprune.fold(deps, plan, x)
+    assert [each.merged for each in folded.repairs] == [4]
+    assert distance(folded.model, model, x) < 1e-8
+    assert distance(fxprune.shrink(folded.model, plan, x), model, x) < 1e-8
+
+
+@pytest.mark.parametrize("kind", ["maker", "maker and reader"])
+def test_channels_of_a_weight_that_is_stored_flat_are_left(kind: str) -> None:
+    """Rows and columns run along the same dim of what is stored."""
+    model, x = reshaped(kind)
+    deps = fxprune.analyze(model, x)
+    for group in deps.groups:
+        if group.prunable:
+            plan = fxprune.plan(deps, channels={group.name: [4, 5, 6, 7]})
+            folded = fxprune.fold(deps, plan, x)
+            assert folded.tensors == {}
+            whys = {each.why for each in folded.repairs}
+            assert "a weight that reads them is used elsewhere" in whys
+
+
+class Parts(nn.Module):
+    """A layer of nine channels: four, four that repeat them, and one that may be large."""
+
+    def __init__(self, large: float) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 9), nn.Linear(9, 5)
+        with torch.no_grad():
+            for tensor in self.first.parameters():
+                tensor[4:8] = tensor[:4]
+            self.first.weight[8] *= large
+            self.last.weight[:, 8] /= large
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Those that repeat others go through another function."""
+        h = self.first(x)
+        y: Tensor = self.last(torch.cat([h[:, :4].relu(), -h[:, 4:8].sigmoid(), h[:, 8:]], 1))
+        return y
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("large", [1, 1e5])
+def test_channels_that_differ_beside_a_much_larger_one_are_left(
+    large: float, dtype: torch.dtype
+) -> None:
+    """Each pair is compared by its own size."""
+    torch.manual_seed(0)
+    model, x = Parts(large).to(dtype).eval(), torch.randn(64, 6, dtype=dtype)
+    plan = fxprune.plan(model, x, channels={"first": [4, 5, 6, 7]})
+    (entry,) = fxprune.fold(model, plan, x).repairs
+    assert entry.merged == 0
+    assert entry.why == "kept channels that are made alike carry something else"
+
+
+class Ties(nn.Module):
+    """Channels with the same rows, of which some go through another function."""
+
+    def __init__(self, same: list[int], wide: int = 4) -> None:
+        super().__init__()
+        self.wide = wide
+        self.first, self.last = nn.Linear(6, 2 * wide), nn.Linear(2 * wide, 5)
+        with torch.no_grad():
+            for tensor in self.first.parameters():
+                tensor[same] = tensor[same[0]].clone()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Two halves."""
+        h = self.first(x)
+        halves = [h[:, : self.wide].relu(), h[:, self.wide :].tanh()]
+        y: Tensor = self.last(torch.cat(halves, 1))
+        return y
+
+
+def test_another_channel_is_tried_if_the_nearest_one_carries_something_else() -> None:
+    """Of several that are made the same."""
+    torch.manual_seed(3)
+    model, x = Ties([0, 1, 5, 7]).eval(), torch.randn(9, 6)
+    plan = fxprune.plan(model, x, channels={"first": [1, 5]})
+    folded = fxprune.fold(model, plan)
+    assert [each.merged for each in folded.repairs] == [2]
+    assert distance(fxprune.shrink(folded.model, plan), model, x) < 1e-8
+
+
+def test_others_are_not_tried_for_ever() -> None:
+    """What is unlike many is dropped, with the reason."""
+    torch.manual_seed(3)
+    model, x = Ties([*range(11), 15], wide=11).eval(), torch.randn(9, 6)
+    plan = fxprune.plan(model, x, channels={"first": [15]})
+    folded = fxprune.fold(model, plan)
+    assert [each.merged for each in folded.repairs] == [0]
+    assert folded.repairs[0].why == "kept channels that are made alike carry something else"
+    assert folded.tensors == {}
+
+
+def test_channels_of_a_group_that_is_too_wide_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the number that is the most."""
+    monkeypatch.setattr(folding, "WIDEST", 10)
+    model, x = network(), torch.randn(2, 6)
+    plan = fxprune.plan(model, x, channels={"0": [6, 7]})
+    folded = fxprune.fold(model, plan)
+    assert folded.tensors == {}
+    why = "distances are computed between all channels of a group, and 10 are the most"
+    assert [each.why for each in folded.repairs] == [why]
 
 
 class Writing(nn.Module):
