@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from fxprune.planning import Layout, Plan
     from fxprune.weight_uses import Crossing
 
+_AS_NEAR = 1e-9
+"""The share by which a distance may be larger and is the same."""
 _UNLIKE = "kept channels that are made alike carry something else"
 _RESHAPED = "a weight that reads them is reshaped"
 _WIDE = "distances are computed between all channels of a group, and {} are the most"
@@ -144,12 +146,21 @@ class _Work:
         return np.array([channel not in self.why for channel in group.ids.tolist()])
 
     def _nearest(self, group: Group) -> Merges:
-        """Who goes with whom in a group, but for pairs that are unlike."""
+        """Who goes with whom in a group, but for pairs that are unlike.
+
+        A channel that is unlike its nearest one may go into another that is as near, and no other.
+        """
         units = compared(group, self.sides, self._stored)
         places = {channel: place for place, channel in enumerate(group.ids.tolist())}
+        unlike: dict[int, list[int]] = {}
         for one, two in self.unlike:
             if one in places:
-                units.distances[places[one], places[two]] = np.inf
+                unlike.setdefault(places[one], []).append(places[two])
+        for place, others in unlike.items():
+            row = units.distances[place]
+            nearest = row[others].min()
+            row[row > nearest + _AS_NEAR * (nearest + units.squares[place])] = np.inf
+            row[others] = np.inf
         return Merges.nearest(group, units, self.layout.is_removed(group.ids), self._able(group))
 
     def _refuse_by(self, group: Group, member: Member) -> None:
