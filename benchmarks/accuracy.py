@@ -14,58 +14,42 @@ import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-import torch.nn.functional as F
 import torch_pruning
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
-from torch_pruning.pruner import importance as theirs
+from torch import nn
 
 import fxprune
+from benchmarks.rivals import CRITERIA, LARGEST, SCOPES, Batches, Rival, loss, macs
 from examples.resnet18 import Data, Settings, dense
 from examples.training import accuracy, train
 from fxprune import importance
 
 SHARE = 0.3
 """What is left of the MACs, at most."""
-LARGEST = 0.95  # of a layer that may go; Torch-Pruning divides scores by their mean, as here
 EPOCHS = 1
 IMAGES = 20_000  # of the training set, that are fine-tuned on
 CALIBRATION = 512  # images that criteria by gradients see
+EXAMPLE = torch.zeros(1, 3, 28, 28)
 TARGET = Path(__file__).parents[1] / "docs" / "accuracy.md"
-Batches = list[tuple[Tensor, Tensor]]
-
-
-def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """The mean cross-entropy of a batch."""
-    return F.cross_entropy(model(batch[0]), batch[1])
-
-
-def macs(model: nn.Module) -> int:
-    """Multiply-accumulates for one image, counted alike for both."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, 3, 28, 28))
-    return counter.get_total_flops() // 2
 
 
 def ours(model: nn.Module, batches: Batches, **options: Any) -> nn.Module:
     """The largest network within the share of MACs that fxprune finds."""
-    example = torch.zeros(1, 3, 28, 28)
-    plan = fxprune.plan(model, example, target={"macs": SHARE}, max_ratio=LARGEST, **options)
+    plan = fxprune.plan(model, EXAMPLE, target={"macs": SHARE}, max_ratio=LARGEST, **options)
     return fxprune.shrink(model, plan, batches[0][0][:2], verify="quick")
 
 
 def by_sensitivity(model: nn.Module, batches: Batches, **options: Any) -> nn.Module:
     """The same, with a sensitivity analysis by the loss on the calibration images."""
     evaluate = partial(mean_loss, batches=batches)
-    example = torch.zeros(1, 3, 28, 28)
     criterion = options["criterion"]
     found = fxprune.sensitivity(
-        model, example, evaluate, ratios=(0.25, 0.5, 0.75), mode="min", criterion=criterion
+        model, EXAMPLE, evaluate, ratios=(0.25, 0.5, 0.75), mode="min", criterion=criterion
     )
     return ours(model, batches, sensitivity=found, **options)
 
@@ -77,58 +61,13 @@ def mean_loss(model: nn.Module, batches: Batches) -> float:
 
 
 def torch_pruning_of(
-    model: nn.Module, batches: Batches, *, make: Callable[[], Any], **options: Any
+    model: nn.Module, batches: Batches, *, criterion: str, scope: str
 ) -> nn.Module:
-    """The largest network within the share of MACs that Torch-Pruning finds, by bisection."""
-    limit = SHARE * macs(model)
-    scored = make()
-    if isinstance(scored, (theirs.TaylorImportance, theirs.HessianImportance)):
-        _accumulate(model, batches, scored)
-    low, high, best = 0.0, 1.0, None
-    for _ in range(10):
-        ratio = (low + high) / 2
-        small = _theirs(model, batches[0][0][:1], scored, ratio, options)
-        if macs(small) <= limit:
-            high, best = ratio, small
-        else:
-            low = ratio
-    if best is None:
+    """The largest network within the share of MACs that Torch-Pruning finds."""
+    found = Rival.of(criterion, model, batches).within(SHARE, scope)
+    if found is None:
         raise RuntimeError("Torch-Pruning finds no network within the MACs")
-    return best
-
-
-def _theirs(
-    model: nn.Module, example: Tensor, scored: Any, ratio: float, options: dict[str, Any]
-) -> nn.Module:
-    small, criterion = copy.deepcopy((model, scored))  # which keeps gradients by parameter
-    for own, whole in zip(small.parameters(), model.parameters(), strict=True):
-        own.grad = whole.grad
-    pruner = torch_pruning.pruner.BasePruner(
-        small,
-        example,
-        importance=criterion,
-        pruning_ratio=ratio,
-        ignored_layers=[small.fc],
-        max_pruning_ratio=LARGEST,
-        **options,
-    )
-    pruner.step()
-    return small
-
-
-def _accumulate(model: nn.Module, batches: Batches, scored: Any) -> None:
-    """Gradients, as the documentation of Torch-Pruning has it."""
-    model.zero_grad()
-    if isinstance(scored, theirs.HessianImportance):
-        scored.zero_grad()
-        for images, labels in batches:
-            for each in F.cross_entropy(model(images), labels, reduction="none"):
-                model.zero_grad()
-                each.backward(retain_graph=True)
-                scored.accumulate_grad(model)
-        return
-    for batch in batches:
-        loss(model, batch).backward()
+    return found
 
 
 Method = Callable[[nn.Module, Batches], nn.Module]
@@ -137,21 +76,9 @@ Method = Callable[[nn.Module, Batches], nn.Module]
 def methods() -> dict[str, Method]:
     """Every method, by name: those of Torch-Pruning first."""
     found: dict[str, Method] = {}
-    criteria: dict[str, Callable[[], Any]] = {
-        "L2": partial(theirs.MagnitudeImportance, p=2),
-        "LAMP": partial(theirs.LAMPImportance, p=2),
-        "BN scale": theirs.BNScaleImportance,
-        "Taylor": theirs.TaylorImportance,
-        "Hessian": theirs.HessianImportance,
-    }
-    for name, make in criteria.items():
-        for scope, options in {
-            "each layer": {},
-            "global": {"global_pruning": True},
-            "isomorphic": {"global_pruning": True, "isomorphic": True},
-        }.items():
-            label = f"Torch-Pruning, {name}, {scope}"
-            found[label] = partial(torch_pruning_of, make=make, **options)
+    for criterion, scope in product(CRITERIA, SCOPES):
+        label = f"Torch-Pruning, {criterion}, {scope}"
+        found[label] = partial(torch_pruning_of, criterion=criterion, scope=scope)
     kinds: dict[str, Callable[..., nn.Module]] = {
         "L2": partial(ours, criterion="l2"),
         "LAMP": partial(ours, criterion="lamp"),
@@ -201,7 +128,7 @@ def run(method: Method, model: nn.Module, data: Data, seed: int) -> Run:
     batches = list(zip(some.images.split(64), some.labels.split(64), strict=True))
     small = method(copy.deepcopy(model), batches).eval()
     before = 100 * accuracy(small, data.test)
-    share = macs(small) / macs(model)
+    share = macs(small, EXAMPLE) / macs(model, EXAMPLE)
     if share > SHARE:
         raise RuntimeError(f"{share:.3f} of the MACs are left")
     for parameter in small.parameters():

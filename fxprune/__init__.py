@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fxprune.planning import Plan, Strategy
     from fxprune.planning.sensitivity_data import Sensitivity
     from fxprune.progress import Progressive, carry_over, distillation_loss
+    from fxprune.reconstruction import Reconstruction, fold, reconstruct
     from fxprune.report import ShrinkReport
     from fxprune.rules import rule
     from fxprune.sensitivities import sensitivity
@@ -58,6 +59,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Progressive",
+    "Reconstruction",
     "RewriteError",
     "Sensitivity",
     "ShrinkReport",
@@ -70,9 +72,11 @@ __all__ = [
     "distillation_loss",
     "draw",
     "fixer",
+    "fold",
     "load",
     "make_permanent",
     "plan",
+    "reconstruct",
     "rule",
     "save",
     "sensitivity",
@@ -107,6 +111,7 @@ _HOMES = {
     "planning": ("Plan", "Strategy"),
     "planning.sensitivity_data": ("Sensitivity",),
     "progress": ("Progressive", "carry_over", "distillation_loss"),
+    "reconstruction": ("Reconstruction", "fold", "reconstruct"),
     "report": ("ShrinkReport",),
     "rules": ("rule",),
     "sensitivities": ("sensitivity",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Literal, TypeAlias, overload
@@ -53,6 +53,8 @@ from fxprune.planning.transferring import transferred
 from fxprune.pretrained import adapt_configs
 from fxprune.programs import as_program, check_program
 from fxprune.recipes import Recipe
+from fxprune.reconstruction import fold as fold_channels
+from fxprune.reconstruction import reconstruct
 from fxprune.report import ShrinkReport
 from fxprune.stepping import OriginalFailsError, ResultFailsError
 from fxprune.surroundings import collector_paused, undisturbed
@@ -75,6 +77,8 @@ def shrink(
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
     donate: Literal[False] = False,
+    calibrate: Iterable[Any] | None = None,
+    fold: bool = False,
 ) -> ExportedProgram: ...
 
 
@@ -89,6 +93,8 @@ def shrink(
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
     donate: bool = False,
+    calibrate: Iterable[Any] | None = None,
+    fold: bool = False,
 ) -> fx.GraphModule: ...
 
 
@@ -103,6 +109,8 @@ def shrink(
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
     donate: bool = False,
+    calibrate: Iterable[Any] | None = None,
+    fold: bool = False,
 ) -> nn.Module: ...
 
 
@@ -117,6 +125,8 @@ def shrink(
     constants: Constants = "drop",
     verify: bool | Literal["quick"] = True,
     donate: bool = False,
+    calibrate: Iterable[Any] | None = None,
+    fold: bool = False,
 ) -> nn.Module | ExportedProgram:
     """Remove channels for real, and prove the result.
 
@@ -150,6 +160,14 @@ def shrink(
             no more than the largest of them is there twice. What is left of the model is good for
             nothing, and so is whatever else holds these tensors, such as an optimizer. So nothing
             can be proved any more: needs `verify=False`. Whatever is refused is refused before.
+        calibrate: batches of unlabelled data (a data loader) to repair layers with that read
+            removed channels, and norms, as `reconstruct` does by default, with a bar on terminals.
+            What is proved is that the result is the repaired original, and `fxprune.verify` knows
+            of it. Its report tells how well each layer and norm was repaired. Not for
+            `constants="fold"`, `donate=True` or an `ExportedProgram`.
+        fold: merge removed channels into kept ones that are like them, without data, as
+            `fxprune.fold` does. What is proved is that the result is the folded original. Not for
+            `calibrate`, and not for what that is not for.
 
     Returns:
         The shrunk model; `result.meta["fxprune"]` is its ShrinkReport. Of an `ExportedProgram` it
@@ -167,6 +185,20 @@ def shrink(
     check_making(emit, verify)
     _check_donation(model, donate, verify)
     meaning = Meaning(norm, constants)
+    if calibrate is not None or fold is not False:
+        _check_repair(constants, donate, fold, calibrate)
+        plan = as_plan(model, plan, example_inputs)
+        if calibrate is None:
+            repaired = fold_channels(model, plan, example_inputs)
+        else:
+            repaired = reconstruct(model, plan, calibrate, example_inputs, norm=norm)
+        small = shrink(repaired.deps, plan, example_inputs, emit=emit, norm=norm, verify=verify)
+        report: ShrinkReport = vars(small)["meta"]["fxprune"]
+        names, proof = tuple(repaired.tensors), report.verification
+        proof = proof and replace(proof, repaired=names)
+        report = replace(report, repairs=repaired.repairs, repaired=names, verification=proof)
+        put_report(small, report)
+        return small
     if isinstance(model, ExportedProgram):
         options = {"emit": emit, "norm": norm, "constants": constants, "verify": verify}
         return _shrunk_program(model, plan, example_inputs, options)
@@ -256,6 +288,37 @@ def _check_donation(model: Model, donate: Any, verify: Any) -> None:
         raise InputError(
             f"donate=True leaves no original to verify against, as verify={verify!r} asks for",
             hint="pass verify=False; to prove the plan, shrink another instance of the model first",
+        )
+
+
+def _check_repair(constants: Constants, donate: bool, fold: Any, calibrate: Any) -> None:
+    """Refuse what a repair cannot go along with.
+
+    Raises:
+        InputError: an option asks for it.
+    """
+    option = "calibrate=" if fold is False else "fold=True"
+    if fold is not False and fold is not True:
+        raise InputError(f"fold={shown(fold)} is not known", hint="pass True or False")
+    if fold and calibrate is not None:
+        raise InputError(
+            "fold=True and calibrate= together are not known",
+            why="each gives other weights to what reads removed channels",
+            hint="call fxprune.fold first, pass its model to fxprune.reconstruct, and shrink the"
+            " model of that",
+        )
+    if constants == "fold":
+        raise InputError(
+            f'constants="fold" adds what {option} has repaired already',
+            why="the repair makes up for all that removed channels carry, constants too",
+            hint="leave one of them out",
+        )
+    if donate:
+        called = "fxprune.fold" if fold else "fxprune.reconstruct"
+        raise InputError(
+            f"donate=True and {option} together are not known",
+            why="the repair needs the original beside the model that is repaired",
+            hint=f"call {called} first, and shrink its model with donate=True",
         )
 
 

@@ -46,6 +46,7 @@ class Document:
         complex: its complex tensors, which are in the file as pairs of numbers.
         tied: further names of its tensors -> the name in the file.
         modules: see `Outline`.
+        repaired: its tensors that were repaired (see `reconstruct` and `fold`).
     """
 
     torch: str
@@ -60,6 +61,7 @@ class Document:
     complex: Sequence[str]
     tied: Mapping[str, str]
     modules: Mapping[str, str]
+    repaired: Sequence[str] = ()
 
     def to_json(self) -> str:
         """The text that is written."""
@@ -72,8 +74,8 @@ class Document:
         Raises:
             InputError: it is no such document.
         """
-        document = _KIND.document(text)
-        for name in ("original_training", "training", "frozen", "order", "complex"):
+        document = {"repaired": [], **_KIND.document(text)}
+        for name in ("original_training", "training", "frozen", "order", "complex", "repaired"):
             list(map(_KIND.text_in, _KIND.sequence(document[name])))
         for name in ("tied", "modules"):
             list(map(_KIND.text_in, _KIND.mapping(document[name]).values()))
@@ -86,11 +88,13 @@ class Document:
 
 
 _NAMES = tuple(field.name for field in fields(Document))
+_OPTIONAL = ("repaired",)
+"""What files have that were written since there are repairs."""
 _KIND = DocumentKind(
     name="checkpoint",
     version=1,
-    keys=("format", "version", *_NAMES),
-    optional=(),
+    keys=("format", "version", *(name for name in _NAMES if name not in _OPTIONAL)),
+    optional=_OPTIONAL,
     error=InputError,
     again="write it again with fxprune.save",
     largest=64 << 20,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.export import ExportedProgram
 
 from fxprune.api import shrink_again
 from fxprune.checkpoint_files import ORIGINAL, Document, Saved
+from fxprune.emission import put_report
 from fxprune.errors import FxPruneError, InputError, PlanError, first_of
 from fxprune.exporting import program_module
 from fxprune.inputs import materialize
@@ -70,6 +72,7 @@ def save(small: nn.Module, path: str | os.PathLike[str]) -> None:
         complex=[name for name, tensor in stored.items() if tensor.is_complex()],
         tied=outline.tied,
         modules=outline.modules,
+        repaired=report.repaired,
     )
     Saved(recipe.plan, document, _values(stored), recipe.integers).write(path)
 
@@ -177,6 +180,8 @@ def load(
         own = state[name].detach()
         state[name].data = torch.empty_like(own, dtype=value.dtype).copy_(value)
     _put_settings(small, saved.document)
+    report: ShrinkReport = vars(small)["meta"]["fxprune"]
+    put_report(small, replace(report, repaired=tuple(saved.document.repaired)))
     return small
 
 

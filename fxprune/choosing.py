@@ -115,9 +115,9 @@ def plan(
         keep: module name -> output channels that stay, whatever they score.
         ignore: names or patterns of modules whose output channels all stay.
         criterion: what channels count: "l2" or "l1" (size of all coupled weights), "lamp",
-            "bn_scale", "fpgm", "cosine" or "random"; an object of `fxprune.importance`, such as
-            `Taylor(loader, loss)`; or a function that takes a parameter's name and its values and
-            returns what each value counts.
+            "bn_scale", "fpgm", "cosine", "folding" or "random"; an object of
+            `fxprune.importance`, such as `Taylor(loader, loss)`; or a function that takes a
+            parameter's name and its values and returns what each value counts.
         reduction: what a channel counts, of the positions that carry it: their "sum", "mean" or
             "max", or "first": those of the first parameter that has any.
         normalize: what the scores of a group are divided by, so that those of different groups

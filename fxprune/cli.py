@@ -34,13 +34,14 @@ from fxprune.cli_report import ARGUMENTS, report
 from fxprune.cli_sensitivity import sensitivity
 from fxprune.drawing import check_picture
 from fxprune.errors import FxPruneError, VerificationError
-from fxprune.inputs import materialize
+from fxprune.inputs import materialize, real_type
 from fxprune.interruptions import notes
 from fxprune.loading import ModelSource
 from fxprune.meaning import Constants, Norm
 from fxprune.model_files import PROGRAM, load_model, load_program, save_model, save_program
 from fxprune.planning import Plan
 from fxprune.programs import export_module
+from fxprune.sample_files import read_batches
 from fxprune.tensor_files import SUFFIX, library
 
 _EXIT_CODES = """\b
@@ -235,11 +236,21 @@ def plan(
         click.echo(f"wrote {path}")
 
 
+_SAMPLES = 64
+"""How many samples of --calibrate are run at once."""
+
+
+def _samples(path: Path | None, plan: Plan) -> list[Any] | None:
+    """The batches of a file for --calibrate, if there is one."""
+    return None if path is None else read_batches(path, _SAMPLES, real_type(plan.inputs))
+
+
 @main.command(
     epilog=_examples(
         "shrink torchvision.models:resnet18 --input 1x3x224x224 --ratio 0.5 -o small.pt",
         "shrink torchvision.models:resnet18 --plan plan.json -o small.pt",
         "shrink zoo:language_model --ratio 0.5 --emit module -o small.safetensors",
+        "shrink zoo:net --plan plan.json --calibrate images.npz -o small.pt",
         "shrink net.pt2 --trust --ratio 0.5 -o small.pt2",
     ),
 )
@@ -255,6 +266,18 @@ def plan(
     " can be made and proved.",
 )
 @meaning_options
+@click.option(
+    "--calibrate",
+    type=FILE,
+    help="Samples (.npz or .safetensors: an array for each input, the first dim counts) by which"
+    " layers that read removed channels are repaired; no labels. Real numbers become those of the"
+    " model's inputs, float32 say.",
+)
+@click.option(
+    "--fold",
+    is_flag=True,
+    help="Merge removed channels into kept ones that are like them; without data.",
+)
 @click.option("--no-verify", is_flag=True, help="Do not prove the result.")
 @click.option("--quick", is_flag=True, help="Prove it on the example in the model's types only.")
 @full_option("Show every layer and every place that is remarked on, and fold nothing.")
@@ -268,6 +291,8 @@ def shrink(
     emit: Emit,
     norm: Norm,
     constants: Constants,
+    calibrate: Path | None,
+    fold: bool,
     no_verify: bool,
     quick: bool,
     full: bool,
@@ -306,9 +331,18 @@ def shrink(
         with stage("Planning"):
             made = fxprune.plan(model, inputs, **removal)
     proof: bool | Literal["quick"] = "quick" if quick else not no_verify
+    samples = _samples(calibrate, made)
     with stage("Shrinking" if no_verify else "Shrinking and verifying"):
         small: Any = fxprune.shrink(
-            model, made, inputs, emit=emit, norm=norm, constants=constants, verify=proof
+            model,
+            made,
+            inputs,
+            emit=emit,
+            norm=norm,
+            constants=constants,
+            verify=proof,
+            calibrate=samples,
+            fold=fold,
         )
     told: fxprune.ShrinkReport = getattr(small, "graph_module", small).meta["fxprune"]
     with stage("Writing"):

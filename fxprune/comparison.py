@@ -84,6 +84,8 @@ class Verification(Shown):
         dtype: the precision that both models were run in.
         dropped: how many blocks were dropped. The model without them was compared with the user's
             own, in which they pass their input on.
+        repaired: the tensors that were repaired (see `reconstruct` and `fold`): their values were
+            taken from the result, and are not proved to be any.
         seconds: wall-clock time.
     """
 
@@ -105,6 +107,7 @@ class Verification(Shown):
     noise: float = 0.0
     dtype: str = ""
     dropped: int = 0
+    repaired: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property

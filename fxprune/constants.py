@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from fxprune.errors import Location, RewriteError
-from fxprune.folding import Product
 from fxprune.input_sets import other_sizes
 from fxprune.module_trees import clone_tree, walk
 from fxprune.planning.branches import kinds_of
+from fxprune.products import Product
 from fxprune.reads import columns_read
 from fxprune.reference import PARTNERS, is_state
 from fxprune.rules import locate

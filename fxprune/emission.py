@@ -17,6 +17,7 @@ from fxprune.module_trees import clone_tree, named_tensors, to_meta
 from fxprune.passes.align_attributes import set_attributes
 from fxprune.passes.slicing import sliced
 from fxprune.real_calls import with_own_buffers
+from fxprune.reconstruction.noted import note_repaired
 from fxprune.reference import QuietMode
 from fxprune.stepping import RESULT, ResultFailsError
 from fxprune.values import mapped
@@ -192,8 +193,9 @@ def report_of(model: nn.Module) -> dict[str, Any]:
 
 
 def put_report(model: nn.Module, report: ShrinkReport) -> None:
-    """Put a report into `model.meta["fxprune"]`."""
+    """Put a report into `model.meta["fxprune"]`, and what it says of repairs beside it."""
     vars(model)["meta"] = {**report_of(model), "fxprune": report}
+    note_repaired(model, report.repaired)
 
 
 def refuse_exact(renormalized: Sequence[Diagnostic]) -> None:

@@ -97,8 +97,8 @@ def program_inputs(program: torch.export.ExportedProgram, given: Any) -> Any:
         kept = program.example_inputs
         return None if kept is None else tuple(pytree.tree_leaves(kept))
     args, kwargs = given if isinstance(given, (tuple, list)) else (given,), {}
-    if isinstance(given, dict):
-        args, kwargs = (), given
+    if isinstance(given, Mapping):
+        args, kwargs = (), dict(given)
     leaves, spec = pytree.tree_flatten((tuple(args), kwargs))
     return tuple(leaves) if spec == program.call_spec.in_spec else given
 

@@ -3,92 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fxprune.reference import StateMode, is_state
+from fxprune.products import Product
+from fxprune.reference import StateMode
 from fxprune.rules import Call, put_axes
-from fxprune.rules.convolution import transposed_channels
 from fxprune.traces import STATE_NAME
 
 if TYPE_CHECKING:
-    from torch._ops import OpOverload
-
-    from fxprune.labels import Axis, LabelAlgebra
+    from fxprune.labels import LabelAlgebra
     from fxprune.meaning import Norm
     from fxprune.precision import Widening
     from fxprune.reference import Removed
     from fxprune.rules import Rule
 
 Rows: TypeAlias = dict[str, NDArray[np.bool_]]
-
-aten = torch.ops.aten
-_PRODUCTS: dict[OpOverload, tuple[str, str, int, str | None]] = {
-    aten.linear.default: ("input", "weight", 0, "bias"),
-    aten.addmm.default: ("mat1", "mat2", 1, "self"),
-    aten.mm.default: ("self", "mat2", 1, None),
-    aten.bmm.default: ("self", "mat2", 2, None),
-    aten.baddbmm.default: ("batch1", "batch2", 2, "self"),
-    aten.convolution.default: ("input", "weight", 0, "bias"),
-}
-
-
-@dataclass(frozen=True)
-class Product:
-    """A product of a value and a weight.
-
-    Attributes:
-        x: the operand that is the value.
-        weight: the operand that is, or is computed of, parameters alone.
-        rows: the dim of the weight that gives the channels of the outcome.
-        blocks: how often the outcome repeats that dim: once for each group of a transposed
-            convolution, whose groups are on dim 0.
-        bias: the operand that is added to every channel, if the operator has one.
-        mixes: whether a channel of the outcome is made of several of the value. A depthwise
-            convolution passes channels through instead.
-    """
-
-    x: str
-    weight: str
-    rows: int
-    blocks: int
-    bias: str | None
-    mixes: bool
-
-    @classmethod
-    def of(cls, call: Call) -> Product | None:
-        """The product that an operator makes of a weight, if it does."""
-        if call.op not in _PRODUCTS:
-            return None
-        x, weight, rows, bias = _PRODUCTS[call.op]
-        if not is_state(call.arg(weight)) or is_state(call.arg(x)):
-            return None
-        mixes, blocks = True, 1
-        if call.op is aten.convolution.default:
-            groups = call.arg("groups")
-            if call.arg("transposed"):
-                rows, blocks = 1, groups
-            mixes = groups == 1 or call.arg(x).shape[1] > groups
-        return cls(x, weight, rows, blocks, bias, mixes)
-
-    def channels(self, call: Call) -> Axis:
-        """The channels of the outcome."""
-        axes = call.axes(self.weight)
-        if self.blocks == 1:
-            return axes[self.rows]
-        return transposed_channels(call.labels, axes, self.blocks)
-
-    def zero(self, weight: torch.Tensor, gone: torch.Tensor) -> None:
-        """Zero what makes the channels of the outcome that a mask names."""
-        by_row = weight.movedim(self.rows, 0)
-        if self.blocks > 1:
-            by_row = weight.unflatten(0, (self.blocks, -1)).transpose(1, 2)
-            gone = gone.reshape(self.blocks, -1)
-        by_row[gone] = 0
 
 
 class FoldedMode(StateMode):

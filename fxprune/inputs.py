@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from fxprune.model_checks import unfitness
 from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import nn
 
@@ -175,7 +176,7 @@ def _by_name(example_inputs: Any, names: Sequence[str], rest: str | None) -> dic
     """Example inputs by argument name; `rest` is the argument that takes all that follow."""
     if isinstance(example_inputs, torch.Tensor):
         example_inputs = (example_inputs,)
-    if isinstance(example_inputs, dict):
+    if isinstance(example_inputs, Mapping):  # of tokenizers, too
         return dict(example_inputs)
     if not isinstance(example_inputs, (tuple, list)):
         raise InputError(
@@ -255,6 +256,12 @@ class InputSpec:
 def describe(values: Sequence[Any]) -> tuple[Any, ...]:
     """Values with every tensor replaced by its InputSpec."""
     return tuple(mapped(InputSpec.of, value) for value in values)
+
+
+def real_type(specs: Sequence[Any]) -> torch.dtype | None:
+    """The type of the real numbers in described inputs; None if there are none, or several."""
+    types = {t.dtype for t in tensors(list(materialize(specs, seed=None))) if t.is_floating_point()}
+    return types.pop() if len(types) == 1 else None
 
 
 def materialize(specs: Sequence[Any], seed: int | None) -> tuple[Any, ...]:

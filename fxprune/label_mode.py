@@ -15,7 +15,15 @@ from fxprune.known_values import computed, follows_from_constants, note_outcome,
 from fxprune.meta_kernels import DispatchMode, run_on_meta
 from fxprune.rules import Call, Place, Rule, locate, lookup, put_axes, value_of
 from fxprune.rules.normalization import BATCH_NORMS
-from fxprune.traces import GROUPED, STATE_NAME, Renormalization, Trace, Work, snapshot
+from fxprune.traces import (
+    GROUPED,
+    STATE_NAME,
+    Renormalization,
+    Trace,
+    Work,
+    snapshot,
+    state_name,
+)
 
 if TYPE_CHECKING:
     from torch import fx
@@ -112,6 +120,7 @@ class LabelMode(DispatchMode):
             args, out = snapshot(list(call.args), self.labels), snapshot(call.out, self.labels)
             kwargs = {name: snapshot(v, self.labels) for name, v in call.kwargs.items()}
             trace.work.append(Work(node, call.op, args, kwargs, out))
+        trace.uses.note(call, rule, state_name)
         self.note_reads(call, rule)
         if call.op._overloadpacket in BATCH_NORMS:
             self.note_scale(call.arg("weight"))

@@ -13,13 +13,16 @@ from fxprune.errors import InputError, in_one_line
 from fxprune.exporting import quiet
 from fxprune.files import regular_file, write_atomically
 from fxprune.pretrained import without_refusals
+from fxprune.reconstruction.noted import note_of_text, note_repaired, note_text, repaired_of
 
 PROGRAM = ".pt2"
 """How the names of files of exported programs end."""
+_NOTE = "fxprune_repaired.json"
+"""The extra file of a program that tells which of its tensors were repaired."""
 
 
 def save_model(small: nn.Module, path: Path) -> None:
-    """Write a shrunk model, without its report, with `torch.save`.
+    """Write a shrunk model with `torch.save`: of its report the names of repaired tensors only.
 
     `torch.load(path, weights_only=False)` needs torch and the Python modules whose classes and
     functions the graph calls, or of the class that was kept, but not fxprune.
@@ -30,6 +33,7 @@ def save_model(small: nn.Module, path: Path) -> None:
     plain = copy.copy(small) if isinstance(small, fx.GraphModule) else without_refusals(small)
     kept = {} if isinstance(small, fx.GraphModule) else vars(small)["meta"]
     vars(plain)["meta"] = {name: value for name, value in kept.items() if name != "fxprune"}
+    note_repaired(plain, repaired_of(small))
     write_atomically(path, lambda stream: torch.save(plain, stream))
 
 
@@ -56,12 +60,14 @@ def load_model(path: Path) -> nn.Module:
 
 
 def save_program(program: ExportedProgram, path: Path) -> None:
-    """Write an exported program, without its report, with `torch.export.save`.
+    """Write an exported program with `torch.export.save`, with the names of repaired tensors.
 
     Raises:
         FxPruneError: it cannot be written.
     """
-    write_atomically(path, lambda stream: torch.export.save(program, stream))
+    text = note_text(program.graph_module)
+    extra = {_NOTE: text} if text else None
+    write_atomically(path, lambda stream: torch.export.save(program, stream, extra_files=extra))
 
 
 def load_program(path: Path) -> ExportedProgram:
@@ -76,10 +82,14 @@ def load_program(path: Path) -> ExportedProgram:
     try:
         regular_file(path)
         with quiet():
-            return torch.export.load(path)
+            extra = {_NOTE: ""}
+            program = torch.export.load(path, extra_files=extra)
     except Exception as error:
         raise InputError(
             f"the program {path} cannot be read: {in_one_line(error)}",
             hint="pass a file that torch.export.save or fxprune shrink wrote, with this version of"
             " torch",
         ) from error
+    if extra[_NOTE]:
+        note_of_text(program.graph_module, extra[_NOTE])
+    return program

@@ -16,6 +16,7 @@ from fxprune.differences import alike, difference
 from fxprune.errors import RewriteError, VerificationError, in_one_line
 from fxprune.exporting import program_module, quiet
 from fxprune.inputs import arguments_of_call, given_arguments
+from fxprune.reconstruction.noted import note_repaired, repaired_of
 from fxprune.stepping import seed
 from fxprune.values import copied, tensors
 
@@ -103,6 +104,7 @@ def export_module(small: nn.Module, example_inputs: Any) -> ExportedProgram:
                 hint="write it to another file than .pt2",
             ) from error
     check_program(made, small, given)
+    note_repaired(made.graph_module, repaired_of(small))
     return made
 
 

@@ -19,9 +19,9 @@ from fxprune.rules.convolution import transposed_channels
 from fxprune.unknowns import UnknownMode
 
 if TYPE_CHECKING:
-    from fxprune.folding import Product
     from fxprune.labels import Axis, Ids, LabelAlgebra
     from fxprune.precision import Precision
+    from fxprune.products import Product
     from fxprune.rules import Call, Rule
 
 aten = torch.ops.aten

@@ -13,6 +13,7 @@ from fxprune.meaning import Meaning
 from fxprune.notebook_reports import report_html
 from fxprune.notebook_tables import Shown
 from fxprune.planning.notebook_plans import plot_of_widths
+from fxprune.reconstruction.results import told_repairs
 from fxprune.remarks import told_once
 from fxprune.repeats import patterns
 from fxprune.report_page import report_page
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fxprune.planning import GroupPlan
     from fxprune.planning.sensitivity_data import Sensitivity
     from fxprune.recipes import Recipe
+    from fxprune.reconstruction import Repair
     from fxprune.reports import Tradeoff
 
 
@@ -53,6 +55,8 @@ class ShrinkReport(Shown):
         unsavable: why `save_pretrained` refuses, for each model of transformers that it does for.
         layers: widths, parameters and MACs of every layer before and after; they add up to the
             costs.
+        repairs: the layers that were repaired (see `reconstruct` and `fold`), or left, and why.
+        repaired: the names of the tensors that have other values since.
     """
 
     before: Cost
@@ -69,6 +73,8 @@ class ShrinkReport(Shown):
     recipe: Recipe | None = field(default=None, repr=False, compare=False)
     unsavable: tuple[Diagnostic, ...] = ()
     layers: tuple[Layer, ...] = field(default=(), repr=False)
+    repairs: tuple[Repair, ...] = ()
+    repaired: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -92,6 +98,7 @@ class ShrinkReport(Shown):
             notes.append("nothing to prune: every channel is an input, an output, or pinned")
         elif not self.changed:
             notes.append("nothing was removed: the plan removes no channels")
+        notes += told_repairs(self.repairs)
         emptied = (n for n, group in self.groups.items() if group.size and not group.width)
         notes += [
             f"{name} has no channels left: what its branch still adds is a constant of eval mode"

@@ -17,10 +17,10 @@ from fxprune.errors import (
 from fxprune.interpretation import decomposed_attention
 from fxprune.interpreter import Interpreter
 from fxprune.rules import locate
-from fxprune.values import tensors
+from fxprune.values import mapped, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fxprune.passing_weights import PassingWeights
 
@@ -129,6 +129,18 @@ class Stepper:
         for done in self.interpreter.user_to_last_uses.get(node, []):
             del env[done]
         return env[node]
+
+    def tried(self, node: fx.Node, copy: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+        """What a node would yield, of copies of what it takes; the run stays where it is."""
+        env = self.interpreter.env
+        taken = {source: env[source] for source in node.all_input_nodes}
+        seed()
+        try:
+            env.update((source, mapped(copy, value)) for source, value in taken.items())
+            with decomposed_attention(), self.mode:
+                return self.interpreter.run_node(node)
+        finally:
+            env.update(taken)
 
     def operands_of(self, name: str) -> list[torch.Tensor]:
         """The tensors that a node takes, running all before it."""

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import flop_registry
 from fxprune.labels import Axis, LabelAlgebra
 from fxprune.rules import Place, axes_of, put_axes, value_of
 from fxprune.values import plain, tensors
+from fxprune.weight_uses import WeightUses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,12 @@ STATE_NAME = "_fxprune_state"
 """The attribute by which state tensors, and what is computed of these alone, know their name."""
 GROUPED = frozenset({"aten::_grouped_mm", "transformers::grouped_mm_fallback"})
 """Products of several sizes in one, which `torch.utils.flop_counter` may lack."""
+
+
+def state_name(tensor: torch.Tensor) -> str | None:
+    """The name of the state tensor that a tensor is or is computed of; None for other values."""
+    name: str | None = getattr(tensor, STATE_NAME, None)
+    return name
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,8 @@ class Trace:
     `values` holds, for each node, its value with every tensor replaced by a TracedTensor; `axes`
     the axes of every state tensor; `tied` the first name of every state tensor; `touched` the
     first names of those that some op read; `scales` of the parameters that batch norms scale by;
-    `active` the names of the nodes that call an operator at all.
+    `active` the names of the nodes that call an operator at all; `uses` what operators do with
+    state tensors.
     """
 
     labels: LabelAlgebra
@@ -114,6 +122,7 @@ class Trace:
     touched: set[str] = field(default_factory=set)
     scales: set[str] = field(default_factory=set)
     active: set[str] = field(default_factory=set)
+    uses: WeightUses = field(default_factory=WeightUses)
     unknown: dict[OpOverload, Place] = field(default_factory=dict)
     renormalized: list[Renormalization] = field(default_factory=list)
 

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from fxprune.averages import averaged, note
-from fxprune.folding import FoldedMode, Product
+from fxprune.folding import FoldedMode
 from fxprune.inputs import materialize
 from fxprune.module_trees import eval_clone, named_state
 from fxprune.precision import Precision
+from fxprune.products import Product
 from fxprune.reference import is_state, put_state, relabel
 from fxprune.rules import put_value, value_of, written
 from fxprune.stepping import OriginalFailsError, Stepper

@@ -24,7 +24,7 @@ from fxprune.comparison import (
 from fxprune.drawing.scenes import drawable
 from fxprune.drop_verification import check_drop
 from fxprune.emission import is_on_meta
-from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError
+from fxprune.errors import AnalysisError, CaptureError, InputError, VerificationError, first_of
 from fxprune.exporting import program_inputs, program_module
 from fxprune.gradient_verification import check_gradients
 from fxprune.graph_verification import GraphComparison, has_same_nodes
@@ -35,6 +35,9 @@ from fxprune.module_verification import ModuleComparison
 from fxprune.planning import Plan
 from fxprune.planning.transferring import transferred
 from fxprune.precision import LARGEST_DOUBLE, Precision, size_in_double
+from fxprune.reconstruction.noted import repaired_of
+from fxprune.reconstruction.repairable import refuse_others
+from fxprune.reconstruction.repaired import changed_tensors, with_tensors_of
 from fxprune.shape_verification import check_shapes
 from fxprune.stepping import OriginalFailsError, ResultFailsError
 from fxprune.surroundings import undisturbed
@@ -80,7 +83,10 @@ def verify(
 
     Args:
         model: the original, or the DependencyGraph that `analyze` made of it.
-        small: the shrunk model, or the shrunk `ExportedProgram`, of which outputs are compared.
+        small: the shrunk model, or the shrunk `ExportedProgram`, of which outputs are compared. If
+            its report, or what went into a file of it, says that tensors were repaired (see
+            `reconstruct` and `fold`), the reference is the original with the values of these. No
+            others are taken than those that a repair for the plan may change.
         plan: what was removed: a Plan, or the path of one.
         example_inputs: a tensor, a tuple or a dict; by default random ones of the plan's shapes.
             A model that is run on data to be analyzed needs them, unless its DependencyGraph is
@@ -96,7 +102,8 @@ def verify(
     Raises:
         VerificationError: names the first node that differs, its source line, and by how much.
         PlanError: the plan is not for this model.
-        InputError: there is no such meaning, or the inputs do not fit.
+        InputError: there is no such meaning, or the inputs do not fit, or `small` says that tensors
+            were repaired which no repair for this plan changes.
     """
     noted = small.graph_module if isinstance(small, ExportedProgram) else small
     if isinstance(small, ExportedProgram):
@@ -115,12 +122,35 @@ def verify(
     deps = _analyzed(plan, model, example_inputs)
     if isinstance(model, ExportedProgram):
         plan = transferred(plan, deps)
+    layout = plan.layout(deps)
     if example_inputs is not None:
         example_inputs = bind(deps.graph_module, example_inputs)
-    claim = Claim(deps, plan.layout(deps), meaning)
+    if repaired := repaired_of(noted):
+        refuse_others(deps, layout, repaired, example_inputs, meaning.norm)
+        deps = with_tensors_of(small, deps, layout, repaired)
+        layout = plan.layout(deps)
+    claim = Claim(deps, layout, meaning)
     known_parts = report is not None and noted is small  # export numbers nodes anew
     with drawable(deps, plan):
-        return verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)
+        try:
+            done = verify_claim(claim, small, example_inputs, known_parts=known_parts, quick=quick)
+        except VerificationError as error:
+            if repaired or not (names := changed_tensors(small, claim)):
+                raise
+            raise _other_weights(error, names) from error
+    return replace(done, repaired=repaired)
+
+
+def _other_weights(error: VerificationError, names: Sequence[str]) -> VerificationError:
+    """The error of a result that has not the weights of the original, as repaired ones have not."""
+    hint = (
+        f"the shrunk model has other values in {first_of(names, 2)}. If these were repaired from"
+        " data, it lacks their names, which fxprune.save and torch.save keep: pass what"
+        " fxprune.shrink(..., calibrate=...) returned or what was read of that, or as the original"
+        " the repaired one (Reconstruction.model). Else pass the original with the weights that"
+        " were shrunk; if it is that, please report it"
+    )
+    return type(error)(error.what, where=error.where, why=error.why, hint=hint)
 
 
 def _analyzed(plan: Plan, model: Model, example_inputs: Any) -> DependencyGraph:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from fxprune.tables import Page, entries
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fxprune.comparison import Verification
 
 
@@ -35,6 +37,7 @@ def verification_page(proof: Verification, *, full: bool = False) -> Page:
         "inputs": ", ".join(proof.inputs),
         "error": error,
         "also": ", ".join(also),
+        "repaired": _repaired(proof.repaired, full=full),
         "tolerance": proof.why if full else "",
         "left out": ("; " if full else ", ").join(skipped),
     }
@@ -42,3 +45,11 @@ def verification_page(proof: Verification, *, full: bool = False) -> Page:
         f"verified: {proof.nodes} {scope}; {proof.seconds:.2f} s",
         entries({name: told for name, told in rows.items() if told}),
     )
+
+
+def _repaired(names: Sequence[str], *, full: bool) -> str:
+    """What was not proved of repaired tensors."""
+    if not names:
+        return ""
+    which = f": {', '.join(names)}" if full else ""
+    return f"{len(names)} tensors, with the values that they have in the result{which}"

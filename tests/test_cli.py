@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -878,3 +879,27 @@ def test_a_defect_of_fxprune_is_not_taken_for_an_error_of_the_user(
     monkeypatch.setattr(fxprune, "analyze", defect)
     with pytest.raises(ZeroDivisionError):
         run("analyze", "nets:Net")
+
+
+def test_channels_are_folded_without_data(app: Path) -> None:
+    """The result says so, and is proved to be the folded original."""
+    shrink = ("shrink", "nets:Net", "--input", "1x3x8x8", "--ratio", 0.5, "--fold")
+    told = run(*shrink, "-o", "small.safetensors").stdout
+    assert "layers that read removed channels were repaired" in told
+    assert "verified" in run("verify", "nets:Net", "small.safetensors").stdout
+    samples = ("--calibrate", "nets.py")
+    assert "cannot be read" in fail(*shrink, *samples, "-o", "small.pt")
+
+
+def test_layers_are_repaired_by_samples_of_a_file(app: Path) -> None:
+    """The result says so, and is proved to be the repaired original."""
+    shrink = ("shrink", "nets:Net", "--input", "1x3x8x8", "--ratio", 0.5, "--calibrate")
+    images = np.random.default_rng(0).normal(size=(90, 3, 8, 8)).astype("f4")
+    np.savez(app / "samples.npz", images)
+    told = run(*shrink, "samples.npz", "-o", "small.safetensors").stdout
+    assert "2 of 2 layers that read removed channels were repaired from data" in told
+    assert "verified" in run("verify", "nets:Net", "small.safetensors").stdout
+    assert "the inputs nets.py cannot be read" in fail(*shrink, "nets.py", "-o", "small.pt")
+    np.savez(app / "wrong.npz", images[:0])
+    told = fail(*shrink, "wrong.npz", "-o", "small.pt")
+    assert "the first dim of all of them counts the samples" in told

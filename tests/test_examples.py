@@ -95,7 +95,7 @@ def test_the_code_of_a_page_runs(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["masks", "onnx", "progressive", "sensitivity", "texts"])
+@pytest.mark.parametrize("name", ["masks", "onnx", "progressive", "repair", "sensitivity", "texts"])
 def test_a_page_runs_and_shows_what_it_prints(name: str, tmp_path: Path) -> None:
     page = (CHECKOUT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     if "import torchvision" in page:

@@ -16,9 +16,11 @@ here is made of all parameters that go with it (`reduction` tells how).
 
 from fxprune.importance.activations import Activation
 from fxprune.importance.criterion import Criterion, Elementwise, Evidence
+from fxprune.importance.folding import Folding
 from fxprune.importance.gradients import Fisher, Taylor
 from fxprune.importance.names import CRITERIA, criterion_of
 from fxprune.importance.normalization import NORMALIZATIONS, Normalization, normalized
+from fxprune.importance.reconstruction import ReconstructionError
 from fxprune.importance.reduction import REDUCTIONS, Reduction, channel_scores
 from fxprune.importance.redundancy import Cosine, GeometricMedian
 from fxprune.importance.weights import L1, L2, LAMP, BatchNormScale, ByFunction, Random
@@ -38,9 +40,11 @@ __all__ = [
     "Elementwise",
     "Evidence",
     "Fisher",
+    "Folding",
     "GeometricMedian",
     "Normalization",
     "Random",
+    "ReconstructionError",
     "Reduction",
     "Taylor",
     "channel_scores",

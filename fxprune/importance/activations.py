@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from fxprune.errors import InputError, shown
-from fxprune.importance.criterion import Criterion, Evidence, parameters_of, refusing
+from fxprune.importance.criterion import Criterion, Evidence, parameters_of
 from fxprune.importance.processes import jointly
-from fxprune.importance.running import finite, nothing, tracked
+from fxprune.importance.running import finite, first, nothing, taken, tracked
 from fxprune.inputs import bind
 from fxprune.labels import Axis
 from fxprune.module_trees import as_parameter, eval_clone, named_state
@@ -28,14 +28,9 @@ if TYPE_CHECKING:
     from fxprune.labels import LabelAlgebra
     from fxprune.rules import Call, Rule
 
-_INPUTS = "pass inputs=, a function from a batch to what the model takes"
 Statistic = Literal["mean", "apoz", "variance"]
 Moments: TypeAlias = "list[tuple[Axis, Tensor]]"
 """The axis of an operand, and the moments of each position along it."""
-
-
-def _first(batch: Any) -> Any:
-    return batch[0] if isinstance(batch, (tuple, list)) else batch
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class Activation(Criterion):
 
     batches: Iterable[Any]
     statistic: Statistic = "mean"
-    inputs: Callable[[Any], Any] = _first
+    inputs: Callable[[Any], Any] = first
     progress: bool = True
 
     needs = "an operator that sums over its channels"
@@ -109,9 +104,7 @@ class Activation(Criterion):
         put_state(named_state(module), deps.trace)
         found: Moments | None = None
         for batch in tracked(self.batches, "activations", shown=self.progress):
-            with refusing("the inputs of a batch cannot be told", _INPUTS):
-                inputs = self.inputs(batch)
-            values = copied(list(bind(deps.graph_module, inputs)))
+            values = copied(list(bind(deps.graph_module, taken(batch, self.inputs))))
             mode = _Measuring(deps.trace.labels.copy())
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 for node, value in Stepper("the model", module, values, mode):

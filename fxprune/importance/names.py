@@ -7,6 +7,7 @@ from typing import Any
 
 from fxprune.errors import InputError, shown
 from fxprune.importance.criterion import Criterion
+from fxprune.importance.folding import Folding
 from fxprune.importance.redundancy import Cosine, GeometricMedian
 from fxprune.importance.weights import L1, L2, LAMP, BatchNormScale, ByFunction, Random
 
@@ -18,6 +19,7 @@ _NAMED: dict[str, Callable[[int], Criterion]] = {
     "bn_scale": lambda _: BatchNormScale(),
     "fpgm": lambda _: GeometricMedian(),
     "cosine": lambda _: Cosine(),
+    "folding": lambda _: Folding(),
 }
 CRITERIA = tuple(_NAMED)
 """The names of criteria that need no data."""

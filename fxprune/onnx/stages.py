@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fxprune.errors import InputError, in_one_line
-from fxprune.files import regular_file
+from fxprune.errors import InputError
 from fxprune.onnx.agreement import Agreement, compare
 from fxprune.onnx.files import file_size
 from fxprune.onnx.runtime import Array, Session, latencies
-from fxprune.state_files import read_state
-
-_LARGEST = 1 << 32
-"""How many bytes the arrays of a calibration file have at most, once they are unpacked."""
+from fxprune.sample_files import read_arrays
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ def read_calls(path: Path, file: str | os.PathLike[str]) -> list[dict[str, Array
         InputError: the file cannot be read, or does not hold an array for each input, all with the
             same number of samples.
     """
-    arrays = _arrays(path)
+    arrays = read_arrays(path)
     session = Session(file)
     if len(arrays) == len(session.inputs) == 1:
         arrays = {session.inputs[0]: next(iter(arrays.values()))}
@@ -98,20 +91,3 @@ def read_calls(path: Path, file: str | os.PathLike[str]) -> list[dict[str, Array
         {name: array[start : start + size] for name, array in arrays.items()}
         for start in range(0, count - size + 1, size)
     ]
-
-
-def _arrays(path: Path) -> dict[str, Array]:
-    if path.suffix == ".safetensors":
-        return {name: tensor.numpy() for name, tensor in read_state(path).items()}
-    try:
-        regular_file(path)
-        with zipfile.ZipFile(path) as parts:
-            if sum(part.file_size for part in parts.infolist()) > _LARGEST:
-                raise OSError(f"it holds more than {_LARGEST:,} bytes")
-        with np.load(path, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
-    except Exception as error:
-        raise InputError(
-            f"the inputs {path} cannot be read: {in_one_line(error)}",
-            hint="pass a file that numpy.savez wrote, or a .safetensors file",
-        ) from error

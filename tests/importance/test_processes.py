@@ -27,6 +27,8 @@ KINDS = ("taylor", "fisher", "mean", "apoz", "variance")
 def criterion(kind: str, data: Any, *, progress: bool = False) -> importance.Criterion:
     if kind == "taylor":
         return importance.Taylor(data, loss, progress)
+    if kind == "reconstruction":
+        return importance.ReconstructionError(data, progress=progress)
     if kind == "fisher":
         return importance.Fisher(data, loss, progress)
     statistic: Any = kind
@@ -54,6 +56,7 @@ def errors(rank: int) -> dict[str, str]:
         "both": told(lambda: found("fisher", failing(0))),
         "no gradients": told(lambda: scored(fxprune.analyze(network(), X), empty[0])),
         "no activations": told(lambda: scored(fxprune.analyze(network(), X), empty[1])),
+        "no errors": told(lambda: found("reconstruction", batches(1) if rank else [])),
         "other models": told(lambda: scored(deps, criterion("mean", [torch.zeros_like(X)]))),
         "samples": told(lambda: found("taylor", uneven)),
     }
@@ -71,7 +74,8 @@ def work(rank: int, folder: str) -> None:
     join_group(rank, folder)
     halves = {kind: found(kind, batches(4)[rank::2]) for kind in KINDS}
     alone = {f"{kind} alone": found(kind, batches(2) if rank else []) for kind in KINDS}
-    np.savez(f"{folder}/{rank}.npz", **halves, **alone)
+    errors_of_halves = found("reconstruction", batches(4)[rank::2])
+    np.savez(f"{folder}/{rank}.npz", **halves, **alone, reconstruction=errors_of_halves)
     notes = {**errors(rank), "bars": bar("taylor") + bar("mean")}
     Path(folder, f"{rank}.json").write_text(json.dumps(notes), encoding="utf-8")
     dist.destroy_process_group()
@@ -93,6 +97,18 @@ def test_processes_add_up(folder: Path) -> None:
     for kind in KINDS:
         np.testing.assert_array_equal(one[kind], two[kind])
         np.testing.assert_allclose(one[kind], found(kind, batches(4)), rtol=1e-12)
+
+
+def test_errors_of_reconstruction_are_of_the_data_of_all(folder: Path) -> None:
+    one, two = (np.load(folder / f"{rank}.npz")["reconstruction"] for rank in range(2))
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_allclose(one, found("reconstruction", batches(4)), rtol=1e-8)
+
+
+def test_errors_of_reconstruction_need_batches_in_all(notes: list[dict[str, str]]) -> None:
+    what = "there are no batches to compute reconstruction errors of"
+    assert notes[0]["no errors"].startswith(what)
+    assert notes[1]["no errors"].startswith(f"the process of rank 0 failed: InputError: {what}")
 
 
 def test_a_process_without_batches_gets_the_scores_of_the_others(folder: Path) -> None:

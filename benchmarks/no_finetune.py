@@ -1,0 +1,249 @@
+"""Accuracy without fine-tuning: `python -m benchmarks.no_finetune`.
+
+Every criterion prunes trained networks to several shares of their MACs, with every repair, and
+Torch-Pruning prunes the same networks to the same shares by each of its criteria. Then networks are
+fine-tuned with and without a repair. Every figure is kept in a folder once it is known, so that a
+run that was stopped goes on from there, and one with more criteria or repairs measures only these;
+what changes figures needs another folder. Criteria and repairs are the tables of `benchmarks.ways`,
+and `benchmarks.no_finetune_page` tells what was found.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import click
+import torch
+
+import fxprune
+from benchmarks.kept_figures import Kept, name_of
+from benchmarks.no_finetune_page import (
+    NORMS,
+    NOTHING,
+    PEER,
+    TARGET_SHARE,
+    TUNED,
+    Table,
+    Tuned,
+    page,
+    tuned_pairs,
+)
+from benchmarks.rivals import CRITERIA, SCOPES, estimate_norms
+from benchmarks.subjects import Size, Subject, lite0, minilm, resnet, transformer
+from benchmarks.ways import METHODS, REPAIRS, planned, shrunk
+
+SHARES = (0.75, TARGET_SHARE, 0.35, 0.25)
+"""Of the MACs, that are left at most."""
+SEEDS = 3
+TUNED_SHARE = 0.25
+"""Of the MACs, where networks are fine-tuned."""
+PAGE = Path(__file__).parents[1] / "docs" / "no_finetune.md"
+FEW = ("random", "l2", "folding", "activation variance", "reconstruction error", "taylor")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is done with a network.
+
+    Attributes:
+        make: the network, with a seed.
+        methods: how channels are chosen.
+        shares: of its MACs.
+        rivals: criteria of Torch-Pruning.
+        seeded: whether it is done for each seed. Then methods that are not for every seed are
+            run for the first one alone, and so is Torch-Pruning, but for the share of the target.
+    """
+
+    make: Callable[[Size, Path, int], Subject]
+    methods: Sequence[str] = FEW
+    shares: Sequence[float] = SHARES
+    rivals: Sequence[str] = ()
+    seeded: bool = False
+
+    def parts(self) -> list[tuple[list[str], list[float]]]:
+        """Methods, and shares for Torch-Pruning: for each seed, then for the first one alone."""
+        if not self.seeded:
+            return [([*self.methods], [*self.shares])]
+        every, once = (
+            [name for name in self.methods if METHODS[name].every is each] for each in (True, False)
+        )
+        rest = [share for share in self.shares if share != TARGET_SHARE]
+        return [(every, [TARGET_SHARE]), (once, rest)]
+
+
+STUDIES: dict[str, Study] = {
+    "ResNet-18": Study(resnet, tuple(METHODS), rivals=tuple(CRITERIA), seeded=True),
+    "vision transformer": Study(transformer, rivals=("L2", "LAMP", "Taylor", "Hessian")),
+    "EfficientNet-Lite0": Study(lite0, shares=SHARES[:2]),
+    "MiniLM": Study(minilm, shares=SHARES[:2]),
+}
+
+
+def measure(subject: Subject, kept: Kept, study: Study, part: int) -> None:
+    """All figures of a part of a study."""
+    methods, shares = study.parts()[part]
+    if "dense" not in kept:
+        kept.put("dense", subject.judge(subject.model))
+    for method in methods:
+        if subject.labels or not METHODS[method].labels:
+            _measure_method(subject, kept, method, study.shares)
+    for criterion in study.rivals if subject.rival else ():
+        _measure_rival(subject, kept, criterion, shares)
+
+
+def _measure_method(subject: Subject, kept: Kept, method: str, shares: Sequence[float]) -> None:
+    pairs = [(share, repair) for share in shares for repair in REPAIRS]
+    left = [pair for pair in pairs if name_of(pair[0], method, pair[1]) not in kept]
+    if not left:
+        return
+    deps = fxprune.analyze(subject.model, subject.example)
+    criterion = METHODS[method].criterion(subject)
+    plans = {share: planned(deps, method, criterion, share) for share, _ in left}
+    for share, repair in left:
+        plan = plans[share]
+        figure = None if plan is None else subject.judge(shrunk(subject, plan, repair))
+        kept.put(name_of(share, method, repair), figure)
+
+
+def _measure_rival(subject: Subject, kept: Kept, criterion: str, shares: Sequence[float]) -> None:
+    """Torch-Pruning with a criterion, with batch norms as they are and with other statistics."""
+    names = {f"{PEER}{criterion}, {scope}": scope for scope in SCOPES}
+    left = [
+        (share, name)
+        for share, name in product(shares, names)
+        if name_of(share, name, NORMS) not in kept
+    ]
+    if not left or subject.rival is None:
+        return
+    rival = subject.rival(criterion)
+    for share, name in left:
+        small = rival.within(share, names[name])
+        plain = None if small is None else subject.judge(small.eval())
+        kept.put(name_of(share, name, NOTHING), plain)
+        anew = None
+        if small is not None and estimate_norms(small, subject.batches):
+            anew = subject.judge(small)
+        kept.put(name_of(share, name, NORMS), anew)
+
+
+def tune(subject: Subject, kept: Kept, method: str, repair: str) -> None:
+    """The figures of fine-tuning what a method leaves."""
+    name = name_of(TUNED_SHARE, method, f"{repair}, {TUNED}")
+    if name in kept or subject.tune is None:
+        return
+    deps = fxprune.analyze(subject.model, subject.example)
+    plan = planned(deps, method, METHODS[method].criterion(subject), TUNED_SHARE)
+    if plan is not None:
+        kept.put(name, [*subject.tune(shrunk(subject, plan, repair))])
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is measured in one go, with figures in a file of its own.
+
+    Attributes:
+        name: one of `STUDIES`.
+        seed: of its training.
+        size: how large everything is.
+        folder: where figures are kept.
+        networks: where trained networks are.
+        part: of the study.
+        tuned: what to fine-tune instead, methods and repairs.
+    """
+
+    name: str
+    seed: int
+    size: Size
+    folder: Path
+    networks: Path
+    part: int = 0
+    tuned: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def kept(self) -> Kept:
+        """Its figures so far."""
+        part = "-tuned" if self.tuned else f"-{self.part}" if self.part else ""
+        return Kept(self.folder / f"{self.name.replace(' ', '_')}-{self.seed}{part}.json")
+
+    def run(self) -> None:
+        """Measure what is not known yet."""
+        torch.set_num_threads(1)
+        warnings.filterwarnings("ignore", module="torch_pruning")
+        study = STUDIES[self.name]
+        subject = study.make(self.size, self.networks, self.seed)
+        for method, repair in self.tuned:
+            tune(subject, self.kept, method, repair)
+        if not self.tuned:
+            measure(subject, self.kept, study, self.part)
+
+
+def run(jobs: Sequence[Job], processes: int) -> None:
+    """Do jobs, some at a time."""
+    if processes == 1:
+        for job in jobs:
+            job.run()
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context) as pool:
+        for done in [pool.submit(job.run) for job in jobs]:
+            done.result()
+
+
+def jobs_of(first: Job, seeds: int) -> list[Job]:
+    """All of a study but fine-tuning: first what is done for each seed."""
+    if not STUDIES[first.name].seeded:
+        return [first]
+    return [*(replace(first, seed=seed) for seed in range(seeds)), replace(first, part=1)]
+
+
+def table_of(jobs: Sequence[Job]) -> Table:
+    """What is known of a network."""
+    seeds: dict[int, dict[str, object]] = {}
+    for job in jobs:
+        seeds.setdefault(job.seed, {}).update(job.kept.figures)
+    labels = {name: method.labels for name, method in METHODS.items()}
+    return Table([*seeds.values()], labels, tuple(REPAIRS))
+
+
+def benchmark(size: Size, seeds: int, folder: Path, networks: Path, processes: int) -> str:
+    """Measure all that is not known yet, and return the page.
+
+    Args:
+        size: how large everything is.
+        seeds: how many.
+        folder: where figures are kept.
+        networks: where trained networks are kept.
+        processes: how many networks are worked on at a time.
+    """
+    jobs = {name: jobs_of(Job(name, 0, size, folder, networks), seeds) for name in STUDIES}
+    run([job for some in jobs.values() for job in some], processes)
+    first = next(iter(STUDIES))
+    pairs = tuned_pairs(table_of(jobs[first]), TUNED_SHARE)
+    both = tuple((method, each) for method, repair in pairs for each in (NOTHING, repair))
+    tuned = [replace(job, tuned=both) for job in jobs[first] if not job.part]
+    run(tuned, processes)
+    jobs[first] += tuned
+    tables = {name: table_of(some) for name, some in jobs.items()}
+    shares = {name: study.shares for name, study in STUDIES.items()}
+    return page(tables, shares, Tuned(TUNED_SHARE, size.points, size.settings.images), size)
+
+
+@click.command()
+@click.option("--seeds", default=SEEDS, show_default=True)
+@click.option("--processes", default=2, show_default=True, help="How many networks at a time.")
+@click.option("--folder", type=Path, default=Path("build/no_finetune"), show_default=True)
+@click.option("--networks", type=Path, default=Path("build/resnet18/full"), show_default=True)
+def main(*, seeds: int, processes: int, folder: Path, networks: Path) -> None:
+    """Prune by every criterion, repair in every way, and write docs/no_finetune.md."""
+    text = benchmark(Size(), seeds, folder, networks, processes)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

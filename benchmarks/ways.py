@@ -1,0 +1,143 @@
+"""Ways to choose channels and to repair what is left, by name: a row of a table for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+import fxprune
+from benchmarks.rivals import LARGEST, loss
+from benchmarks.subjects import Subject
+from examples.pretrained import moves
+from fxprune import DependencyGraph, importance
+from fxprune.errors import InputError
+from fxprune.planning import Plan
+
+
+@dataclass(frozen=True)
+class Once(importance.Criterion):
+    """A criterion that is measured once for all shares of MACs."""
+
+    criterion: importance.Criterion
+    found: list[importance.Evidence] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("needs", "comparable", "joint"):
+            object.__setattr__(self, name, getattr(self.criterion, name))
+
+    def evidence(self, deps: DependencyGraph) -> Iterator[importance.Evidence]:
+        """What it was the first time."""
+        self.found[:] = self.found or self.criterion.evidence(deps)
+        yield from self.found
+
+    def finished(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the criterion makes of them."""
+        return self.criterion.finished(scores)
+
+
+Criterion = Callable[[Subject], Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How channels are chosen.
+
+    Attributes:
+        criterion: for a network and its inputs.
+        labels: whether it needs labels.
+        every: whether it is run for every seed, and not for the first one alone.
+        options: of `fxprune.plan`.
+    """
+
+    criterion: Criterion
+    labels: bool = False
+    every: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _named(name: str) -> Criterion:
+    return lambda subject: name
+
+
+def _activation(statistic: Any) -> Criterion:
+    return lambda subject: Once(
+        importance.Activation(subject.batches, statistic, whole, progress=False)
+    )
+
+
+def _outputs(subject: Subject) -> Once:
+    return Once(importance.Fisher(subject.directions(), moves, progress=False))
+
+
+def _gradient(kind: Any) -> Criterion:
+    return lambda subject: Once(kind(subject.labelled, loss, progress=False))
+
+
+def _missed(subject: Subject) -> Once:
+    return Once(importance.ReconstructionError(subject.batches, inputs=whole, progress=False))
+
+
+FOR_EVERY_SEED = ("random", "l2", "folding")
+METHODS: dict[str, Method] = {
+    **{name: Method(_named(name), every=name in FOR_EVERY_SEED) for name in importance.CRITERIA},
+    "activation variance": Method(_activation("variance")),
+    "reconstruction error": Method(_missed),
+    "outputs": Method(_outputs, every=False),
+    "l2, global": Method(
+        _named("l2"), every=False, options={"scope": "global", "normalize": "mean"}
+    ),
+    "activation mean": Method(_activation("mean"), every=False),
+    "activation apoz": Method(_activation("apoz"), every=False),
+    "taylor": Method(_gradient(importance.Taylor), labels=True, every=False),
+    "fisher": Method(_gradient(importance.Fisher), labels=True, every=False),
+}
+"""How channels are chosen, by name."""
+Repair = Callable[[Subject, Plan], Any]
+
+
+def whole(batch: tuple[Any, ...]) -> tuple[Any, ...]:
+    """All arguments of the model."""
+    return batch
+
+
+def _reconstructed(subject: Subject, plan: Plan, **options: Any) -> Any:
+    found = fxprune.reconstruct(
+        subject.model,
+        plan,
+        subject.batches,
+        subject.example,
+        inputs=whole,
+        progress=False,
+        **options,
+    )
+    return found.deps
+
+
+REPAIRS: dict[str, Repair] = {
+    "nothing": lambda subject, plan: subject.model,
+    "means": partial(_reconstructed, method="mean", norms="keep"),
+    "reconstruction": _reconstructed,
+    "folding": lambda subject, plan: fxprune.fold(subject.model, plan, subject.example).deps,
+}
+"""From a plan to what is shrunk by it, by name."""
+
+
+def planned(deps: DependencyGraph, method: str, criterion: Any, share: float) -> Plan | None:
+    """What a method removes to leave a share of the MACs; None if it cannot tell."""
+    target, options = {"macs": share}, METHODS[method].options
+    try:
+        return fxprune.plan(deps, target=target, criterion=criterion, max_ratio=LARGEST, **options)
+    except InputError:  # it tells nothing of some group
+        return None
+
+
+def shrunk(subject: Subject, plan: Plan, repair: str) -> nn.Module:
+    """The network without what a plan removes, repaired."""
+    source: nn.Module | DependencyGraph = REPAIRS[repair](subject, plan)
+    return fxprune.shrink(source, plan, subject.example, verify="quick").eval()

@@ -1,0 +1,193 @@
+"""The benchmark of accuracy without fine-tuning, with small networks and figures made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("torch_pruning")
+pytest.importorskip("timm")
+
+from benchmarks import no_finetune
+from benchmarks.kept_figures import Kept, name_of
+from benchmarks.no_finetune import STUDIES, Study, benchmark, measure
+from benchmarks.no_finetune_page import NORMS, NOTHING, PEER, Table, epochs_saved, target
+from benchmarks.rivals import CRITERIA, SCOPES, Rival, estimate_norms, macs
+from benchmarks.subjects import Size, Subject, classifier
+from benchmarks.ways import METHODS, REPAIRS, planned, shrunk
+from examples.data import Images
+from examples.resnet18 import Data, Settings
+from fxprune import analyze
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of a package that is here to be compared with
+SIZE = Size(Settings(images=64), calibration=32, points=(16, 32))
+STATES = (NOTHING, NORMS)
+REPAIRED = [name for name in REPAIRS if name != NOTHING]
+
+
+def images(count: int) -> Images:
+    return Images(torch.randn(count, 3, 8, 8), torch.randint(10, (count,)))
+
+
+def norms_of(model: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def small(size: Size, networks: Path, seed: int) -> Subject:
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
+        *(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)),
+    )
+    for norm in norms_of(model):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+    return classifier(model.eval(), Data(images(64), images(8), images(40)), size, seed)
+
+
+def known(figures: dict[str, float], repairs: tuple[str, ...] = ("nothing", "means")) -> Table:
+    return Table([figures], {"l2": False, "taylor": True, "random": False}, repairs)
+
+
+def test_all_is_measured_for_every_seed_kept_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = Study(small, ("l2", "outputs", "taylor"), (0.75, 0.5, 0.25), ("L2",), seeded=True)
+    monkeypatch.setattr(no_finetune, "STUDIES", {"ResNet-18": study})
+    page = benchmark(SIZE, 2, tmp_path, tmp_path, 1)
+    assert "| taylor (with labels) |" in page
+    assert page.count(", reached |") + page.count(", missed |") == 2
+    for seed in range(2):
+        figures = Kept(tmp_path / f"ResNet-18-{seed}.json").figures
+        for method in ("l2", "outputs"):
+            assert all(name_of(s, method, r) in figures for s in study.shares for r in REPAIRS)
+        assert name_of(0.5, "taylor", NOTHING) not in figures
+        for scope in SCOPES:
+            assert name_of(0.5, f"{PEER}L2, {scope}", NORMS) in figures
+            assert name_of(0.25, f"{PEER}L2, {scope}", NORMS) not in figures
+    once = Kept(tmp_path / "ResNet-18-0-1.json").figures
+    assert name_of(0.5, "taylor", NOTHING) in once
+    assert name_of(0.25, f"{PEER}L2, global", NORMS) in once
+    capsys.readouterr()
+    assert benchmark(SIZE, 2, tmp_path, tmp_path, 1) == page
+    assert not capsys.readouterr().out  # nothing was measured again
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    study = Study(small, ("l2",), (0.5,))
+    subject = small(SIZE, tmp_path, 0)
+    measure(subject, Kept(path), study, 0)
+    whole = Kept(path).figures
+    kept = Kept(path)
+    kept.put(name_of(0.5, "l2", NOTHING), -5.0)
+    del kept.figures[name_of(0.5, "l2", REPAIRED[0])]
+    measure(subject, kept, study, 0)
+    assert kept.figures == whole | {name_of(0.5, "l2", NOTHING): -5.0}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_way_leaves_no_more_than_the_share(name: str, tmp_path: Path) -> None:
+    subject = small(SIZE, tmp_path, 0)
+    deps = analyze(subject.model, subject.example)
+    plan = planned(deps, name, METHODS[name].criterion(subject), 0.5)
+    assert plan is not None
+    whole = macs(subject.model, *subject.example)
+    for repair in REPAIRS:
+        left = macs(shrunk(subject, plan, repair), *subject.example) / whole
+        assert 0.25 < left <= 0.5
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("scope", SCOPES)
+def test_torch_pruning_leaves_no_more_than_the_share(
+    criterion: str, scope: str, tmp_path: Path
+) -> None:
+    subject = small(SIZE, tmp_path, 0)
+    rival = Rival.of(criterion, subject.model, subject.labelled)
+    found = rival.within(0.5, scope)
+    assert found is not None
+    assert 0.25 < macs(found, rival.example) / macs(subject.model, rival.example) <= 0.5
+
+
+def test_torch_pruning_that_cannot_tell_channels_apart_has_no_figure(tmp_path: Path) -> None:
+    subject = small(SIZE, tmp_path, 0)
+    for norm in norms_of(subject.model):
+        nn.init.ones_(norm.weight)
+    kept = Kept(tmp_path / "some.json")
+    measure(subject, kept, Study(small, (), (0.5,), ("BN scale",)), 0)
+    assert kept.figures[name_of(0.5, f"{PEER}BN scale, global", NOTHING)] is None
+
+
+def test_batch_norms_get_the_statistics_of_the_inputs() -> None:
+    norm = nn.BatchNorm2d(2)
+    batches = [(3 + 2 * torch.randn(50, 2, 8, 8),) for _ in range(3)]
+    assert estimate_norms(norm, batches)
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    means = torch.stack([batch.mean((0, 2, 3)) for (batch,) in batches])
+    torch.testing.assert_close(mean, means.mean(0))
+    assert not norm.training
+    assert not estimate_norms(nn.ReLU(), batches)
+
+
+def test_the_best_needs_no_labels_and_has_figures_of_all_seeds() -> None:
+    figures = {
+        name_of(0.5, "l2", "nothing"): 50.0,
+        name_of(0.5, "l2", "means"): 60.0,
+        name_of(0.5, "taylor", "means"): 70.0,
+    }
+    assert known(figures).best(0.5) == ("l2", "means")
+    both = Table([figures | {name_of(0.5, "random", "means"): 90.0}, figures], {}, ("means",))
+    assert Table(both.seeds, known({}).methods, ("means",)).best(0.5) == ("l2", "means")
+
+
+def test_the_best_of_torch_pruning_is_told_not_the_first() -> None:
+    figures = {
+        name_of(0.5, f"{PEER}L2, global", NOTHING): 40.0,
+        name_of(0.5, f"{PEER}Taylor, each layer", NOTHING): 55.0,
+        name_of(0.5, f"{PEER}L2, global", NORMS): 80.0,
+    }
+    table = known(figures)
+    assert table.best_peer(0.5) == f"{PEER}Taylor, each layer"
+    assert table.best_peer(0.5, NORMS) == f"{PEER}L2, global"
+
+
+def test_saved_epochs_are_read_off_the_curve_without_a_repair() -> None:
+    points = [0.0, 1.0, 2.0, 4.0]
+    without = [10.0, 50.0, 70.0, 80.0]
+    assert epochs_saved(points, without, without) == [0.0, 0.0, 0.0, 0.0]
+    repaired = [60.0, 75.0, 80.0, 81.0]
+    assert epochs_saved(points, without, repaired) == [1.5, 2.0, 2.0, float("inf")]
+
+
+def test_a_repair_that_is_worse_saves_less_than_nothing() -> None:
+    assert epochs_saved([0.0, 1.0], [10.0, 50.0], [10.0, 30.0]) == [0.0, -0.5]
+    assert epochs_saved([0.0, 1.0], [10.0, 50.0], [5.0, 5.0]) == [0.0, -1.0]
+
+
+def test_saved_epochs_count_the_best_so_far() -> None:
+    """A curve that falls again was as high before."""
+    assert epochs_saved([0.0, 1.0, 2.0], [0.0, 60.0, 40.0], [60.0, 60.0, 60.0])[0] == 1.0
+
+
+def test_every_study_names_what_there_is() -> None:
+    for study in STUDIES.values():
+        assert set(study.methods) <= set(METHODS)
+        assert set(study.rivals) <= set(CRITERIA)
+
+
+def test_the_target_is_about_the_best_of_torch_pruning_for_each_seed() -> None:
+    def seed(ours: float, l2: float, taylor: float) -> dict[str, float]:
+        peers = {f"{PEER}L2, global": l2, f"{PEER}Taylor, global": taylor}
+        figures = {name_of(0.5, name, state): peers[name] for name in peers for state in STATES}
+        return {"dense": 90.0, name_of(0.5, "l2", "means"): ours, **figures}
+
+    table = Table([seed(85.0, 70.0, 60.0), seed(80.0, 55.0, 65.0)], {"l2": False}, ("means",))
+    rows = [line for line in target(table) if line.startswith(("| 0", "| 1"))]
+    assert rows[0].startswith("| 0 | 90.00 | 5.00 | 20.00: L2, global | 0.250, reached |")
+    assert rows[1].startswith("| 1 | 90.00 | 10.00 | 25.00: Taylor, global | 0.400, missed |")
