@@ -55,14 +55,16 @@ def known(figures: dict[str, float], repairs: tuple[str, ...] = ("nothing", "mea
 def test_all_is_measured_for_every_seed_kept_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = Study(small, ("l2", "outputs", "taylor"), (0.75, 0.5, 0.25), ("L2",), seeded=True)
+    study = Study(
+        small, ("l2", "activation variance", "taylor"), (0.75, 0.5, 0.25), ("L2",), seeded=True
+    )
     monkeypatch.setattr(no_finetune, "STUDIES", {"ResNet-18": study})
     page = benchmark(SIZE, 2, tmp_path, tmp_path, 1)
     assert "| taylor (with labels) |" in page
     assert page.count(", reached |") + page.count(", missed |") == 2
     for seed in range(2):
         figures = Kept(tmp_path / f"ResNet-18-{seed}.json").figures
-        for method in ("l2", "outputs"):
+        for method in ("l2", "activation variance"):
             assert all(name_of(s, method, r) in figures for s in study.shares for r in REPAIRS)
         assert name_of(0.5, "taylor", NOTHING) not in figures
         for scope in SCOPES:
