@@ -12,8 +12,8 @@ from fxprune.errors import InputError, RewriteError, first_line
 from fxprune.fixers import Widths, by_name, fixer_of
 from fxprune.inputs import materialize, named_values
 from fxprune.module_calls import FirstCall, first_calls
-from fxprune.module_runs import run_model, tensor_at, without_axes
-from fxprune.module_trees import clone_tree, named_tensors, to_meta
+from fxprune.module_runs import run_model, without_axes
+from fxprune.module_trees import clone_tree, named_tensors, tensor_at, to_meta
 from fxprune.passes.align_attributes import set_attributes
 from fxprune.passes.slicing import sliced
 from fxprune.real_calls import with_own_buffers

@@ -28,8 +28,7 @@ from fxprune.gradient_runs import MaskedRun, SeveredRun
 from fxprune.inputs import call_arguments
 from fxprune.interpretation import decomposed_attention
 from fxprune.modes import mode_of
-from fxprune.module_runs import tensor_at
-from fxprune.module_trees import clone_tree, named_state
+from fxprune.module_trees import clone_tree, named_state, tensor_at
 from fxprune.planning.branches import state_of_numbers
 from fxprune.real_calls import copies, set_mode
 from fxprune.reference import QuietMode, put_state, run_quietly

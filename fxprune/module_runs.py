@@ -16,7 +16,7 @@ from fxprune.interference import PoisonMode
 from fxprune.interpretation import decomposed_attention
 from fxprune.meaning import Meaning
 from fxprune.modes import mode_of
-from fxprune.module_trees import attribute_at
+from fxprune.module_trees import tensor_at
 from fxprune.reference import QuietMode, put_state
 from fxprune.rules import axes_of
 from fxprune.stepping import run_error, seed
@@ -113,15 +113,6 @@ class MaskedModel:
             return Part(tuple(tensor.shape), tuple(axes_of(tensor, self.labels)), value)
 
         return run_model("the original", model, arguments, mode, part, values=values)
-
-
-def tensor_at(model: nn.Module, name: str) -> torch.Tensor | None:
-    """The tensor of that name in a model, if there is one."""
-    try:
-        value = attribute_at(model, name)
-    except AttributeError:
-        return None
-    return value if isinstance(value, torch.Tensor) else None
 
 
 def without_axes(tensor: torch.Tensor, value: torch.Tensor | None) -> Part:

@@ -258,3 +258,12 @@ def attribute_at(root: nn.Module, path: str) -> Any:
     for part in path.split("."):
         value = getattr(value, part)
     return value
+
+
+def tensor_at(model: nn.Module, name: str) -> torch.Tensor | None:
+    """The tensor of that name in a model, if there is one."""
+    try:
+        value = attribute_at(model, name)
+    except AttributeError:
+        return None
+    return value if isinstance(value, torch.Tensor) else None

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from fxprune.errors import FxPruneError, InputError, first_line, in_one_line, shown
 from fxprune.module_trees import fingerprint
+from fxprune.readings.runs import other_ways
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,6 +115,21 @@ def refuse_others(what: str, why: str, hint: str) -> None:
             why=why,
             hint=hint,
         )
+
+
+def jointly_summed(
+    deps: DependencyGraph, work: Callable[[], _Mine], sums: Callable[[_Mine], Sequence[Tensor]]
+) -> _Mine:
+    """What some work yields here, with some of its tensors added up over all processes, in place.
+
+    Raises:
+        InputError: see `jointly`; or the tensors of the processes are of different sizes.
+    """
+    mine, shapes = jointly(deps, work, lambda found: [tuple(t.shape) for t in sums(found)])
+    if any(each != shapes[0] for each in shapes):
+        raise other_ways()
+    summed(sums(mine))
+    return mine
 
 
 def summed(values: Sequence[Tensor]) -> None:

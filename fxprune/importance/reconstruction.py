@@ -15,7 +15,7 @@ import torch
 from fxprune.errors import InputError, shown
 from fxprune.importance.criterion import Criterion, Evidence, parameters_of
 from fxprune.importance.elimination import Reader, eliminated
-from fxprune.importance.processes import jointly
+from fxprune.importance.processes import jointly, jointly_summed
 from fxprune.importance.running import collected, finite, first, tracked
 from fxprune.labels import Axis
 from fxprune.readings.moments import Covariance, penalty
@@ -169,11 +169,7 @@ class _Scoring:
     def scores(self) -> Iterator[Evidence]:
         """Those of all groups that can be pruned, as many at once as memory allows."""
         for groups, numbers in self._portions():
-            work = partial(self._measured, numbers)
-            mine, every = jointly(self.deps, work, lambda found: [s.cpu() for s in _sums(found)])
-            if len(every) > 1:
-                for own, *others in zip(_sums(mine), *every, strict=True):
-                    own.copy_(torch.stack(others).sum(0))
+            mine = jointly_summed(self.deps, partial(self._measured, numbers), _sums)
             finite("what the model computes", torch.stack([s.sum() for s in _sums(mine)]))
             for group in tracked(groups, "choosing channels", shown=self.progress):
                 yield Evidence(Axis(group.size, (group.ids,)), self._scores(group, mine))

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from fxprune.errors import InputError
-from fxprune.module_trees import as_parameter, attribute_at, clone_tree
+from fxprune.module_trees import as_parameter, clone_tree, tensor_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,7 +70,7 @@ def with_tensors_of(
     """
     tensors = {}
     for name in names:
-        own, new, index = deps.state.get(name), _tensor(small, name), _kept(deps, layout, name)
+        own, new, index = deps.state.get(name), tensor_at(small, name), _kept(deps, layout, name)
         if own is None or new is None or tuple(new.shape) != tuple(map(len, index)):
             raise InputError(
                 f"{name} was repaired, as the report of the shrunk model says, and one of the"
@@ -90,7 +90,7 @@ def changed_tensors(small: nn.Module, claim: Claim) -> list[str]:
     """
     deps, found = claim.deps, []
     for name, own in deps.state.items() if claim.meaning.constants == "drop" else ():
-        new, index = _tensor(small, name), _kept(deps, claim.layout, name)
+        new, index = tensor_at(small, name), _kept(deps, claim.layout, name)
         if new is None or new.is_meta or tuple(new.shape) != tuple(map(len, index)):
             continue
         kept = own.detach()[np.ix_(*index)]
@@ -105,11 +105,3 @@ def _kept(deps: DependencyGraph, layout: Layout, name: str) -> list[NDArray[np.i
     kept = [layout.kept(axis) for axis in axes]
     index = (np.arange(a.size) if k is None else k for a, k in zip(axes, kept, strict=True))
     return [np.ascontiguousarray(each) for each in index]
-
-
-def _tensor(model: nn.Module, path: str) -> torch.Tensor | None:
-    try:
-        found = attribute_at(model, path)
-    except AttributeError:
-        return None
-    return found if isinstance(found, torch.Tensor) else None

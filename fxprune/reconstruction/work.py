@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
@@ -11,7 +11,7 @@ import torch
 
 from fxprune.analysis import DependencyGraph
 from fxprune.errors import InputError
-from fxprune.importance.processes import jointly
+from fxprune.importance.processes import jointly, jointly_summed
 from fxprune.importance.running import finite, tracked
 from fxprune.module_trees import as_parameter
 from fxprune.readings.parts import Outcome
@@ -121,7 +121,9 @@ class Work:
         if (left := self._left(node, before[0][number])) is not None:
             self.repairs.append(left)
             return
-        found = self._joint(lambda: _added(self._nothing_of(before[0][number]), pairs()), _sums)
+        found = jointly_summed(
+            self.deps, lambda: _added(self._nothing_of(before[0][number]), pairs()), _sums
+        )
         if _is_untouched(found):
             return
         if (left := self._left_of(node, found)) is not None:
@@ -129,13 +131,13 @@ class Work:
             return
         change = self._change(node, found)
         change.put()
-        after = self._joint(lambda: _compared(before[0][number], pairs()), _sums)
+        after = jointly_summed(self.deps, lambda: _compared(before[0][number], pairs()), _sums)
         self.repairs.append(self._settled(change, found, after))
 
     def at_once(self, batches: Sequence[list[Any]]) -> None:
         """Repair all layers for what they read in the original."""
         self._note_uses(batches[0])
-        every = self._joint(partial(self._all_measured, batches), _all_sums)
+        every = jointly_summed(self.deps, partial(self._all_measured, batches), _all_sums)
         told: dict[_Place, Repair | None] = {}
         changes: dict[_Place, Change] = {}
         for place, found in every.items():
@@ -147,7 +149,7 @@ class Work:
                     changes[place] = self._change(place[0], found)
         for change in changes.values():
             change.put()
-        after = self._joint(partial(self._all_compared, batches, changes), _all_sums)
+        after = jointly_summed(self.deps, partial(self._all_compared, batches, changes), _all_sums)
         for place, entry in told.items():
             if entry is None:
                 found = every[place]
@@ -195,14 +197,6 @@ class Work:
             return NormMeasured.of(read)
         assert isinstance(read, Read)
         return Measured.of(read, with_moments=self.method == "regression")
-
-    def _joint(self, work: Callable[[], _T], sums: Callable[[_T], list[torch.Tensor]]) -> _T:
-        """What some work measures here, with the sums of all processes."""
-        mine, every = jointly(self.deps, work, lambda found: [t.cpu() for t in sums(found)])
-        if len(every) > 1:
-            for own, *others in zip(sums(mine), *every, strict=True):
-                own.copy_(torch.stack(others).sum(0))
-        return mine
 
     def _left(self, node: str, read: Outcome) -> Repair | None:
         """Why a product stays as it is, if it does; of norms it depends on what they yield."""
