@@ -34,7 +34,7 @@ from benchmarks.no_finetune_page import (
     page,
     tuned_pairs,
 )
-from benchmarks.rivals import CRITERIA, SCOPES, estimate_norms
+from benchmarks.rivals import BY_WEIGHTS, CRITERIA, SCOPES, estimate_norms
 from benchmarks.subjects import Size, Subject, lite0, minilm, resnet, transformer
 from benchmarks.ways import METHODS, REPAIRS, planned, shrunk
 
@@ -44,32 +44,29 @@ SEEDS = 3
 TUNED_SHARE = 0.25
 """Of the MACs, where networks are fine-tuned."""
 PAGE = Path(__file__).parents[1] / "docs" / "no_finetune.md"
-FEW = ("random", "l2", "folding", "activation variance", "reconstruction error", "taylor")
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is done with a network.
+    """What is done with a network, for several seeds.
 
     Attributes:
         make: the network, with a seed.
+        rivals: criteria of Torch-Pruning.
         methods: how channels are chosen.
         shares: of its MACs.
-        rivals: criteria of Torch-Pruning.
-        seeded: whether it is done for each seed. Then methods that are not for every seed are
-            run for the first one alone, and so is Torch-Pruning, but for the share of the target.
     """
 
     make: Callable[[Size, Path, int], Subject]
-    methods: Sequence[str] = FEW
+    rivals: Sequence[str]
+    methods: Sequence[str] = tuple(METHODS)
     shares: Sequence[float] = SHARES
-    rivals: Sequence[str] = ()
-    seeded: bool = False
 
     def parts(self) -> list[tuple[list[str], list[float]]]:
-        """Methods, and shares for Torch-Pruning: for each seed, then for the first one alone."""
-        if not self.seeded:
-            return [([*self.methods], [*self.shares])]
+        """Methods, and shares for Torch-Pruning: for each seed, then for the first one alone.
+
+        Torch-Pruning is tried for each seed at the share of the target.
+        """
         every, once = (
             [name for name in self.methods if METHODS[name].every is each] for each in (True, False)
         )
@@ -78,10 +75,10 @@ class Study:
 
 
 STUDIES: dict[str, Study] = {
-    "ResNet-18": Study(resnet, tuple(METHODS), rivals=tuple(CRITERIA), seeded=True),
-    "vision transformer": Study(transformer, rivals=("L2", "LAMP", "Taylor", "Hessian")),
-    "EfficientNet-Lite0": Study(lite0, shares=SHARES[:2]),
-    "MiniLM": Study(minilm, shares=SHARES[:2]),
+    "ResNet-18": Study(resnet, tuple(CRITERIA)),
+    "vision transformer": Study(transformer, ("L2", "LAMP", "Taylor", "Hessian")),
+    "EfficientNet-Lite0": Study(lite0, BY_WEIGHTS),
+    "MiniLM": Study(minilm, ("L2", "LAMP")),
 }
 
 
@@ -197,8 +194,6 @@ def run(jobs: Sequence[Job], processes: int) -> None:
 
 def jobs_of(first: Job, seeds: int) -> list[Job]:
     """All of a study but fine-tuning: first what is done for each seed."""
-    if not STUDIES[first.name].seeded:
-        return [first]
     return [*(replace(first, seed=seed) for seed in range(seeds)), replace(first, part=1)]
 
 

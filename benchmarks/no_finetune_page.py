@@ -29,28 +29,29 @@ ABOUT = """# Accuracy without fine-tuning
 
 How much of a network's accuracy is left right after pruning: by how channels are chosen, what is
 [repaired](repair.md), and how many MACs are left. Nothing is trained but in the section that says
-so. What looks at data sees the same {calibration} images of the training split; accuracy is that on
-the whole test split. The first network is pruned by every criterion, the others by some of them, to
-keep the time that all takes within bounds.
+so.
 
-- *Repairs*, from images without labels: *nothing*; *means*, where only the mean of what removed
+- *Chosen by*: fxprune's [criteria](criteria.md), in each group alone, but for *global*. Those with
+  labels do not count where the best is told.
+- *Repairs*, from inputs without labels: *nothing*; *means*, where only the mean of what removed
   channels carried goes into biases (`reconstruct(method="mean")`); *reconstruction*, which is
-  `shrink(calibrate=)`.
-- *Torch-Pruning* is tried with all its criteria by weights and gradients (L2, LAMP, scales of batch
-  norms, Taylor, Hessian; the last two with labels), in each layer, global and isomorphic: the
-  largest network within the MACs. What is told is the best by accuracy on the test images, which
-  favours it. *Batch norms anew* is the same with statistics of batch norms from the same images,
-  which it does not do by itself.
-- *fxprune* chooses in each group alone, but for *global*. Criteria with labels do not count where
-  the best is told.
-- Figures are medians of the seeds, with the spread (largest less smallest) in parentheses; without
-  parentheses they are of one seed. Each seed has a training and images to calibrate with of its
-  own.
+  `shrink(calibrate=)`; and *folding*, which looks at no inputs: channels are merged with the kept
+  ones that are most like them (`shrink(fold=True)`).
+- *Torch-Pruning* is tried with its criteria by weights (L2, LAMP, scales of batch norms) and, on
+  the networks trained here, by gradients with labels (Taylor, Hessian); in each layer, global and
+  isomorphic: the largest network within the MACs. What is told is the best by the figure that is
+  told, which favours it. *{norms}* is the same with statistics of batch norms from the inputs for
+  repairs, which it does not do by itself.
+- Figures are medians of the seeds, with the spread (largest less smallest) in parentheses;
+  without parentheses they are of the first seed. A seed is of the training, if there is one, and of
+  the draw of inputs for criteria and repairs.
 """
 NOTES: Mapping[str, str] = {
-    "ResNet-18": "Accuracy on Fashion-MNIST's 10,000 test images, in %.",
-    "vision transformer": "Four blocks of width 96, patches of 7 x 7, four heads. Accuracy on"
-    " Fashion-MNIST's 10,000 test images, in %. It has no batch norms.",
+    "ResNet-18": "Trained on Fashion-MNIST. Accuracy on its 10,000 test images, in %. Criteria and"
+    " repairs see {size.calibration} images of the training split.",
+    "vision transformer": "Four blocks of width 96, patches of 7 x 7, four heads, no batch norms."
+    " Trained on Fashion-MNIST. Accuracy on its 10,000 test images, in %. Criteria and repairs see"
+    " {size.calibration} images of the training split.",
     "EfficientNet-Lite0": "With its ImageNet weights. On how many of {size.crops[1]} parts of the"
     " right halves of scikit-learn's two photos its first class is that of the dense network, in %."
     " It is repaired from {size.crops[0]} parts of the left halves.",
@@ -145,9 +146,9 @@ def page(
         size: how large everything was.
     """
     first, table = next(iter(tables.items()))
-    text = [ABOUT.format(calibration=size.calibration)]
-    text += [f"## {first}: the best", "", *_summary(table, shares[first])]
-    text += ["", *target(table), "", "## With fine-tuning afterwards", "", *_tuning(table, tuned)]
+    text = [ABOUT.format(norms=NORMS.capitalize()), "## The best", "", *summary(tables, shares)]
+    text += ["", "## The target", "", *target(table)]
+    text += ["", "## With fine-tuning afterwards", "", *_tuning(first, table, tuned)]
     for name, each in tables.items():
         text += ["", f"## {name}", "", NOTES[name].format(size=size)]
         text += [line for share in shares[name] for line in _ranking(each, share)]
@@ -168,24 +169,33 @@ def _ranking(table: Table, share: float) -> Iterator[str]:
     yield from table.rows(share)
 
 
-def _summary(table: Table, shares: Sequence[float]) -> Iterator[str]:
+def summary(tables: Mapping[str, Table], shares: Mapping[str, Sequence[float]]) -> Iterator[str]:
+    """A row for each network and share: the best of Torch-Pruning, and ours with and without."""
     yield (
-        f"| MACs | Torch-Pruning | Torch-Pruning, {NORMS} | fxprune, no repair | with a repair"
-        f" | drop, of Torch-Pruning's | of that with {NORMS} |"
+        f"| network | MACs | Torch-Pruning | Torch-Pruning, {NORMS} | fxprune, no repair"
+        f" | with a repair | drop, of Torch-Pruning's | of that with {NORMS} |"
     )
-    yield "| ---: | --- | --- | --- | --- | ---: | ---: |"
-    dense = statistics.median(each["dense"] for each in table.seeds)
-    for share in shares:
-        peers = [(table.best_peer(share, repair), repair) for repair in (NOTHING, NORMS)]
-        own = [table.best(share, [NOTHING]), table.best(share)]
-        cells = " | ".join(_named(table, share, *pair) for pair in (*peers, *own))
-        plain, anew, ours = (dense - table.median(share, *pair) for pair in (*peers, own[1]))
-        yield f"| {share:.0%} | {cells} | {_ratio(plain, ours)} | {_ratio(anew, ours)} |"
+    yield "| --- | ---: | --- | --- | --- | --- | ---: | ---: |"
+    for network, table in tables.items():
+        dense = statistics.median(each["dense"] for each in table.seeds)
+        for share in shares[network]:
+            peers = [(table.best_peer(share, repair), repair) for repair in (NOTHING, NORMS)]
+            own = [table.best(share, [NOTHING]), table.best(share)]
+            cells = [_named(table, share, *pair) for pair in (*peers, *own)]
+            ours = dense - table.median(share, *own[1])
+            cells += [
+                _ratio(dense - table.median(share, *pair), ours)
+                if table.values(share, *pair)
+                else ""
+                for pair in peers
+            ]
+            yield f"| {network} | {share:.0%} | {' | '.join(cells)} |"
 
 
 def _named(table: Table, share: float, method: str, repair: str) -> str:
+    values = table.values(share, method, repair)
     ways = method.removeprefix(PEER), "" if repair in {NOTHING, NORMS} else repair
-    return f"{told(table.values(share, method, repair))}: {' + '.join(filter(None, ways))}"
+    return f"{told(values)}: {' + '.join(filter(None, ways))}" if values else ""
 
 
 def _ratio(theirs: float, ours: float) -> str:
@@ -235,12 +245,12 @@ class Tuned:
         return [point / self.images for point in (0, *self.points)]
 
 
-def _tuning(table: Table, tuned: Tuned) -> Iterator[str]:
+def _tuning(network: str, table: Table, tuned: Tuned) -> Iterator[str]:
     """Curves of fine-tuning, and what the repair saves."""
     yield (
-        f"Accuracy after so many epochs ({tuned.images:,} images each) of the same fine-tuning, at"
-        f" {tuned.share:.0%} of the MACs: the same images in the same order; between two points the"
-        " learning rate rises to 0.02 and falls to nearly nothing."
+        f"Accuracy of {network} after so many epochs ({tuned.images:,} images each) of the same"
+        f" fine-tuning, at {tuned.share:.0%} of the MACs: the same images in the same order;"
+        " between two points the learning rate rises to 0.02 and falls to nearly nothing."
     )
     columns = " | ".join(f"{epochs:.3g}" for epochs in tuned.epochs)
     head = [f"| chosen by | repair | {columns} |", f"| --- | --- |{' ---: |' * len(tuned.epochs)}"]

@@ -30,7 +30,9 @@ SCOPES: dict[str, dict[str, bool]] = {
     "global": {"global_pruning": True},
     "isomorphic": {"global_pruning": True, "isomorphic": True},
 }
-Batches = list[tuple[Tensor, Tensor]]
+BY_WEIGHTS = ("L2", "LAMP", "BN scale")
+"""Those of the criteria that need no labels."""
+Batches = Sequence[tuple[Tensor, Tensor]]
 """Inputs and labels."""
 
 
@@ -76,31 +78,39 @@ class Rival:
     Attributes:
         model: the original, with gradients if the criterion is by gradients.
         scored: the criterion.
-        example: an input.
+        example: arguments, one row of each.
         own: from a copy of the model to options of the pruner that name its layers.
         mend: corrects what a pruned copy's code says of its sizes, in place.
     """
 
     model: nn.Module
     scored: Any
-    example: Tensor
+    example: tuple[Tensor, ...]
     own: Callable[[nn.Module], dict[str, Any]] = last_layer
     mend: Callable[[nn.Module], object] = nn.Module.eval
 
     @classmethod
-    def of(cls, criterion: str, model: nn.Module, batches: Batches, **options: Any) -> Rival:
+    def of(
+        cls,
+        criterion: str,
+        model: nn.Module,
+        example: tuple[Tensor, ...],
+        batches: Batches = (),
+        **options: Any,
+    ) -> Rival:
         """One of `CRITERIA`; those by gradients see all batches.
 
         Args:
             criterion: its name.
             model: the original, of which a copy is taken.
-            batches: images with labels.
+            example: arguments to trace it with.
+            batches: images with labels; none for criteria by weights.
             **options: `own` and `mend`.
         """
         model, scored = copy.deepcopy(model), CRITERIA[criterion]()
         if isinstance(scored, (theirs.TaylorImportance, theirs.HessianImportance)):
             _accumulate(model, batches, scored)
-        return cls(model, scored, batches[0][0][:1], **options)
+        return cls(model, scored, tuple(argument[:1] for argument in example), **options)
 
     def within(self, share: float, scope: str) -> nn.Module | None:
         """The largest network within a share of the MACs, found by bisection; None if none is.
@@ -109,13 +119,13 @@ class Rival:
             share: of the model's MACs.
             scope: one of `SCOPES`.
         """
-        limit = share * macs(self.model, self.example)
+        limit = share * macs(self.model, *self.example)
         low, high = 0.0, 1.0
         best: nn.Module | None = None
         for _ in range(STEPS):
             ratio = (low + high) / 2
             small = self._pruned(ratio, scope)
-            if macs(small, self.example) <= limit:
+            if macs(small, *self.example) <= limit:
                 high, best = ratio, small
             else:
                 low = ratio

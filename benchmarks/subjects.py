@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ import torch
 from timm.layers import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from transformers.models.bert.modeling_bert import BertOutput, BertSelfAttention
 
 from benchmarks.rivals import Batches, Rival, last_layer
+from examples import lite0 as photos
 from examples import pretrained
 from examples.resnet18 import Data, Settings, dense
 from examples.training import accuracy, train
@@ -51,7 +53,8 @@ class Subject:
         batches: inputs without labels, each a tuple of arguments.
         judge: from a copy to a figure, in %.
         labels: of the same inputs, if there are any.
-        rival: Torch-Pruning with a criterion, by its name; None if it is not tried.
+        rival: Torch-Pruning with a criterion, by its name; None if it is not tried. Without labels
+            those by gradients have nothing to go by.
         tune: fine-tunes a copy in place; yields its figure at each point.
     """
 
@@ -135,7 +138,7 @@ def classifier(model: nn.Module, data: Data, size: Size, seed: int, **options: A
             yield judge(small)
 
     def rival(criterion: str) -> Rival:
-        return Rival.of(criterion, model, found.labelled, **options)
+        return Rival.of(criterion, model, found.example, found.labelled, **options)
 
     batches = [(images,) for images in some.images.split(BATCH)]
     found = Subject(model, batches, judge, some.labels.split(BATCH), rival, tune)
@@ -157,22 +160,70 @@ def _mended(model: nn.Module) -> None:
 
 def lite0(size: Size, networks: Path, seed: int) -> Subject:
     """EfficientNet-Lite0 with its published weights, and parts of photos."""
-    return _published(pretrained.classifier(*size.crops), _same_class)
+    trial = pretrained.classifier(*size.crops)
+    some = photos.crops(size.crops[0], "left", seed=seed)
+    return published(replace(trial, choosing=(some,)), _same_class)
 
 
 def minilm(size: Size, networks: Path, seed: int) -> Subject:
     """MiniLM-L6-v2 with its published weights, and sentences."""
-    return _published(pretrained.encoder(*size.sentences), _cosine)
+    trial = pretrained.encoder(*size.sentences)
+    every = [torch.cat(parts) for parts in zip(trial.choosing, trial.comparing, strict=True)]
+    order = torch.randperm(len(every[0]), generator=torch.Generator().manual_seed(seed))
+    chosen, others = order.split(size.sentences)
+    return published(
+        replace(
+            trial,
+            choosing=tuple(part[chosen] for part in every),
+            comparing=tuple(part[others] for part in every),
+        ),
+        _cosine,
+        own=with_bert_heads,
+        mend=mended_bert,
+    )
 
 
-def _published(trial: pretrained.Trial, alike: Callable[[Tensor, Tensor], Tensor]) -> Subject:
+def with_bert_heads(model: nn.Module) -> dict[str, Any]:
+    """Options for Torch-Pruning that keep the width of a BERT's outputs, and tell its heads."""
+    *_, last = (m for m in model.modules() if isinstance(m, BertOutput))
+    heads = {
+        layer: attention.num_attention_heads
+        for attention in model.modules()
+        if isinstance(attention, BertSelfAttention)
+        for layer in (attention.query, attention.key, attention.value)
+    }
+    return {"ignored_layers": [last.dense], "num_heads": heads}
+
+
+def mended_bert(model: nn.Module) -> None:
+    """Give each attention of a BERT the width that its queries have now."""
+    for module in model.modules():
+        if isinstance(module, BertSelfAttention):
+            module.all_head_size = module.query.out_features
+            module.attention_head_size = module.all_head_size // module.num_attention_heads
+
+
+def published(
+    trial: pretrained.Trial, alike: Callable[[Tensor, Tensor], Tensor], **options: Any
+) -> Subject:
+    """A network with published weights, judged by how alike its outputs are to the dense ones.
+
+    Args:
+        trial: the network and its arguments.
+        alike: from dense outputs and others to a number for each row, 1 if they are the same.
+        **options: of `Rival.of`.
+    """
     whole = pretrained.outputs(trial.model, trial.comparing)
 
     def judge(small: nn.Module) -> float:
         return 100 * float(alike(whole, pretrained.outputs(small, trial.comparing)).mean())
 
+    def rival(criterion: str) -> Rival:
+        return Rival.of(criterion, trial.model, found.example, **options)
+
     parts = (part.split(16) for part in trial.choosing)
-    return Subject(trial.model, list(zip(*parts, strict=True)), judge)
+    found = Subject(trial.model, list(zip(*parts, strict=True)), judge, rival=rival)
+    return found
 
 
 def _same_class(whole: Tensor, small: Tensor) -> Tensor:

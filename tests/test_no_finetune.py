@@ -10,15 +10,20 @@ from torch import nn
 
 pytest.importorskip("torch_pruning")
 pytest.importorskip("timm")
+pytest.importorskip("transformers")
+
+from transformers import BertConfig, BertModel
 
 from benchmarks import no_finetune
 from benchmarks.kept_figures import Kept, name_of
 from benchmarks.no_finetune import STUDIES, Study, benchmark, measure
-from benchmarks.no_finetune_page import NORMS, NOTHING, PEER, Table, epochs_saved, target
+from benchmarks.no_finetune_page import NORMS, NOTHING, PEER, Table, epochs_saved, summary, target
 from benchmarks.rivals import CRITERIA, SCOPES, Rival, estimate_norms, macs
-from benchmarks.subjects import Size, Subject, classifier
+from benchmarks.subjects import Size, Subject, classifier, mended_bert, published, with_bert_heads
 from benchmarks.ways import METHODS, REPAIRS, planned, shrunk
 from examples.data import Images
+from examples.minilm import Encoder
+from examples.pretrained import Trial
 from examples.resnet18 import Data, Settings
 from fxprune import analyze
 
@@ -55,9 +60,7 @@ def known(figures: dict[str, float], repairs: tuple[str, ...] = ("nothing", "mea
 def test_all_is_measured_for_every_seed_kept_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = Study(
-        small, ("l2", "activation variance", "taylor"), (0.75, 0.5, 0.25), ("L2",), seeded=True
-    )
+    study = Study(small, ("L2",), ("l2", "activation variance", "taylor"), (0.75, 0.5, 0.25))
     monkeypatch.setattr(no_finetune, "STUDIES", {"ResNet-18": study})
     page = benchmark(SIZE, 2, tmp_path, tmp_path, 1)
     assert "| taylor (with labels) |" in page
@@ -80,7 +83,7 @@ def test_all_is_measured_for_every_seed_kept_and_told(
 
 def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "some.json"
-    study = Study(small, ("l2",), (0.5,))
+    study = Study(small, (), ("l2",), (0.5,))
     subject = small(SIZE, tmp_path, 0)
     measure(subject, Kept(path), study, 0)
     whole = Kept(path).figures
@@ -109,10 +112,10 @@ def test_torch_pruning_leaves_no_more_than_the_share(
     criterion: str, scope: str, tmp_path: Path
 ) -> None:
     subject = small(SIZE, tmp_path, 0)
-    rival = Rival.of(criterion, subject.model, subject.labelled)
+    rival = Rival.of(criterion, subject.model, subject.example, subject.labelled)
     found = rival.within(0.5, scope)
     assert found is not None
-    assert 0.25 < macs(found, rival.example) / macs(subject.model, rival.example) <= 0.5
+    assert 0.25 < macs(found, *rival.example) / macs(subject.model, *rival.example) <= 0.5
 
 
 def test_torch_pruning_that_cannot_tell_channels_apart_has_no_figure(tmp_path: Path) -> None:
@@ -120,8 +123,43 @@ def test_torch_pruning_that_cannot_tell_channels_apart_has_no_figure(tmp_path: P
     for norm in norms_of(subject.model):
         nn.init.ones_(norm.weight)
     kept = Kept(tmp_path / "some.json")
-    measure(subject, kept, Study(small, (), (0.5,), ("BN scale",)), 0)
+    measure(subject, kept, Study(small, ("BN scale",), (), (0.5,)), 0)
     assert kept.figures[name_of(0.5, f"{PEER}BN scale, global", NOTHING)] is None
+
+
+def test_what_has_no_labels_is_judged_by_its_dense_self_and_tried_by_weights_alone(
+    tmp_path: Path,
+) -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+    inputs = torch.randn(32, 8)
+    trial = Trial(model.eval(), (inputs,), (inputs,), "group", lambda dense, small: {})
+    subject = published(trial, lambda dense, small: (dense == small).all(1).double())
+    kept = Kept(tmp_path / "some.json")
+    measure(subject, kept, Study(small, ("L2",), ("l2", "taylor"), (0.5,)), 0)
+    measure(subject, kept, Study(small, ("L2",), ("l2", "taylor"), (0.5,)), 1)
+    assert kept.figures.pop("dense") == 100
+    assert {name.split(": ")[0] for name in kept.figures} == {
+        "0.5, l2",
+        *(f"0.5, {PEER}L2, {scope}" for scope in SCOPES),
+    }
+    assert all(kept.figures[name_of(0.5, f"{PEER}L2, {s}", NORMS)] is None for s in SCOPES)
+    assert kept.figures[name_of(0.5, "l2", NOTHING)] < 100
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_torch_pruning_prunes_the_heads_of_a_bert_and_not_its_outputs(scope: str) -> None:
+    config = BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, attn_implementation="eager",
+    )  # fmt: skip
+    bert = BertModel(config, add_pooling_layer=False)
+    example = (torch.randint(50, (2, 6)), torch.ones(2, 6, dtype=torch.long))
+    options = {"own": with_bert_heads, "mend": mended_bert}
+    small = Rival.of("L2", Encoder(bert).eval(), example, **options).within(0.5, scope)
+    assert small is not None
+    assert small(*example).shape == (2, 32)
+    attention = small.bert.encoder.layer[0].attention.self
+    assert attention.query.out_features < 32
 
 
 def test_batch_norms_get_the_statistics_of_the_inputs() -> None:
@@ -157,6 +195,23 @@ def test_the_best_of_torch_pruning_is_told_not_the_first() -> None:
     table = known(figures)
     assert table.best_peer(0.5) == f"{PEER}Taylor, each layer"
     assert table.best_peer(0.5, NORMS) == f"{PEER}L2, global"
+
+
+def test_the_best_of_every_network_is_told_and_nothing_of_what_was_not_tried() -> None:
+    norms = {name_of(0.5, f"{PEER}L2, global", NORMS): 80.0}
+    plain = {
+        "dense": 90.0,
+        name_of(0.5, "l2", NOTHING): 50.0,
+        name_of(0.5, "l2", "means"): 85.0,
+        name_of(0.5, f"{PEER}L2, global", NOTHING): 70.0,
+    }
+    tables = {"one": known(plain | norms), "other": known(plain)}
+    rows = list(summary(tables, dict.fromkeys(tables, (0.5,))))[2:]
+    ours = "50.0: l2 | 85.0: l2 + means | 0.250"
+    assert rows == [
+        f"| one | 50% | 70.0: L2, global | 80.0: L2, global | {ours} | 0.500 |",
+        f"| other | 50% | 70.0: L2, global |  | {ours} |  |",
+    ]
 
 
 def test_saved_epochs_are_read_off_the_curve_without_a_repair() -> None:
