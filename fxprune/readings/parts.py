@@ -67,3 +67,17 @@ class Outcome:
     why: str
     out: torch.Tensor
     kept_rows: torch.Tensor
+
+
+def columns(tensor: torch.Tensor, dim: int, kept: torch.Tensor) -> torch.Tensor:
+    """Some channels of a tensor, a column for each: [n, channels].
+
+    They are taken before they are put last, so that only theirs are copied from place to place.
+
+    Args:
+        tensor: of any shape.
+        dim: what the channels are on.
+        kept: which of them.
+    """
+    some = tensor.index_select(dim, kept.to(tensor.device)).movedim(dim, -1)
+    return some.reshape(some.shape[:-1].numel(), some.shape[-1])

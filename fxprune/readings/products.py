@@ -12,7 +12,7 @@ import torch
 
 from fxprune.labels import Axis
 from fxprune.products import Product
-from fxprune.readings.parts import Outcome, Part
+from fxprune.readings.parts import Outcome, Part, columns
 from fxprune.reference import PARTNERS, StateMode, is_state, run_quietly
 from fxprune.rules import tensors_in
 from fxprune.rules.normalization import BATCH_NORMS
@@ -185,8 +185,7 @@ class ReadingMode(StateMode):
 
     def outcome(self, call: Call, read: Read, out: torch.Tensor) -> torch.Tensor:
         """What a product yields, [n, rows], at the channels that are kept."""
-        by_row = out.movedim(_channel_dim(call, out), -1)
-        return by_row.reshape(-1, by_row.shape[-1])[:, read.kept_rows.to(out.device)]
+        return columns(out, _channel_dim(call, out), read.kept_rows)
 
     def trial(self, call: Call, product: Product, read: Read) -> Read:
         """The same product of what is kept, with the weights of another copy of the model."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from fxprune.readings.parts import Outcome, Part
+from fxprune.readings.parts import Outcome, Part, columns
 from fxprune.readings.products import Read, ReadingMode, Taker, trains
 from fxprune.reference import StateMode, is_state, run_quietly
 from fxprune.rules import Call, put_axes, tensors_in
@@ -283,8 +283,8 @@ class NormMode(ReadingMode):
         count = len(norm.gone)
         dim = place.dims[0]
         if len(place.dims) == 1:
-            made = made.unflatten(dim, (-1, count)).movedim(dim + 1, -1)
-        return made.reshape(-1, count)[:, norm.kept_rows.to(made.device)]
+            return columns(made.unflatten(dim, (-1, count)), dim + 1, norm.kept_rows)
+        return columns(made.reshape(-1, count), 1, norm.kept_rows)
 
     def norm_trial(self, call: Call, rule: Rule, place: Place, norm: NormRead) -> NormRead:
         """The same norm of what is kept, with the scale and shift of another copy of the model."""
