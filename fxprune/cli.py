@@ -192,7 +192,7 @@ def analyze(
     help="Remove instead what masks or zero weights have made useless; `shrink --norm exact"
     " --constants fold` then changes nothing that the model computes.",
 )
-@full_option("Show every group and what becomes of every layer, and fold nothing.")
+@full_option("Show every group and what becomes of every layer, each in a row of its own.")
 @output_option("The plan's file.")
 def plan(
     *,
@@ -280,7 +280,7 @@ def _samples(path: Path | None, plan: Plan) -> list[Any] | None:
 )
 @click.option("--no-verify", is_flag=True, help="Do not prove the result.")
 @click.option("--quick", is_flag=True, help="Prove it on the example in the model's types only.")
-@full_option("Show every layer and every place that is remarked on, and fold nothing.")
+@full_option("Show every layer and every place that is remarked on, each in a row of its own.")
 @output_option("The shrunk model's file.")
 @error_picture
 def shrink(

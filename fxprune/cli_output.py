@@ -18,6 +18,7 @@ from rich.table import Table
 from fxprune.analysis import DependencyGraph
 from fxprune.comparison import Verification
 from fxprune.explanations import Explanation
+from fxprune.importance.running import room_for_bars
 from fxprune.layers import layers_of
 from fxprune.planning import GroupPlan, Plan
 from fxprune.planning.sensitivity_data import Sensitivity
@@ -32,6 +33,59 @@ Printed: TypeAlias = DependencyGraph | Plan | Sensitivity | ShrinkReport | Verif
 _PATIENCE = 1.0  # Seconds before a stage of the work says that it is running.
 
 
+class _Spinner:
+    """What moves on a terminal while work is done; it is not there while a bar is."""
+
+    def __init__(self, console: Console, text: str) -> None:
+        self._status = console.status(text)
+        self._lock = threading.Lock()
+        self._bars = 0
+        self._wanted = False
+
+    def start(self) -> None:
+        """Show it, once no bar is."""
+        with self._lock:
+            self._wanted = True
+            if not self._bars:
+                self._status.start()
+
+    def stop(self) -> None:
+        """Show it no longer."""
+        with self._lock:
+            self._wanted = False
+            self._status.stop()
+
+    def update(self, text: str) -> None:
+        """Let it tell something else."""
+        self._status.update(text)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Without it; then it is there again."""
+        with self._lock:
+            self._bars += 1
+            self._status.stop()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._bars -= 1
+                if self._wanted and not self._bars:
+                    self._status.start()
+
+
+@contextmanager
+def _working(spinner: _Spinner) -> Iterator[None]:
+    """While work is done, what it prints goes to standard error, and bars have room."""
+    token = room_for_bars.set(spinner.hidden)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        room_for_bars.reset(token)
+        spinner.stop()
+
+
 @contextmanager
 def stage(what: str) -> Iterator[None]:
     """Say on stderr that `what` is being done, once it has taken more than a second.
@@ -40,7 +94,7 @@ def stage(what: str) -> Iterator[None]:
     standard error, so that nothing that a model prints gets into a table or JSON.
     """
     console = Console(stderr=True)
-    spinner = console.status(f"{what} ...")
+    spinner = _Spinner(console, f"{what} ...")
 
     def show() -> None:
         if console.is_terminal:
@@ -50,14 +104,13 @@ def stage(what: str) -> Iterator[None]:
 
     timer = threading.Timer(_PATIENCE, show)
     timer.daemon = True
-    with redirect_stdout(sys.stderr):
+    with _working(spinner):
         timer.start()
         try:
             yield
         finally:
             timer.cancel()
             timer.join()
-            spinner.stop()
 
 
 @contextmanager
@@ -67,7 +120,7 @@ def stages() -> Iterator[Callable[[str], None]]:
     A terminal shows the latest only; anything else gets no more than a line a second.
     """
     console = Console(stderr=True)
-    spinner = console.status("")
+    spinner = _Spinner(console, "")
     last = 0.0
 
     def tell(text: str) -> None:
@@ -79,17 +132,14 @@ def stages() -> Iterator[Callable[[str], None]]:
             last = time.monotonic()
             click.echo(f"{text} ...", err=True)
 
-    with redirect_stdout(sys.stderr):
-        try:
-            yield tell
-        finally:
-            spinner.stop()
+    with _working(spinner):
+        yield tell
 
 
 def show(what: Printed, *, full: bool = False) -> None:
     """What printing it shows: in colours that fit a terminal, or as plain text.
 
-    `full` leaves nothing out and folds nothing.
+    `full` leaves nothing out, and repeats have rows of their own.
     """
     console = _console()
     if console.is_terminal and not full:

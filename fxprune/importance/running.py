@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sized
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from fxprune.analysis import DependencyGraph
 
 _T = TypeVar("_T")
+room_for_bars: ContextVar[Callable[[], AbstractContextManager[object]]] = ContextVar(
+    "room_for_bars", default=nullcontext
+)
+"""What is entered while a bar is shown: two things that move would write over one another."""
 
 
 def tracked(
@@ -47,7 +52,8 @@ def tracked(
     if not console.is_terminal and not console.is_jupyter:
         shown = False  # of a bar that is erased at its end, an empty line would stay
     if shown and is_first():
-        yield from track(batches, what, total, console=console, transient=True)
+        with room_for_bars.get()():
+            yield from track(batches, what, total, console=console, transient=True)
     else:
         yield from batches
 
