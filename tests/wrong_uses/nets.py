@@ -173,6 +173,18 @@ class OneBuffer(nn.Module):
 # -- wrapped, frozen, quantized -------------------------------------------------------------
 
 
+def quoted() -> nn.Module:
+    model = chain()
+    model.add_module('the "last"', nn.Linear(4, 4))
+    return model
+
+
+def escaped() -> nn.Module:
+    model = chain()
+    model.register_parameter("scale\\shift", nn.Parameter(torch.ones(4)))
+    return model
+
+
 def frozen() -> nn.Module:
     return torch.jit.freeze(torch.jit.script(chain()))
 
