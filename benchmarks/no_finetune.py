@@ -34,7 +34,7 @@ from benchmarks.no_finetune_page import (
     page,
     tuned_pairs,
 )
-from benchmarks.rivals import BY_WEIGHTS, CRITERIA, SCOPES, estimate_norms
+from benchmarks.rivals import CRITERIA, SCOPES, estimate_norms
 from benchmarks.subjects import Size, Subject, lite0, minilm, resnet, transformer
 from benchmarks.ways import METHODS, REPAIRS, planned, shrunk
 
@@ -62,36 +62,24 @@ class Study:
     methods: Sequence[str] = tuple(METHODS)
     shares: Sequence[float] = SHARES
 
-    def parts(self) -> list[tuple[list[str], list[float]]]:
-        """Methods, and shares for Torch-Pruning: for each seed, then for the first one alone.
-
-        Torch-Pruning is tried for each seed at the share of the target.
-        """
-        every, once = (
-            [name for name in self.methods if METHODS[name].every is each] for each in (True, False)
-        )
-        rest = [share for share in self.shares if share != TARGET_SHARE]
-        return [(every, [TARGET_SHARE]), (once, rest)]
-
 
 STUDIES: dict[str, Study] = {
     "ResNet-18": Study(resnet, tuple(CRITERIA)),
     "vision transformer": Study(transformer, ("L2", "LAMP", "Taylor", "Hessian")),
-    "EfficientNet-Lite0": Study(lite0, BY_WEIGHTS),
-    "MiniLM": Study(minilm, ("L2", "LAMP")),
+    "EfficientNet-Lite0": Study(lite0, tuple(CRITERIA)),
+    "MiniLM": Study(minilm, ("L2", "LAMP", "Taylor", "Hessian")),
 }
 
 
-def measure(subject: Subject, kept: Kept, study: Study, part: int) -> None:
-    """All figures of a part of a study."""
-    methods, shares = study.parts()[part]
+def measure(subject: Subject, kept: Kept, study: Study) -> None:
+    """All figures of a study for a seed."""
     if "dense" not in kept:
         kept.put("dense", subject.judge(subject.model))
-    for method in methods:
+    for method in study.methods:
         if subject.labels or not METHODS[method].labels:
             _measure_method(subject, kept, method, study.shares)
     for criterion in study.rivals if subject.rival else ():
-        _measure_rival(subject, kept, criterion, shares)
+        _measure_rival(subject, kept, criterion, study.shares)
 
 
 def _measure_method(subject: Subject, kept: Kept, method: str, shares: Sequence[float]) -> None:
@@ -101,7 +89,7 @@ def _measure_method(subject: Subject, kept: Kept, method: str, shares: Sequence[
         return
     deps = fxprune.analyze(subject.model, subject.example)
     criterion = METHODS[method].criterion(subject)
-    plans = {share: planned(deps, method, criterion, share) for share, _ in left}
+    plans = {share: planned(subject, deps, method, criterion, share) for share, _ in left}
     for share, repair in left:
         plan = plans[share]
         figure = None if plan is None else subject.judge(shrunk(subject, plan, repair))
@@ -135,7 +123,7 @@ def tune(subject: Subject, kept: Kept, method: str, repair: str) -> None:
     if name in kept or subject.tune is None:
         return
     deps = fxprune.analyze(subject.model, subject.example)
-    plan = planned(deps, method, METHODS[method].criterion(subject), TUNED_SHARE)
+    plan = planned(subject, deps, method, METHODS[method].criterion(subject), TUNED_SHARE)
     if plan is not None:
         kept.put(name, [*subject.tune(shrunk(subject, plan, repair))])
 
@@ -150,7 +138,6 @@ class Job:
         size: how large everything is.
         folder: where figures are kept.
         networks: where trained networks are.
-        part: of the study.
         tuned: what to fine-tune instead, methods and repairs.
     """
 
@@ -159,13 +146,12 @@ class Job:
     size: Size
     folder: Path
     networks: Path
-    part: int = 0
     tuned: tuple[tuple[str, str], ...] = ()
 
     @property
     def kept(self) -> Kept:
         """Its figures so far."""
-        part = "-tuned" if self.tuned else f"-{self.part}" if self.part else ""
+        part = "-tuned" if self.tuned else ""
         return Kept(self.folder / f"{self.name.replace(' ', '_')}-{self.seed}{part}.json")
 
     def run(self) -> None:
@@ -177,7 +163,7 @@ class Job:
         for method, repair in self.tuned:
             tune(subject, self.kept, method, repair)
         if not self.tuned:
-            measure(subject, self.kept, study, self.part)
+            measure(subject, self.kept, study)
 
 
 def run(jobs: Sequence[Job], processes: int) -> None:
@@ -190,11 +176,6 @@ def run(jobs: Sequence[Job], processes: int) -> None:
     with ProcessPoolExecutor(processes, context) as pool:
         for done in [pool.submit(job.run) for job in jobs]:
             done.result()
-
-
-def jobs_of(first: Job, seeds: int) -> list[Job]:
-    """All of a study but fine-tuning: first what is done for each seed."""
-    return [*(replace(first, seed=seed) for seed in range(seeds)), replace(first, part=1)]
 
 
 def table_of(jobs: Sequence[Job]) -> Table:
@@ -216,12 +197,14 @@ def benchmark(size: Size, seeds: int, folder: Path, networks: Path, processes: i
         networks: where trained networks are kept.
         processes: how many networks are worked on at a time.
     """
-    jobs = {name: jobs_of(Job(name, 0, size, folder, networks), seeds) for name in STUDIES}
+    jobs = {
+        name: [Job(name, seed, size, folder, networks) for seed in range(seeds)] for name in STUDIES
+    }
     run([job for some in jobs.values() for job in some], processes)
     first = next(iter(STUDIES))
     pairs = tuned_pairs(table_of(jobs[first]), TUNED_SHARE)
     both = tuple((method, each) for method, repair in pairs for each in (NOTHING, repair))
-    tuned = [replace(job, tuned=both) for job in jobs[first] if not job.part]
+    tuned = [replace(job, tuned=both) for job in jobs[first]]
     run(tuned, processes)
     jobs[first] += tuned
     tables = {name: table_of(some) for name, some in jobs.items()}

@@ -34,17 +34,18 @@ so.
 - *Chosen by*: fxprune's [criteria](criteria.md), in each group alone, but for *global*. Those with
   labels do not count where the best is told.
 - *Repairs*, from inputs without labels: *nothing*; *means*, where only the mean of what removed
-  channels carried goes into biases (`reconstruct(method="mean")`); *reconstruction*, which is
-  `shrink(calibrate=)`; and *folding*, which looks at no inputs: channels are merged with the kept
-  ones that are most like them (`shrink(fold=True)`).
-- *Torch-Pruning* is tried with its criteria by weights (L2, LAMP, scales of batch norms) and, on
-  the networks trained here, by gradients with labels (Taylor, Hessian); in each layer, global and
-  isomorphic: the largest network within the MACs. What is told is the best by the figure that is
-  told, which favours it. *{norms}* is the same with statistics of batch norms from the inputs for
-  repairs, which it does not do by itself.
-- Figures are medians of the seeds, with the spread (largest less smallest) in parentheses;
-  without parentheses they are of the first seed. A seed is of the training, if there is one, and of
-  the draw of inputs for criteria and repairs.
+  channels carried goes into biases (`reconstruct(method="mean", norms="keep")`); *reconstruction*,
+  which is `shrink(calibrate=)`; and *folding*, which looks at no inputs: channels are merged with
+  the kept ones that are most like them (`shrink(fold=True)`).
+- *Torch-Pruning* is tried with its criteria by weights (L2, LAMP, scales of batch norms where there
+  are some) and by gradients (Taylor, Hessian: of the loss with labels, or, where there are none, of
+  outputs in random directions, as fxprune's *outputs*); in each layer, global and isomorphic: the
+  largest network within the MACs. *{norms}* is the same with statistics of batch norms from the
+  inputs for repairs, which it does not do by itself.
+- The best is the one with the best figure that is told here, for either tool.
+- Figures are medians of the seeds, with the spread (largest less smallest) in parentheses; without
+  parentheses they are of the first seed. A seed is of the training, if there is one, and of the
+  draw of inputs for criteria and repairs. What looks at none of these is the same for all seeds.
 """
 NOTES: Mapping[str, str] = {
     "ResNet-18": "Trained on Fashion-MNIST. Accuracy on its 10,000 test images, in %. Criteria and"
@@ -54,10 +55,11 @@ NOTES: Mapping[str, str] = {
     " {size.calibration} images of the training split.",
     "EfficientNet-Lite0": "With its ImageNet weights. On how many of {size.crops[1]} parts of the"
     " right halves of scikit-learn's two photos its first class is that of the dense network, in %."
-    " It is repaired from {size.crops[0]} parts of the left halves.",
+    " Criteria and repairs see {size.crops[0]} parts of the left halves.",
     "MiniLM": "MiniLM-L6-v2 with its published weights. The mean cosine between embeddings and"
     " those of the dense network, times 100, on {size.sentences[1]} sentences of Python's language"
-    " reference. It is repaired from {size.sentences[0]} others.",
+    " reference. Criteria and repairs see {size.sentences[0]} others. A seed draws which are"
+    " which.",
 }
 
 
@@ -82,7 +84,13 @@ class Table:
 
     def median(self, share: float, method: str, repair: str) -> float:
         """The median of the seeds that have a figure; less than any if none has."""
-        return statistics.median(self.values(share, method, repair) or [-1.0])
+        return statistics.median(self.values(share, method, repair) or [-np.inf])
+
+    def drop(self, share: float, method: str, repair: str) -> float | None:
+        """The median of how much less each seed has than its dense network; None of nothing."""
+        name = name_of(share, method, repair)
+        drops = [e["dense"] - e[name] for e in self.seeds if e.get(name) is not None]
+        return statistics.median(drops) if drops else None
 
     def best(self, share: float, repairs: Sequence[str] = ()) -> tuple[str, str]:
         """The method and the repair with the largest median, of those without labels.
@@ -177,18 +185,12 @@ def summary(tables: Mapping[str, Table], shares: Mapping[str, Sequence[float]]) 
     )
     yield "| --- | ---: | --- | --- | --- | --- | ---: | ---: |"
     for network, table in tables.items():
-        dense = statistics.median(each["dense"] for each in table.seeds)
         for share in shares[network]:
             peers = [(table.best_peer(share, repair), repair) for repair in (NOTHING, NORMS)]
             own = [table.best(share, [NOTHING]), table.best(share)]
             cells = [_named(table, share, *pair) for pair in (*peers, *own)]
-            ours = dense - table.median(share, *own[1])
-            cells += [
-                _ratio(dense - table.median(share, *pair), ours)
-                if table.values(share, *pair)
-                else ""
-                for pair in peers
-            ]
+            ours = table.drop(share, *own[1])
+            cells += [_ratio(table.drop(share, *pair), ours) for pair in peers]
             yield f"| {network} | {share:.0%} | {' | '.join(cells)} |"
 
 
@@ -198,7 +200,9 @@ def _named(table: Table, share: float, method: str, repair: str) -> str:
     return f"{told(values)}: {' + '.join(filter(None, ways))}" if values else ""
 
 
-def _ratio(theirs: float, ours: float) -> str:
+def _ratio(theirs: float | None, ours: float | None) -> str:
+    if theirs is None or ours is None:
+        return ""
     return f"{ours / theirs:.3f}" if theirs > 0 else "no drop"
 
 

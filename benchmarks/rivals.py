@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 import torch_pruning
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from torch_pruning.pruner import importance as theirs
 
@@ -30,20 +31,33 @@ SCOPES: dict[str, dict[str, bool]] = {
     "global": {"global_pruning": True},
     "isomorphic": {"global_pruning": True, "isomorphic": True},
 }
-BY_WEIGHTS = ("L2", "LAMP", "BN scale")
-"""Those of the criteria that need no labels."""
-Batches = Sequence[tuple[Tensor, Tensor]]
-"""Inputs and labels."""
+Batch = tuple[Tensor, ...]
+"""Arguments of a model, and what its outputs are held against."""
+Loss = Callable[[nn.Module, Batch], Tensor]
+"""From a model and a batch to a number for each row."""
 
 
-def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    """That of each row, whose label is in the batch."""
+    *arguments, labels = batch
+    return F.cross_entropy(model(*arguments), labels, reduction="none")
+
+
+def moved(model: nn.Module, batch: Batch) -> Tensor:
+    """How far outputs lie in the directions that are in the batch, as in `examples.pretrained`."""
+    *arguments, directions = batch
+    return torch.as_tensor((model(*arguments) * directions).sum(1))
+
+
+def loss(model: nn.Module, batch: Batch) -> Tensor:
     """The mean cross-entropy of a batch."""
-    return F.cross_entropy(model(batch[0]), batch[1])
+    return cross_entropy(model, batch).mean()
 
 
 def macs(model: nn.Module, *inputs: Tensor) -> int:
-    """Multiply-accumulates for some inputs, counted alike for every tool."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    """Multiply-accumulates for some inputs, those of attention with them."""
+    plain = sdpa_kernel(SDPBackend.MATH)  # a fused one counts as nothing on the CPU
+    with plain, FlopCounterMode(display=False) as counter, torch.no_grad():
         model(*inputs)
     return int(counter.get_total_flops()) // 2
 
@@ -95,7 +109,8 @@ class Rival:
         criterion: str,
         model: nn.Module,
         example: tuple[Tensor, ...],
-        batches: Batches = (),
+        batches: Sequence[Batch],
+        loss: Loss,
         **options: Any,
     ) -> Rival:
         """One of `CRITERIA`; those by gradients see all batches.
@@ -104,12 +119,13 @@ class Rival:
             criterion: its name.
             model: the original, of which a copy is taken.
             example: arguments to trace it with.
-            batches: images with labels; none for criteria by weights.
+            batches: arguments, and what the loss takes besides.
+            loss: whose gradients those criteria take.
             **options: `own` and `mend`.
         """
         model, scored = copy.deepcopy(model), CRITERIA[criterion]()
         if isinstance(scored, (theirs.TaylorImportance, theirs.HessianImportance)):
-            _accumulate(model, batches, scored)
+            _accumulate(model, batches, loss, scored)
         return cls(model, scored, tuple(argument[:1] for argument in example), **options)
 
     def within(self, share: float, scope: str) -> nn.Module | None:
@@ -149,16 +165,16 @@ class Rival:
         return small
 
 
-def _accumulate(model: nn.Module, batches: Batches, scored: Any) -> None:
+def _accumulate(model: nn.Module, batches: Sequence[Batch], loss: Loss, scored: Any) -> None:
     """Gradients, as the documentation of Torch-Pruning has it."""
     model.zero_grad()
     if isinstance(scored, theirs.HessianImportance):
         scored.zero_grad()
-        for images, labels in batches:
-            for each in F.cross_entropy(model(images), labels, reduction="none"):
+        for batch in batches:
+            for each in loss(model, batch):
                 model.zero_grad()
                 each.backward(retain_graph=True)
                 scored.accumulate_grad(model)
         return
     for batch in batches:
-        loss(model, batch).backward()
+        loss(model, batch).mean().backward()

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from transformers.models.bert.modeling_bert import BertOutput, BertSelfAttention
 
-from benchmarks.rivals import Batches, Rival, last_layer
+from benchmarks.rivals import Rival, cross_entropy, last_layer, moved
 from examples import lite0 as photos
 from examples import pretrained
 from examples.resnet18 import Data, Settings, dense
@@ -53,14 +53,15 @@ class Subject:
         batches: inputs without labels, each a tuple of arguments.
         judge: from a copy to a figure, in %.
         labels: of the same inputs, if there are any.
-        rival: Torch-Pruning with a criterion, by its name; None if it is not tried. Without labels
-            those by gradients have nothing to go by.
+        seed: of training, of what is calibrated with, and of random numbers for channels.
+        rival: Torch-Pruning with a criterion, by its name; None if it is not tried.
         tune: fine-tunes a copy in place; yields its figure at each point.
     """
 
     model: nn.Module
     batches: Sequence[tuple[Tensor, ...]]
     judge: Callable[[nn.Module], float]
+    seed: int
     labels: tuple[Tensor, ...] = ()
     rival: Callable[[str], Rival] | None = None
     tune: Callable[[nn.Module], Iterator[float]] | None = None
@@ -71,7 +72,7 @@ class Subject:
         return tuple(argument[:2] for argument in self.batches[0])
 
     @property
-    def labelled(self) -> Batches:
+    def labelled(self) -> list[tuple[Tensor, ...]]:
         """Images with labels; none without labels."""
         parts = zip(self.batches, self.labels, strict=bool(self.labels))
         return [(images, labels) for (images,), labels in parts]
@@ -138,10 +139,10 @@ def classifier(model: nn.Module, data: Data, size: Size, seed: int, **options: A
             yield judge(small)
 
     def rival(criterion: str) -> Rival:
-        return Rival.of(criterion, model, found.example, found.labelled, **options)
+        return Rival.of(criterion, model, found.example, found.labelled, cross_entropy, **options)
 
     batches = [(images,) for images in some.images.split(BATCH)]
-    found = Subject(model, batches, judge, some.labels.split(BATCH), rival, tune)
+    found = Subject(model, batches, judge, seed, some.labels.split(BATCH), rival, tune)
     return found
 
 
@@ -162,7 +163,7 @@ def lite0(size: Size, networks: Path, seed: int) -> Subject:
     """EfficientNet-Lite0 with its published weights, and parts of photos."""
     trial = pretrained.classifier(*size.crops)
     some = photos.crops(size.crops[0], "left", seed=seed)
-    return published(replace(trial, choosing=(some,)), _same_class)
+    return published(replace(trial, choosing=(some,)), _same_class, seed)
 
 
 def minilm(size: Size, networks: Path, seed: int) -> Subject:
@@ -178,6 +179,7 @@ def minilm(size: Size, networks: Path, seed: int) -> Subject:
             comparing=tuple(part[others] for part in every),
         ),
         _cosine,
+        seed,
         own=with_bert_heads,
         mend=mended_bert,
     )
@@ -204,13 +206,17 @@ def mended_bert(model: nn.Module) -> None:
 
 
 def published(
-    trial: pretrained.Trial, alike: Callable[[Tensor, Tensor], Tensor], **options: Any
+    trial: pretrained.Trial,
+    alike: Callable[[Tensor, Tensor], Tensor],
+    seed: int,
+    **options: Any,
 ) -> Subject:
     """A network with published weights, judged by how alike its outputs are to the dense ones.
 
     Args:
         trial: the network and its arguments.
         alike: from dense outputs and others to a number for each row, 1 if they are the same.
+        seed: of what is calibrated with, and of random numbers.
         **options: of `Rival.of`.
     """
     whole = pretrained.outputs(trial.model, trial.comparing)
@@ -219,10 +225,10 @@ def published(
         return 100 * float(alike(whole, pretrained.outputs(small, trial.comparing)).mean())
 
     def rival(criterion: str) -> Rival:
-        return Rival.of(criterion, trial.model, found.example, **options)
+        return Rival.of(criterion, trial.model, found.example, found.directions(), moved, **options)
 
     parts = (part.split(16) for part in trial.choosing)
-    found = Subject(trial.model, list(zip(*parts, strict=True)), judge, rival=rival)
+    found = Subject(trial.model, list(zip(*parts, strict=True)), judge, seed, rival=rival)
     return found
 
 

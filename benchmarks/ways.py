@@ -51,13 +51,11 @@ class Method:
     Attributes:
         criterion: for a network and its inputs.
         labels: whether it needs labels.
-        every: whether it is run for every seed, and not for the first one alone.
         options: of `fxprune.plan`.
     """
 
     criterion: Criterion
     labels: bool = False
-    every: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -83,19 +81,16 @@ def _missed(subject: Subject) -> Once:
     return Once(importance.ReconstructionError(subject.batches, inputs=whole, progress=False))
 
 
-FOR_EVERY_SEED = ("random", "l2", "folding")
 METHODS: dict[str, Method] = {
-    **{name: Method(_named(name), every=name in FOR_EVERY_SEED) for name in importance.CRITERIA},
+    **{name: Method(_named(name)) for name in importance.CRITERIA},
     "activation variance": Method(_activation("variance")),
     "reconstruction error": Method(_missed),
-    "outputs": Method(_outputs, every=False),
-    "l2, global": Method(
-        _named("l2"), every=False, options={"scope": "global", "normalize": "mean"}
-    ),
-    "activation mean": Method(_activation("mean"), every=False),
-    "activation apoz": Method(_activation("apoz"), every=False),
-    "taylor": Method(_gradient(importance.Taylor), labels=True, every=False),
-    "fisher": Method(_gradient(importance.Fisher), labels=True, every=False),
+    "outputs": Method(_outputs),
+    "l2, global": Method(_named("l2"), options={"scope": "global", "normalize": "mean"}),
+    "activation mean": Method(_activation("mean")),
+    "activation apoz": Method(_activation("apoz")),
+    "taylor": Method(_gradient(importance.Taylor), labels=True),
+    "fisher": Method(_gradient(importance.Fisher), labels=True),
 }
 """How channels are chosen, by name."""
 Repair = Callable[[Subject, Plan], Any]
@@ -128,12 +123,22 @@ REPAIRS: dict[str, Repair] = {
 """From a plan to what is shrunk by it, by name."""
 
 
-def planned(deps: DependencyGraph, method: str, criterion: Any, share: float) -> Plan | None:
-    """What a method removes to leave a share of the MACs; None if it cannot tell."""
-    target, options = {"macs": share}, METHODS[method].options
+def planned(
+    subject: Subject, deps: DependencyGraph, method: str, criterion: Any, share: float
+) -> Plan | None:
+    """What a method removes to leave a share of the MACs; None if it cannot score some group."""
     try:
-        return fxprune.plan(deps, target=target, criterion=criterion, max_ratio=LARGEST, **options)
-    except InputError:  # it tells nothing of some group
+        return fxprune.plan(
+            deps,
+            target={"macs": share},
+            criterion=criterion,
+            max_ratio=LARGEST,
+            seed=subject.seed,
+            **METHODS[method].options,
+        )
+    except InputError as error:
+        if "cannot score" not in error.what:
+            raise
         return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -18,6 +20,8 @@ from fxprune.module_trees import clone_tree, restore_root, walk
 from fxprune.recording import Recording, record
 from fxprune.tracing import Tracer, place_of, same_trace
 
+_RENAME = "rename it, as one would name a variable"
+_NOT_IN_QUOTES = ('"', "\\", "\n", "\r", "\0")
 Rung: TypeAlias = Literal["given", "symbolic_trace", "export", "record"]
 
 
@@ -82,7 +86,7 @@ def _captured(model: nn.Module, example_inputs: Any) -> Captured:
     try:
         return _traced(model, absent)
     except CaptureError as error:
-        if example_inputs is None:
+        if example_inputs is None or error.hint == _RENAME:
             raise
         chosen = {name: value for name, value in given.items() if name not in absent}
         try:
@@ -136,6 +140,7 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:
         except Exception as error:  # noqa: BLE001  # whatever a user's forward raises
             failed, cause = tracer, error
         else:
+            _check_names(graph)
             graph._tracer_cls = fx.Tracer  # so that reading a pickle of the result needs torch only
             for node in graph.nodes:
                 if isinstance(node.type, str):  # an annotation that torch 2.13 cannot pickle
@@ -153,6 +158,33 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:
         hint="move the branch out of forward, mark the function with torch.fx.wrap, or pass a"
         " GraphModule",
     ) from cause
+
+
+def _check_names(graph: fx.Graph) -> None:
+    """Refuse names that Python code cannot have as torch.fx writes them.
+
+    Raises:
+        CaptureError: such a name is used.
+    """
+    for node in graph.nodes:
+        if node.op not in {"call_module", "get_attr"}:
+            continue
+        for part in node.target.split("."):
+            is_plain = part.isidentifier()
+            if is_plain and (
+                keyword.iskeyword(part) or unicodedata.normalize("NFKC", part) != part
+            ):
+                why = "Python does not take it for the name of an attribute"
+            elif not is_plain and any(sign in part for sign in _NOT_IN_QUOTES):
+                why = "torch.fx writes it between double quotes into the code that it makes"
+            else:
+                continue
+            raise CaptureError(
+                f"the name {part!r} cannot be in a torch.fx graph",
+                where=f"{node.target!r}",
+                why=why,
+                hint=_RENAME,
+            )
 
 
 def _counters(

@@ -38,7 +38,7 @@ class _Spinner:
 
     def __init__(self, console: Console, text: str) -> None:
         self._status = console.status(text)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a bar may be closed by a garbage collection, anywhere
         self._bars = 0
         self._wanted = False
 
@@ -80,10 +80,12 @@ def _working(spinner: _Spinner) -> Iterator[None]:
     token = room_for_bars.set(spinner.hidden)
     try:
         with redirect_stdout(sys.stderr):
-            yield
+            try:
+                yield
+            finally:
+                spinner.stop()  # it puts back the streams that there were when it was started
     finally:
         room_for_bars.reset(token)
-        spinner.stop()
 
 
 @contextmanager

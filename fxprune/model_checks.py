@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _QUANTIZED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
-_NOT_IN_NAMES = ('"', "\\", "\n", "\r")
 _WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
 
 
@@ -40,8 +39,6 @@ def check_model(model: nn.Module) -> None:
             hint="rename it",
         )
     for name, module in walk(model):
-        for own in ("", *module._parameters, *module._buffers):
-            _check_name(".".join(filter(None, (name, own))))
         if type(module).__module__.startswith(_QUANTIZED):
             raise CaptureError(
                 f"{f'module {name}' if name else 'the model'} is quantized"
@@ -54,15 +51,6 @@ def check_model(model: nn.Module) -> None:
         raise InputError(
             f"{type(model).__name__} has no forward",
             hint="pass the module that uses it, or give it a forward",
-        )
-
-
-def _check_name(name: str) -> None:
-    if any(sign in name for sign in _NOT_IN_NAMES):
-        raise CaptureError(
-            f"the name {name!r} has a sign that no name in a torch.fx graph can have",
-            why="torch.fx writes names between double quotes into the code that it makes",
-            hint="rename it: without double quotes, backslashes and line breaks",
         )
 
 

@@ -281,3 +281,43 @@ def test_a_class_is_no_model() -> None:
     with pytest.raises(InputError, match="the model is the class Linear") as caught:
         capture(nn.Linear)  # type: ignore[arg-type]  # that is the test
     assert caught.value.hint == "make one: Linear(...)"
+
+
+class Named(nn.Module):
+    """A layer or a parameter with a name, which forward may use."""
+
+    def __init__(self, name: str, *, used: bool, layer: bool) -> None:
+        super().__init__()
+        self.table = nn.Module()
+        if layer:
+            self.table.add_module(name, nn.Linear(4, 4))
+        else:
+            self.table.register_parameter(name, nn.Parameter(torch.randn(4)))
+        self.name, self.used, self.layer = name, used, layer
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.used:
+            thing = getattr(self.table, self.name)
+            x = thing(x) if self.layer else thing * x
+        out: Tensor = self.last(x)
+        return out
+
+
+@pytest.mark.parametrize("layer", [True, False])
+@pytest.mark.parametrize("name", ['a "b"', "a\\b", "a\nb", "a\0b", "class", "None", "µ"])
+def test_names_that_code_cannot_have_are_refused_where_they_are_used(
+    name: str, layer: bool
+) -> None:
+    x = torch.randn(2, 4)
+    with pytest.raises(CaptureError, match="cannot be in a torch.fx graph"):
+        capture(Named(name, used=True, layer=layer), x)
+    unused = Named(name, used=False, layer=layer)
+    assert torch.equal(capture(unused, x)(x), unused(x))
+
+
+@pytest.mark.parametrize("layer", [True, False])
+@pytest.mark.parametrize("name", ["a b", "0", "x-y", "é", "self_", "matches"])
+def test_other_names_are_taken(name: str, layer: bool) -> None:
+    model, x = Named(name, used=True, layer=layer), torch.randn(2, 4)
+    assert torch.equal(capture(model, x)(x), model(x))

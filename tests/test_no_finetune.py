@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -18,14 +20,14 @@ from benchmarks import no_finetune
 from benchmarks.kept_figures import Kept, name_of
 from benchmarks.no_finetune import STUDIES, Study, benchmark, measure
 from benchmarks.no_finetune_page import NORMS, NOTHING, PEER, Table, epochs_saved, summary, target
-from benchmarks.rivals import CRITERIA, SCOPES, Rival, estimate_norms, macs
+from benchmarks.rivals import CRITERIA, SCOPES, Rival, cross_entropy, estimate_norms, macs, moved
 from benchmarks.subjects import Size, Subject, classifier, mended_bert, published, with_bert_heads
 from benchmarks.ways import METHODS, REPAIRS, planned, shrunk
 from examples.data import Images
 from examples.minilm import Encoder
 from examples.pretrained import Trial
 from examples.resnet18 import Data, Settings
-from fxprune import analyze
+from fxprune import InputError, analyze
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of a package that is here to be compared with
 SIZE = Size(Settings(images=64), calibration=32, points=(16, 32))
@@ -67,15 +69,10 @@ def test_all_is_measured_for_every_seed_kept_and_told(
     assert page.count(", reached |") + page.count(", missed |") == 2
     for seed in range(2):
         figures = Kept(tmp_path / f"ResNet-18-{seed}.json").figures
-        for method in ("l2", "activation variance"):
+        for method in study.methods:
             assert all(name_of(s, method, r) in figures for s in study.shares for r in REPAIRS)
-        assert name_of(0.5, "taylor", NOTHING) not in figures
-        for scope in SCOPES:
-            assert name_of(0.5, f"{PEER}L2, {scope}", NORMS) in figures
-            assert name_of(0.25, f"{PEER}L2, {scope}", NORMS) not in figures
-    once = Kept(tmp_path / "ResNet-18-0-1.json").figures
-    assert name_of(0.5, "taylor", NOTHING) in once
-    assert name_of(0.25, f"{PEER}L2, global", NORMS) in once
+        for share, scope in product(study.shares, SCOPES):
+            assert name_of(share, f"{PEER}L2, {scope}", NORMS) in figures
     capsys.readouterr()
     assert benchmark(SIZE, 2, tmp_path, tmp_path, 1) == page
     assert not capsys.readouterr().out  # nothing was measured again
@@ -85,12 +82,12 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "some.json"
     study = Study(small, (), ("l2",), (0.5,))
     subject = small(SIZE, tmp_path, 0)
-    measure(subject, Kept(path), study, 0)
+    measure(subject, Kept(path), study)
     whole = Kept(path).figures
     kept = Kept(path)
     kept.put(name_of(0.5, "l2", NOTHING), -5.0)
     del kept.figures[name_of(0.5, "l2", REPAIRED[0])]
-    measure(subject, kept, study, 0)
+    measure(subject, kept, study)
     assert kept.figures == whole | {name_of(0.5, "l2", NOTHING): -5.0}
 
 
@@ -98,7 +95,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
 def test_every_way_leaves_no_more_than_the_share(name: str, tmp_path: Path) -> None:
     subject = small(SIZE, tmp_path, 0)
     deps = analyze(subject.model, subject.example)
-    plan = planned(deps, name, METHODS[name].criterion(subject), 0.5)
+    plan = planned(subject, deps, name, METHODS[name].criterion(subject), 0.5)
     assert plan is not None
     whole = macs(subject.model, *subject.example)
     for repair in REPAIRS:
@@ -112,7 +109,7 @@ def test_torch_pruning_leaves_no_more_than_the_share(
     criterion: str, scope: str, tmp_path: Path
 ) -> None:
     subject = small(SIZE, tmp_path, 0)
-    rival = Rival.of(criterion, subject.model, subject.example, subject.labelled)
+    rival = Rival.of(criterion, subject.model, subject.example, subject.labelled, cross_entropy)
     found = rival.within(0.5, scope)
     assert found is not None
     assert 0.25 < macs(found, *rival.example) / macs(subject.model, *rival.example) <= 0.5
@@ -123,39 +120,47 @@ def test_torch_pruning_that_cannot_tell_channels_apart_has_no_figure(tmp_path: P
     for norm in norms_of(subject.model):
         nn.init.ones_(norm.weight)
     kept = Kept(tmp_path / "some.json")
-    measure(subject, kept, Study(small, ("BN scale",), (), (0.5,)), 0)
+    measure(subject, kept, Study(small, ("BN scale",), (), (0.5,)))
     assert kept.figures[name_of(0.5, f"{PEER}BN scale, global", NOTHING)] is None
 
 
-def test_what_has_no_labels_is_judged_by_its_dense_self_and_tried_by_weights_alone(
+def test_what_has_no_labels_is_judged_by_its_dense_self_and_tried_without_them(
     tmp_path: Path,
 ) -> None:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
     inputs = torch.randn(32, 8)
     trial = Trial(model.eval(), (inputs,), (inputs,), "group", lambda dense, small: {})
-    subject = published(trial, lambda dense, small: (dense == small).all(1).double())
+    subject = published(trial, lambda dense, small: (dense == small).all(1).double(), 0)
     kept = Kept(tmp_path / "some.json")
-    measure(subject, kept, Study(small, ("L2",), ("l2", "taylor"), (0.5,)), 0)
-    measure(subject, kept, Study(small, ("L2",), ("l2", "taylor"), (0.5,)), 1)
+    measure(subject, kept, Study(small, ("L2", "Taylor", "Hessian"), ("l2", "taylor"), (0.5,)))
     assert kept.figures.pop("dense") == 100
     assert {name.split(": ")[0] for name in kept.figures} == {
         "0.5, l2",
-        *(f"0.5, {PEER}L2, {scope}" for scope in SCOPES),
+        *(
+            f"0.5, {PEER}{name}, {scope}"
+            for name in ("L2", "Taylor", "Hessian")
+            for scope in SCOPES
+        ),
     }
     assert all(kept.figures[name_of(0.5, f"{PEER}L2, {s}", NORMS)] is None for s in SCOPES)
     assert kept.figures[name_of(0.5, "l2", NOTHING)] < 100
 
 
+@pytest.mark.parametrize("criterion", STUDIES["MiniLM"].rivals)
 @pytest.mark.parametrize("scope", SCOPES)
-def test_torch_pruning_prunes_the_heads_of_a_bert_and_not_its_outputs(scope: str) -> None:
+def test_torch_pruning_prunes_the_heads_of_a_bert_and_not_its_outputs(
+    criterion: str, scope: str
+) -> None:
     config = BertConfig(
         vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=64, attn_implementation="eager",
+        intermediate_size=64,
     )  # fmt: skip
     bert = BertModel(config, add_pooling_layer=False)
     example = (torch.randint(50, (2, 6)), torch.ones(2, 6, dtype=torch.long))
     options = {"own": with_bert_heads, "mend": mended_bert}
-    small = Rival.of("L2", Encoder(bert).eval(), example, **options).within(0.5, scope)
+    batches = [(*example, torch.randn(2, 32))]
+    rival = Rival.of(criterion, Encoder(bert).eval(), example, batches, moved, **options)
+    small = rival.within(0.5, scope)
     assert small is not None
     assert small(*example).shape == (2, 32)
     attention = small.bert.encoder.layer[0].attention.self
@@ -248,3 +253,40 @@ def test_the_target_is_about_the_best_of_torch_pruning_for_each_seed() -> None:
     rows = [line for line in target(table) if line.startswith(("| 0", "| 1"))]
     assert rows[0].startswith("| 0 | 90.00 | 5.00 | 20.00: L2, global | 0.250, reached |")
     assert rows[1].startswith("| 1 | 90.00 | 10.00 | 25.00: Taylor, global | 0.400, missed |")
+
+
+def test_other_errors_of_a_plan_are_not_taken_for_groups_without_a_score(tmp_path: Path) -> None:
+    subject = small(SIZE, tmp_path, 0)
+    deps = analyze(subject.model, subject.example)
+    with pytest.raises(InputError, match="fpgm2"):
+        planned(subject, deps, "l2", "fpgm2", 0.5)
+
+
+def test_a_seed_draws_what_the_criterion_random_removes(tmp_path: Path) -> None:
+    found = []
+    for seed in (0, 1):
+        subject = replace(small(SIZE, tmp_path, 0), seed=seed)
+        deps = analyze(subject.model, subject.example)
+        found.append(planned(subject, deps, "random", "random", 0.5))
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0].groups != found[1].groups
+
+
+def test_drops_are_those_of_seeds_that_have_a_figure() -> None:
+    name = name_of(0.5, "l2", NOTHING)
+    table = Table(
+        [{"dense": 90.0, name: 80.0}, {"dense": 50.0}, {"dense": 70.0, name: None}], {}, ()
+    )
+    assert table.drop(0.5, "l2", NOTHING) == 10
+    assert table.drop(0.25, "l2", NOTHING) is None
+
+
+def test_attention_counts_as_much_as_its_products() -> None:
+    x = torch.randn(1, 2, 5, 4)
+
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    assert macs(Attention(), x) == 2 * (2 * 5 * 5 * 4)

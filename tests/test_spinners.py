@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -17,19 +18,22 @@ from fxprune.importance.running import room_for_bars, tracked
 
 
 class Status:
-    """A spinner that is not drawn."""
+    """A spinner that is not drawn; like rich's, it puts back the stream that it found."""
 
     def __init__(self) -> None:
         self.text = ""
         self.is_shown = False
         self.started = threading.Event()
+        self.stream: Any = None
 
     def start(self) -> None:
-        self.is_shown = True
+        if not self.is_shown:
+            self.is_shown, self.stream = True, sys.stdout
         self.started.set()
 
     def stop(self) -> None:
-        self.is_shown = False
+        if self.is_shown:
+            self.is_shown, sys.stdout = False, self.stream
 
     def update(self, text: str) -> None:
         self.text = text
@@ -102,6 +106,40 @@ def test_work_that_fails_leaves_no_spinner_and_no_room_to_make(status: Status) -
         fail()
     assert not status.is_shown
     assert room_for_bars.get() is before
+
+
+@pytest.mark.parametrize("way", [spinning, telling])
+def test_what_comes_after_a_spinner_goes_to_standard_output(
+    status: Status, way: Callable[[], AbstractContextManager[Any]]
+) -> None:
+    before = sys.stdout
+    with way() as tell:
+        if tell is not None:
+            tell("Working")
+        assert status.started.wait(10)
+        assert sys.stdout is sys.stderr
+        assert list(tracked(range(2), "Bar", shown=True)) == [0, 1]
+    assert sys.stdout is before
+
+
+def test_a_bar_may_be_closed_while_the_spinner_is_changed(
+    status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A garbage collection can close a bar that nobody goes on with at any time."""
+    with telling() as tell:
+        bar: Iterator[int] = tracked(range(2), "Bar", shown=True)
+        next(bar)
+        stop = status.stop
+
+        def collect() -> None:
+            bar.close()  # type: ignore[attr-defined]
+            stop()
+
+        monkeypatch.setattr(status, "stop", collect)
+        with room_for_bars.get()():
+            assert not status.is_shown
+        tell("Working")
+        assert status.is_shown
 
 
 def test_no_bar_is_drawn_where_nothing_moves(

@@ -113,7 +113,7 @@ UNFINISHED = (
     Wrong("a module without super().__init__()", shrink, nets.NotSetUp),
     Wrong("a module with a child named meta", shrink_first, nets.OwnMeta),
     Wrong("a module whose name has a double quote", shrink_first, nets.quoted),
-    Wrong("a parameter whose name has a backslash", shrink_first, nets.escaped),
+    Wrong("a module whose name is a keyword of Python", shrink_first, nets.keyword),
 )
 
 FORWARDS = (

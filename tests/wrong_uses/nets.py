@@ -175,13 +175,13 @@ class OneBuffer(nn.Module):
 
 def quoted() -> nn.Module:
     model = chain()
-    model.add_module('the "last"', nn.Linear(4, 4))
+    model.add_module('the "last"', nn.Linear(3, 4))
     return model
 
 
-def escaped() -> nn.Module:
+def keyword() -> nn.Module:
     model = chain()
-    model.register_parameter("scale\\shift", nn.Parameter(torch.ones(4)))
+    model.add_module("class", nn.Linear(3, 4))
     return model
 
 
