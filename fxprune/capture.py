@@ -170,10 +170,8 @@ def _check_names(graph: fx.Graph) -> None:
         if node.op not in {"call_module", "get_attr"}:
             continue
         for part in node.target.split("."):
-            is_plain = part.isidentifier()
-            if is_plain and (
-                keyword.iskeyword(part) or unicodedata.normalize("NFKC", part) != part
-            ):
+            is_plain, as_read = part.isidentifier(), unicodedata.normalize("NFKC", part)
+            if is_plain and (keyword.iskeyword(part) or as_read != part):
                 why = "Python does not take it for the name of an attribute"
             elif not is_plain and any(sign in part for sign in _NOT_IN_QUOTES):
                 why = "torch.fx writes it between double quotes into the code that it makes"
