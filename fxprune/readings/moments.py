@@ -19,6 +19,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fxprune.readings.parts import in_blocks
+
 
 def steady(dtype: torch.dtype) -> float:
     """The share of a second moment up to which the variance of values of a type is rounding."""
@@ -61,13 +63,13 @@ class Moments:
             z: what is read now.
             weights: how often each row counts, [n]; by default once.
         """
-        x, z = x.double(), z.double()
-        heavy = z if weights is None else weights[:, None] * z
         self.count += len(x) if weights is None else weights.sum()
-        self.x += x.sum(0) if weights is None else weights @ x
-        self.z += heavy.sum(0)
-        self.xz += x.T @ heavy
-        self.zz += z.T @ heavy
+        for whole, kept, *times in in_blocks(x, z, *_given(weights)):
+            heavy = times[0][:, None] * kept if times else kept
+            self.x += times[0] @ whole if times else whole.sum(0)
+            self.z += heavy.sum(0)
+            self.xz += whole.T @ heavy
+            self.zz += kept.T @ heavy
 
     def tensors(self) -> list[Tensor]:
         """All sums."""
@@ -119,11 +121,12 @@ class Covariance:
 
     def add(self, x: Tensor, weights: Tensor | None = None) -> None:
         """Take in rows [m, n] of x, each as often as its weight in [m] says, or once."""
-        x = x.double()
-        heavy = x if weights is None else weights[:, None] * x
         self.count += len(x) if weights is None else weights.sum()
-        self.x += heavy.sum(0)
-        self.products += x.T @ heavy if self.products.dim() == 2 else (x * heavy).sum(0)
+        for whole, *times in in_blocks(x, *_given(weights)):
+            heavy = times[0][:, None] * whole if times else whole
+            self.x += heavy.sum(0)
+            is_whole = self.products.dim() == 2
+            self.products += whole.T @ heavy if is_whole else (whole * heavy).sum(0)
 
     def tensors(self) -> list[Tensor]:
         """All sums."""
@@ -137,6 +140,10 @@ class Covariance:
         found = self.products / self.count - torch.outer(mean, mean)
         varies = found.diagonal() > self._steady * mean.square()
         return found * torch.outer(varies, varies)
+
+
+def _given(weights: Tensor | None) -> tuple[Tensor, ...]:
+    return () if weights is None else (weights,)
 
 
 def _solved(matrix: Tensor, right: Tensor) -> Tensor:

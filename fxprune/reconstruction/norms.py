@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from fxprune.readings.moments import penalty, steady
+from fxprune.readings.parts import in_blocks
 from fxprune.readings.runs import other_ways
 from fxprune.reconstruction.outcomes import Change, Compared, Move
 from fxprune.reconstruction.results import Repair
@@ -63,12 +64,11 @@ class NormMeasured(Compared):
         if not same or before.part != now.part or before.gone.shape != self.read.gone.shape:
             raise other_ways()
         self.compare(before, now)
-        z = now.out.double()
-        self.z += z.sum(0)
-        self.zz += z.square().sum(0)
-        self.yz += (before.out.double() * z).sum(0)
-        if now.statistics is not None:
-            x = now.x.double()
+        for y, z in in_blocks(before.out, now.out):
+            self.z += z.sum(0)
+            self.zz += z.square().sum(0)
+            self.yz += (y * z).sum(0)
+        for (x,) in in_blocks(now.x) if now.statistics is not None else ():
             self.x += x.sum(0)
             self.xx += x.square().sum(0)
 

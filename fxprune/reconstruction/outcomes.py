@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fxprune.readings.moments import Moments
-from fxprune.readings.parts import Outcome
+from fxprune.readings.parts import Outcome, in_blocks
 from fxprune.readings.products import Read
 from fxprune.readings.runs import other_ways
 from fxprune.reconstruction.results import Repair
@@ -45,13 +45,13 @@ class Compared:
 
     def compare(self, before: Outcome, now: Outcome) -> None:
         """Take in what is yielded in a batch."""
-        out = before.out.double()
-        missing = out - now.out.double()
-        self.error += missing.square().sum()
-        self.count += len(out)
-        self.total += out.sum(0)
-        self.squares += out.square().sum(0)
-        self.missing += missing.sum(0)
+        self.count += len(before.out)
+        for out, other in in_blocks(before.out, now.out):
+            missing = out - other
+            self.error += missing.square().sum()
+            self.total += out.sum(0)
+            self.squares += out.square().sum(0)
+            self.missing += missing.sum(0)
 
     def tensors(self) -> list[torch.Tensor]:
         """All sums."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fxprune.readings.parts import columns
+from fxprune.readings.parts import columns, in_blocks
 
 
 @pytest.mark.parametrize("dim", [0, 1, 3])
@@ -24,3 +24,13 @@ def test_columns_can_be_changed_without_the_tensor() -> None:
     tensor = torch.ones(2, 3)
     columns(tensor, 1, torch.arange(3)).zero_()
     assert tensor.sum() == 6
+
+
+@pytest.mark.parametrize("width", [0, 1, 100, 3000])
+@pytest.mark.parametrize("count", [0, 1, 511, 1500])
+def test_blocks_are_all_rows_in_their_order(count: int, width: int) -> None:
+    tensor, beside = torch.randn(count, width), torch.randn(count)
+    blocks = list(in_blocks(tensor, beside))
+    assert all(part.dtype == torch.float64 for block in blocks for part in block)
+    assert torch.equal(torch.cat([block[0] for block in blocks]), tensor.double())
+    assert torch.equal(torch.cat([block[1] for block in blocks]), beside.double())
