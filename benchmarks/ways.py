@@ -87,6 +87,7 @@ METHODS: dict[str, Method] = {
     "reconstruction error": Method(_missed),
     "outputs": Method(_outputs),
     "l2, global": Method(_named("l2"), options={"scope": "global", "normalize": "mean"}),
+    "lamp, global": Method(_named("lamp"), options={"scope": "global"}),
     "activation mean": Method(_activation("mean")),
     "activation apoz": Method(_activation("apoz")),
     "taylor": Method(_gradient(importance.Taylor), labels=True),
