@@ -83,7 +83,7 @@ def largest(tensor: torch.Tensor) -> float:
     if not tensor.numel():
         return 0.0
     low, high = tensor.aminmax()
-    return max(-low.item(), high.item())
+    return max(-low.item(), high.item()) + 0.0  # which is no -0.0
 
 
 def first_difference(expected: torch.Tensor, got: torch.Tensor) -> str:

@@ -538,3 +538,49 @@ def test_a_graph_that_writes_into_its_weights_is_refuted(width: int) -> None:
     with pytest.raises(VerificationError, match="does not compute what a call of it computes"):
         fxprune.shrink(model, {"first": 0.5}, x)
     assert torch.equal(model.first.weight, before)
+
+
+def ill_conditioned() -> tuple[nn.Module, Plan, Tensor]:
+    """A batch norm that is left with the last bits of large sums: float32 rounds them away."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Linear(4, 1024), nn.ReLU(), nn.Linear(1024, 16), nn.BatchNorm1d(16, eps=1e-20)),
+        *(nn.ReLU(), nn.Linear(16, 2)),
+    )
+    first, second, norm = (model.get_submodule(name) for name in "023")
+    with torch.no_grad():
+        first.weight.mul_(1e-4)  # type: ignore[operator]
+        first.bias.uniform_(1, 2)  # type: ignore[operator]
+        second.weight.normal_(std=30)  # type: ignore[operator]
+        second.weight[:, ::3] = 0  # type: ignore[index, operator]
+        hidden = copy.deepcopy(model[:3]).double()(torch.randn(4096, 4, dtype=torch.float64))
+        norm.running_mean.copy_(hidden.mean(0))  # type: ignore[operator]
+        norm.running_var.copy_(hidden.var(0))  # type: ignore[operator]
+    x = torch.randn(8, 4)
+    model = model.eval()
+    return model, fxprune.plan(model, x, channels={"0": range(0, 1024, 3)}), x
+
+
+@pytest.mark.parametrize("emit", ["graph", "module"])
+def test_a_quick_run_that_rounds_too_much_is_made_in_float64(emit: fxprune.emission.Emit) -> None:
+    model, plan, x = ill_conditioned()
+    small: Any = fxprune.shrink(model, plan, x, verify="quick", emit=emit)
+    proof = small.meta["fxprune"].verification
+    assert proof.dtype == "float64"
+    assert proof.relative <= proof.tolerance <= 1e-9
+    assert proof.shapes
+
+
+def test_what_differs_in_float64_too_is_told_as_it_was_in_the_types_of_the_model() -> None:
+    model, plan, x = ill_conditioned()
+    small = fxprune.shrink(model, plan, x, verify=False)
+    with torch.no_grad():
+        small.get_submodule("2").weight[0, 0] += 1  # type: ignore[index, operator]
+    with pytest.raises(VerificationError, match=r"more than 1e-04 \(float32\)"):
+        fxprune.verify(model, small, plan, x, quick=True)
+
+
+def test_a_quick_run_in_the_types_of_the_model_is_told_as_one() -> None:
+    model = Network().eval()
+    small = fxprune.shrink(model, {"conv": 0.5}, X, verify="quick")
+    assert small.meta["fxprune"].verification.dtype == "float32"
