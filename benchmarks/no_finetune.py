@@ -2,9 +2,10 @@
 
 Every criterion prunes trained networks to several shares of their MACs, with every repair, and
 Torch-Pruning prunes the same networks to the same shares by each of its criteria. Then networks are
-fine-tuned with and without a repair. Every figure is kept in a folder once it is known, so that a
-run that was stopped goes on from there, and one with more criteria or repairs measures only these;
-what changes figures needs another folder. Criteria and repairs are the tables of `benchmarks.ways`,
+fine-tuned with and without a repair, which takes hours. Every figure is kept in
+`benchmarks/figures` once it is known, so that a run that was stopped goes on from there, and one
+with more criteria or repairs measures only these; what changes figures needs another folder, or
+these files to be removed. Criteria and repairs are the tables of `benchmarks.ways`,
 and `benchmarks.no_finetune_page` tells what was found.
 """
 
@@ -43,6 +44,7 @@ SHARES = (0.75, TARGET_SHARE, 0.35, 0.25)
 SEEDS = 3
 TUNED_SHARE = 0.25
 """Of the MACs, where networks are fine-tuned."""
+FIGURES = Path(__file__).parent / "figures"
 PAGE = Path(__file__).parents[1] / "docs" / "no_finetune.md"
 
 
@@ -215,7 +217,7 @@ def benchmark(size: Size, seeds: int, folder: Path, networks: Path, processes: i
 @click.command()
 @click.option("--seeds", default=SEEDS, show_default=True)
 @click.option("--processes", default=2, show_default=True, help="How many networks at a time.")
-@click.option("--folder", type=Path, default=Path("build/no_finetune"), show_default=True)
+@click.option("--folder", type=Path, default=FIGURES, show_default="benchmarks/figures")
 @click.option("--networks", type=Path, default=Path("build/resnet18/full"), show_default=True)
 def main(*, seeds: int, processes: int, folder: Path, networks: Path) -> None:
     """Prune by every criterion, repair in every way, and write docs/no_finetune.md."""
