@@ -203,7 +203,9 @@ def _named(table: Table, share: float, method: str, repair: str) -> str:
 def _ratio(theirs: float | None, ours: float | None) -> str:
     if theirs is None or ours is None:
         return ""
-    return f"{ours / theirs:.3f}" if theirs > 0 else "no drop"
+    if ours <= 0:
+        return "no drop"
+    return f"{ours / theirs:.3f}" if theirs > 0 else "theirs has none"
 
 
 def target(table: Table, share: float = TARGET_SHARE) -> Iterator[str]:

@@ -81,13 +81,16 @@ def _missed(subject: Subject) -> Once:
     return Once(importance.ReconstructionError(subject.batches, inputs=whole, progress=False))
 
 
+GLOBAL: Mapping[str, Any] = {"scope": "global"}
 METHODS: dict[str, Method] = {
     **{name: Method(_named(name)) for name in importance.CRITERIA},
     "activation variance": Method(_activation("variance")),
     "reconstruction error": Method(_missed),
+    "reconstruction error, global": Method(_missed, options=GLOBAL),
     "outputs": Method(_outputs),
-    "l2, global": Method(_named("l2"), options={"scope": "global", "normalize": "mean"}),
-    "lamp, global": Method(_named("lamp"), options={"scope": "global"}),
+    "outputs, global": Method(_outputs, options=GLOBAL),
+    "l2, global": Method(_named("l2"), options={**GLOBAL, "normalize": "mean"}),
+    "lamp, global": Method(_named("lamp"), options=GLOBAL),
     "activation mean": Method(_activation("mean")),
     "activation apoz": Method(_activation("apoz")),
     "taylor": Method(_gradient(importance.Taylor), labels=True),

@@ -290,3 +290,19 @@ def test_attention_counts_as_much_as_its_products() -> None:
             return nn.functional.scaled_dot_product_attention(x, x, x)
 
     assert macs(Attention(), x) == 2 * (2 * 5 * 5 * 4)
+
+
+def test_a_drop_is_a_share_of_theirs_where_there_are_both() -> None:
+    def seed(theirs: float, ours: float) -> dict[str, float]:
+        peers = {name_of(0.5, f"{PEER}L2, global", NOTHING): theirs}
+        return {"dense": 90.0, **peers, name_of(0.5, "l2", NOTHING): ours}
+
+    told = {
+        "half": seed(80, 85),
+        "none": seed(80, 91),
+        "theirs": seed(90, 80),
+        "both": seed(91, 91),
+    }
+    rows = list(summary({name: known(f) for name, f in told.items()}, dict.fromkeys(told, (0.5,))))
+    cells = [row.split(" | ")[-2] for row in rows[2:]]
+    assert cells == ["0.500", "no drop", "theirs has none", "no drop"]
