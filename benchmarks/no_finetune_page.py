@@ -185,9 +185,10 @@ def summary(tables: Mapping[str, Table], shares: Mapping[str, Sequence[float]]) 
     )
     yield "| --- | ---: | --- | --- | --- | --- | ---: | ---: |"
     for network, table in tables.items():
+        rest = [repair for repair in table.repairs if repair != NOTHING]
         for share in shares[network]:
             peers = [(table.best_peer(share, repair), repair) for repair in (NOTHING, NORMS)]
-            own = [table.best(share, [NOTHING]), table.best(share)]
+            own = [table.best(share, [NOTHING]), table.best(share, rest)]
             cells = [_named(table, share, *pair) for pair in (*peers, *own)]
             ours = table.drop(share, *own[1])
             cells += [_ratio(table.drop(share, *pair), ours) for pair in peers]
