@@ -295,7 +295,8 @@ def test_attention_counts_as_much_as_its_products() -> None:
 def test_a_drop_is_a_share_of_theirs_where_there_are_both() -> None:
     def seed(theirs: float, ours: float) -> dict[str, float]:
         peers = {name_of(0.5, f"{PEER}L2, global", NOTHING): theirs}
-        return {"dense": 90.0, **peers, name_of(0.5, "l2", NOTHING): ours}
+        own = {name_of(0.5, "l2", repair): ours for repair in (NOTHING, "means")}
+        return {"dense": 90.0, **peers, **own}
 
     told = {
         "half": seed(80, 85),
