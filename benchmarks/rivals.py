@@ -34,24 +34,13 @@ SCOPES: dict[str, dict[str, bool]] = {
 Batch = tuple[Tensor, ...]
 """Arguments of a model, and what its outputs are held against."""
 Loss = Callable[[nn.Module, Batch], Tensor]
-"""From a model and a batch to a number for each row."""
-
-
-def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """That of each row, whose label is in the batch."""
-    *arguments, labels = batch
-    return F.cross_entropy(model(*arguments), labels, reduction="none")
-
-
-def moved(model: nn.Module, batch: Batch) -> Tensor:
-    """How far outputs lie in the directions that are in the batch, as in `examples.pretrained`."""
-    *arguments, directions = batch
-    return torch.as_tensor((model(*arguments) * directions).sum(1))
+"""From a model and a batch to the mean of a number for each row."""
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """The mean cross-entropy of a batch."""
-    return cross_entropy(model, batch).mean()
+    """The mean cross-entropy of a batch, whose labels come last."""
+    *arguments, labels = batch
+    return F.cross_entropy(model(*arguments), labels)
 
 
 def macs(model: nn.Module, *inputs: Tensor) -> int:
@@ -171,10 +160,10 @@ def _accumulate(model: nn.Module, batches: Sequence[Batch], loss: Loss, scored: 
     if isinstance(scored, theirs.HessianImportance):
         scored.zero_grad()
         for batch in batches:
-            for each in loss(model, batch):
+            for row in zip(*(part.split(1) for part in batch), strict=True):
                 model.zero_grad()
-                each.backward(retain_graph=True)
+                loss(model, row).backward()
                 scored.accumulate_grad(model)
         return
     for batch in batches:
-        loss(model, batch).mean().backward()
+        loss(model, batch).backward()

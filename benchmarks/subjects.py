@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from transformers.models.bert.modeling_bert import BertOutput, BertSelfAttention
 
-from benchmarks.rivals import Rival, cross_entropy, last_layer, moved
+from benchmarks.rivals import Rival, last_layer, loss
 from examples import lite0 as photos
 from examples import pretrained
 from examples.resnet18 import Data, Settings, dense
@@ -139,7 +139,7 @@ def classifier(model: nn.Module, data: Data, size: Size, seed: int, **options: A
             yield judge(small)
 
     def rival(criterion: str) -> Rival:
-        return Rival.of(criterion, model, found.example, found.labelled, cross_entropy, **options)
+        return Rival.of(criterion, model, found.example, found.labelled, loss, **options)
 
     batches = [(images,) for images in some.images.split(BATCH)]
     found = Subject(model, batches, judge, seed, some.labels.split(BATCH), rival, tune)
@@ -225,7 +225,8 @@ def published(
         return 100 * float(alike(whole, pretrained.outputs(small, trial.comparing)).mean())
 
     def rival(criterion: str) -> Rival:
-        return Rival.of(criterion, trial.model, found.example, found.directions(), moved, **options)
+        batches = found.directions()
+        return Rival.of(criterion, trial.model, found.example, batches, pretrained.moves, **options)
 
     parts = (part.split(16) for part in trial.choosing)
     found = Subject(trial.model, list(zip(*parts, strict=True)), judge, seed, rival=rival)

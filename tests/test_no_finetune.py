@@ -20,12 +20,12 @@ from benchmarks import no_finetune
 from benchmarks.kept_figures import Kept, name_of
 from benchmarks.no_finetune import STUDIES, Study, benchmark, measure
 from benchmarks.no_finetune_page import NORMS, NOTHING, PEER, Table, epochs_saved, summary, target
-from benchmarks.rivals import CRITERIA, SCOPES, Rival, cross_entropy, estimate_norms, macs, moved
+from benchmarks.rivals import CRITERIA, SCOPES, Rival, estimate_norms, loss, macs
 from benchmarks.subjects import Size, Subject, classifier, mended_bert, published, with_bert_heads
 from benchmarks.ways import METHODS, REPAIRS, planned, shrunk
 from examples.data import Images
 from examples.minilm import Encoder
-from examples.pretrained import Trial
+from examples.pretrained import Trial, moves
 from examples.resnet18 import Data, Settings
 from fxprune import InputError, analyze
 
@@ -109,7 +109,7 @@ def test_torch_pruning_leaves_no_more_than_the_share(
     criterion: str, scope: str, tmp_path: Path
 ) -> None:
     subject = small(SIZE, tmp_path, 0)
-    rival = Rival.of(criterion, subject.model, subject.example, subject.labelled, cross_entropy)
+    rival = Rival.of(criterion, subject.model, subject.example, subject.labelled, loss)
     found = rival.within(0.5, scope)
     assert found is not None
     assert 0.25 < macs(found, *rival.example) / macs(subject.model, *rival.example) <= 0.5
@@ -159,7 +159,7 @@ def test_torch_pruning_prunes_the_heads_of_a_bert_and_not_its_outputs(
     example = (torch.randint(50, (2, 6)), torch.ones(2, 6, dtype=torch.long))
     options = {"own": with_bert_heads, "mend": mended_bert}
     batches = [(*example, torch.randn(2, 32))]
-    rival = Rival.of(criterion, Encoder(bert).eval(), example, batches, moved, **options)
+    rival = Rival.of(criterion, Encoder(bert).eval(), example, batches, moves, **options)
     small = rival.within(0.5, scope)
     assert small is not None
     assert small(*example).shape == (2, 32)
