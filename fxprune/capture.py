@@ -20,7 +20,6 @@ from fxprune.module_trees import clone_tree, restore_root, walk
 from fxprune.recording import Recording, record
 from fxprune.tracing import Tracer, place_of, same_trace
 
-_RENAME = "rename it, as one would name a variable"
 _NOT_IN_QUOTES = ('"', "\\", "\n", "\r", "\0")
 Rung: TypeAlias = Literal["given", "symbolic_trace", "export", "record"]
 
@@ -84,9 +83,9 @@ def _captured(model: nn.Module, example_inputs: Any) -> Captured:
     given = given_arguments(model, example_inputs)
     absent = absent_arguments(model, given)
     try:
-        return _traced(model, absent)
+        tracer, twin, graph = _traced(model, absent)
     except CaptureError as error:
-        if example_inputs is None or error.hint == _RENAME:
+        if example_inputs is None:
             raise
         chosen = {name: value for name, value in given.items() if name not in absent}
         try:
@@ -96,6 +95,20 @@ def _captured(model: nn.Module, example_inputs: Any) -> Captured:
                 return recorded(model, example_inputs)
             except AnalysisError as last:
                 raise _neither(model, error, other, last) from last
+    return _written(model, tracer, twin, graph)
+
+
+def _written(model: nn.Module, tracer: Tracer, twin: nn.Module, graph: fx.Graph) -> Captured:
+    """What was traced, as a module with code."""
+    _check_names(graph)
+    graph._tracer_cls = fx.Tracer  # so that reading a pickle of the result needs torch only
+    for node in graph.nodes:
+        if isinstance(node.type, str):  # an annotation that torch 2.13 cannot pickle
+            node.type = None
+    graph_module = fx.GraphModule(twin, graph, type(model).__name__)
+    restore_root(graph_module, model)
+    counters = _counters(model, twin, tracer.absent, graph)
+    return Captured(graph_module, "symbolic_trace", tracer.absent, tracer.flag_readers, counters)
 
 
 def _neither(
@@ -127,8 +140,12 @@ def recorded(model: nn.Module, example_inputs: Any) -> Captured:
     return Captured(graph_module, "record", recording=recording, modes=_modes(model))
 
 
-def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:
-    """The graph by symbolic tracing of a twin, because forward can set attributes."""
+def _traced(model: nn.Module, absent: Mapping[str, Any]) -> tuple[Tracer, nn.Module, fx.Graph]:
+    """Symbolic tracing of a twin, because forward can set attributes.
+
+    Returns:
+        What traced it, the twin, and its graph.
+    """
     missing = {name: value for name, value in absent.items() if value is None}
     attempts = [Tracer(missing), Tracer(absent)]
     for tracer in attempts[: 1 + (absent != missing)]:
@@ -140,16 +157,7 @@ def _traced(model: nn.Module, absent: Mapping[str, Any]) -> Captured:
         except Exception as error:  # noqa: BLE001  # whatever a user's forward raises
             failed, cause = tracer, error
         else:
-            _check_names(graph)
-            graph._tracer_cls = fx.Tracer  # so that reading a pickle of the result needs torch only
-            for node in graph.nodes:
-                if isinstance(node.type, str):  # an annotation that torch 2.13 cannot pickle
-                    node.type = None
-            graph_module = fx.GraphModule(twin, graph, type(model).__name__)
-            restore_root(graph_module, model)
-            counters = _counters(model, twin, tracer.absent, graph)
-            readers = tracer.flag_readers
-            return Captured(graph_module, "symbolic_trace", tracer.absent, readers, counters)
+            return tracer, twin, graph
     raise CaptureError(
         f"{type(model).__name__} cannot be traced symbolically: {first_line(cause)}",
         where=place_of(failed, cause),
@@ -181,7 +189,7 @@ def _check_names(graph: fx.Graph) -> None:
                 f"the name {part!r} cannot be in a torch.fx graph",
                 where=f"{node.target!r}",
                 why=why,
-                hint=_RENAME,
+                hint="rename it, as one would name a variable",
             )
 
 
