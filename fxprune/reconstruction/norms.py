@@ -64,13 +64,16 @@ class NormMeasured(Compared):
         if not same or before.part != now.part or before.gone.shape != self.read.gone.shape:
             raise other_ways()
         self.compare(before, now)
-        for y, z in in_blocks(before.out, now.out):
-            self.z += z.sum(0)
-            self.zz += z.square().sum(0)
-            self.yz += (y * z).sum(0)
         for (x,) in in_blocks(now.x) if now.statistics is not None else ():
             self.x += x.sum(0)
             self.xx += x.square().sum(0)
+
+    def take(self, out: torch.Tensor, now: torch.Tensor) -> None:
+        """Take in rows of what is yielded, in float64."""
+        super().take(out, now)
+        self.z += now.sum(0)
+        self.zz += now.square().sum(0)
+        self.yz += (out * now).sum(0)
 
     def tensors(self) -> list[torch.Tensor]:
         """All sums."""

@@ -47,11 +47,15 @@ class Compared:
         """Take in what is yielded in a batch."""
         self.count += len(before.out)
         for out, other in in_blocks(before.out, now.out):
-            missing = out - other
-            self.error += missing.square().sum()
-            self.total += out.sum(0)
-            self.squares += out.square().sum(0)
-            self.missing += missing.sum(0)
+            self.take(out, other)
+
+    def take(self, out: torch.Tensor, now: torch.Tensor) -> None:
+        """Take in rows of what is yielded, in float64."""
+        missing = out - now
+        self.error += missing.square().sum()
+        self.total += out.sum(0)
+        self.squares += out.square().sum(0)
+        self.missing += missing.sum(0)
 
     def tensors(self) -> list[torch.Tensor]:
         """All sums."""
