@@ -16,13 +16,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
 
-import fxprune
 from benchmarks.kept_figures import Kept, name_of
 from benchmarks.no_finetune_page import (
     NORMS,
@@ -37,7 +38,7 @@ from benchmarks.no_finetune_page import (
 )
 from benchmarks.rivals import CRITERIA, SCOPES, estimate_norms
 from benchmarks.subjects import Size, Subject, lite0, minilm, resnet, transformer
-from benchmarks.ways import METHODS, REPAIRS, planned, shrunk
+from benchmarks.ways import METHODS, REPAIRS, Criterion, planned, shrunk
 
 SHARES = (0.75, TARGET_SHARE, 0.35, 0.25)
 """Of the MACs, that are left at most."""
@@ -77,20 +78,26 @@ def measure(subject: Subject, kept: Kept, study: Study) -> None:
     """All figures of a study for a seed."""
     if "dense" not in kept:
         kept.put("dense", subject.judge(subject.model))
+    made = cache(lambda criterion: criterion(subject))  # in several scopes, but measured once
     for method in study.methods:
         if subject.labels or not METHODS[method].labels:
-            _measure_method(subject, kept, method, study.shares)
+            _measure_method(subject, kept, method, study.shares, made)
     for criterion in study.rivals if subject.rival else ():
         _measure_rival(subject, kept, criterion, study.shares)
 
 
-def _measure_method(subject: Subject, kept: Kept, method: str, shares: Sequence[float]) -> None:
+def _measure_method(
+    subject: Subject,
+    kept: Kept,
+    method: str,
+    shares: Sequence[float],
+    made: Callable[[Criterion], Any],
+) -> None:
     pairs = [(share, repair) for share in shares for repair in REPAIRS]
     left = [pair for pair in pairs if name_of(pair[0], method, pair[1]) not in kept]
     if not left:
         return
-    deps = fxprune.analyze(subject.model, subject.example)
-    criterion = METHODS[method].criterion(subject)
+    deps, criterion = subject.deps, made(METHODS[method].criterion)
     plans = {share: planned(subject, deps, method, criterion, share) for share, _ in left}
     for share, repair in left:
         plan = plans[share]
@@ -124,8 +131,7 @@ def tune(subject: Subject, kept: Kept, method: str, repair: str) -> None:
     name = name_of(TUNED_SHARE, method, f"{repair}, {TUNED}")
     if name in kept or subject.tune is None:
         return
-    deps = fxprune.analyze(subject.model, subject.example)
-    plan = planned(subject, deps, method, METHODS[method].criterion(subject), TUNED_SHARE)
+    plan = planned(subject, subject.deps, method, METHODS[method].criterion(subject), TUNED_SHARE)
     if plan is not None:
         kept.put(name, [*subject.tune(shrunk(subject, plan, repair))])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from transformers.models.bert.modeling_bert import BertOutput, BertSelfAttention
 
+import fxprune
 from benchmarks.rivals import Rival, last_layer, loss
 from examples import lite0 as photos
 from examples import pretrained
 from examples.resnet18 import Data, Settings, dense
 from examples.training import accuracy, train
+from fxprune import DependencyGraph
 
 BATCH = 128
 
@@ -70,6 +73,11 @@ class Subject:
     def example(self) -> tuple[Tensor, ...]:
         """Arguments to analyze with: the first two rows."""
         return tuple(argument[:2] for argument in self.batches[0])
+
+    @cached_property
+    def deps(self) -> DependencyGraph:
+        """The analysis of the model."""
+        return fxprune.analyze(self.model, self.example)
 
     @property
     def labelled(self) -> list[tuple[Tensor, ...]]:
