@@ -183,6 +183,8 @@ def _check_names(graph: fx.Graph) -> None:
                 why = "Python does not take it for the name of an attribute"
             elif not is_plain and any(sign in part for sign in _NOT_IN_QUOTES):
                 why = "torch.fx writes it between double quotes into the code that it makes"
+            elif node.target == "self":
+                why = "torch.fx calls the model so in the code that it makes"
             else:
                 continue
             raise CaptureError(

@@ -82,6 +82,8 @@ def largest(tensor: torch.Tensor) -> float:
     """The largest absolute value of a tensor, in one pass; NaN if it has one, 0 of nothing."""
     if not tensor.numel():
         return 0.0
+    if tensor.is_complex():
+        return tensor.abs().max().item()
     low, high = tensor.aminmax()
     return max(-low.item(), high.item()) + 0.0  # which is no -0.0
 

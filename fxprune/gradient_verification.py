@@ -393,11 +393,12 @@ def _gradients(outputs: Sequence[torch.Tensor], leaves: Mapping[str, torch.Tenso
     generator = torch.Generator().manual_seed(0)
     parts = []
     for out in outputs:
-        if not (out.is_floating_point() and out.requires_grad):
+        if not out.requires_grad:
             continue
-        weight = torch.randn(out.shape, generator=generator, dtype=torch.float64)
         with torch.enable_grad():
-            parts.append((out * weight.to(out)).sum())
+            real = torch.view_as_real(out.resolve_conj()) if out.is_complex() else out
+            weight = torch.randn(real.shape, generator=generator, dtype=torch.float64)
+            parts.append((real * weight.to(real)).sum())
     if not parts or not leaves:
         return {}
     found = torch.autograd.grad(

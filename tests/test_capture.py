@@ -1,5 +1,6 @@
 """Capture gives a graph that keeps names and flags, and leaves the model as it is."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import pytest
@@ -316,8 +317,14 @@ def test_names_that_code_cannot_have_are_refused_where_they_are_used(
     assert torch.equal(capture(unused, x)(x), unused(x))
 
 
+def test_a_layer_that_is_called_as_code_calls_the_model_is_refused() -> None:
+    layers = {"self": nn.Linear(4, 4), "last": nn.Linear(4, 2)}
+    with pytest.raises(CaptureError, match="the name 'self' cannot be in a torch"):
+        capture(nn.Sequential(OrderedDict(layers)), torch.randn(2, 4))
+
+
 @pytest.mark.parametrize("layer", [True, False])
-@pytest.mark.parametrize("name", ["a b", "0", "x-y", "é", "self_", "matches"])
+@pytest.mark.parametrize("name", ["a b", "0", "x-y", "é", "self", "self_", "matches"])
 def test_other_names_are_taken(name: str, layer: bool) -> None:
     model, x = Named(name, used=True, layer=layer), torch.randn(2, 4)
     assert torch.equal(capture(model, x)(x), model(x))

@@ -45,3 +45,37 @@ def test_of_a_result_that_was_frozen_since_it_is_told_what_to_do() -> None:
     with pytest.raises(fxprune.VerificationError, match="if you froze it after shrinking"):
         fxprune.verify(model, small, plan, x)
     assert fxprune.verify(model.requires_grad_(False), small, plan, x).gradients == 0
+
+
+class Spectrum(nn.Module):
+    """Complex weights, and nothing real comes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.last = nn.Linear(6, 2)
+        self.turns = nn.Parameter(torch.randn(2, dtype=torch.complex64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        real = self.last(torch.relu(self.first(x)))
+        return torch.complex(real, 2 * real) * self.turns
+
+
+def test_complex_weights_and_outputs_have_gradients() -> None:
+    model, x = randomize(Spectrum()).eval(), torch.randn(3, 4)
+    plan = fxprune.plan(model, x, 0.5)
+    small = fxprune.shrink(model, plan)
+    assert fxprune.verify(model, small, plan, x).gradients == len(list(model.parameters()))
+
+
+def test_a_gradient_that_is_lost_on_the_way_to_a_complex_output_is_found() -> None:
+    model, x = randomize(Spectrum()).eval(), torch.randn(3, 4)
+    plan = fxprune.plan(model, x, 0.5)
+    small = fxprune.shrink(model, plan)
+    [relu] = [node for node in small.graph.nodes if "relu" in node.name]
+    with small.graph.inserting_after(relu):
+        cut = small.graph.call_method("detach", (relu,))
+        relu.replace_all_uses_with(cut, delete_user_cb=lambda user: user is not cut)
+    small.recompile()
+    with pytest.raises(fxprune.VerificationError, match="gradient"):
+        fxprune.verify(model, small, plan, x)
