@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,12 @@ class Kept:
         text = json.dumps(self.figures, indent=1).encode()
         write_atomically(self.path, lambda stream: stream.write(text))
         click.echo(f"{self.path.stem}: {name}: {told(figure)}")
+
+    def take(self, other: Kept, names: Collection[str]) -> None:
+        """Keep some figures of another file, where they are known there and not here."""
+        for name, figure in other.figures.items():
+            if name in names and name not in self:
+                self.put(name, figure)
 
 
 def told(figure: Any) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import multiprocessing
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -36,9 +36,9 @@ from benchmarks.no_finetune_page import (
     page,
     tuned_pairs,
 )
-from benchmarks.rivals import CRITERIA, SCOPES, estimate_norms
+from benchmarks.rivals import CRITERIA, GRADIENTS, SCOPES, estimate_norms
 from benchmarks.subjects import Size, Subject, lite0, minilm, resnet, transformer
-from benchmarks.ways import METHODS, REPAIRS, Criterion, planned, shrunk
+from benchmarks.ways import METHODS, REPAIRS, WITHOUT_INPUTS, Criterion, planned, shrunk
 
 SHARES = (0.75, TARGET_SHARE, 0.35, 0.25)
 """Of the MACs, that are left at most."""
@@ -58,18 +58,29 @@ class Study:
         rivals: criteria of Torch-Pruning.
         methods: how channels are chosen.
         shares: of its MACs.
+        published: whether a seed changes neither its weights nor what it is judged by.
     """
 
     make: Callable[[Size, Path, int], Subject]
     rivals: Sequence[str]
     methods: Sequence[str] = tuple(METHODS)
     shares: Sequence[float] = SHARES
+    published: bool = False
+
+    def of_any_seed(self) -> set[str]:
+        """The names of figures that are the same for all seeds."""
+        methods = [name for name in self.methods if not METHODS[name].seeded]
+        pairs = [*product(methods, WITHOUT_INPUTS)]
+        rivals = [name for name in self.rivals if name not in GRADIENTS]
+        pairs += [(f"{PEER}{name}, {scope}", NOTHING) for name, scope in product(rivals, SCOPES)]
+        every = product(self.shares if self.published else (), pairs)
+        return {name_of(share, *pair) for share, pair in every}
 
 
 STUDIES: dict[str, Study] = {
     "ResNet-18": Study(resnet, tuple(CRITERIA)),
     "vision transformer": Study(transformer, ("L2", "LAMP", "Taylor", "Hessian")),
-    "EfficientNet-Lite0": Study(lite0, tuple(CRITERIA)),
+    "EfficientNet-Lite0": Study(lite0, tuple(CRITERIA), published=True),
     "MiniLM": Study(minilm, ("L2", "LAMP", "Taylor", "Hessian")),
 }
 
@@ -118,8 +129,9 @@ def _measure_rival(subject: Subject, kept: Kept, criterion: str, shares: Sequenc
     rival = subject.rival(criterion)
     for share, name in left:
         small = rival.within(share, names[name])
-        plain = None if small is None else subject.judge(small.eval())
-        kept.put(name_of(share, name, NOTHING), plain)
+        if name_of(share, name, NOTHING) not in kept:
+            plain = None if small is None else subject.judge(small.eval())
+            kept.put(name_of(share, name, NOTHING), plain)
         anew = None
         if small is not None and estimate_norms(small, subject.batches):
             anew = subject.judge(small)
@@ -171,7 +183,9 @@ class Job:
         for method, repair in self.tuned:
             tune(subject, self.kept, method, repair)
         if not self.tuned:
-            measure(subject, self.kept, study)
+            kept = self.kept
+            kept.take(replace(self, seed=0).kept, study.of_any_seed())
+            measure(subject, kept, study)
 
 
 def run(jobs: Sequence[Job], processes: int) -> None:
@@ -195,6 +209,30 @@ def table_of(jobs: Sequence[Job]) -> Table:
     return Table([*seeds.values()], labels, tuple(REPAIRS))
 
 
+def jobs_of(size: Size, seeds: int, folder: Path, networks: Path) -> dict[str, list[Job]]:
+    """What is measured of each network."""
+    return {
+        name: [Job(name, seed, size, folder, networks) for seed in range(seeds)] for name in STUDIES
+    }
+
+
+def tuning(jobs: Sequence[Job]) -> list[Job]:
+    """What is fine-tuned of a network of which the rest is known."""
+    pairs = tuned_pairs(table_of(jobs), TUNED_SHARE)
+    both = tuple((method, each) for method, repair in pairs for each in (NOTHING, repair))
+    return [replace(job, tuned=both) for job in jobs]
+
+
+def page_of(jobs: Mapping[str, Sequence[Job]], size: Size) -> str:
+    """The page that tells what is known; the first network was fine-tuned."""
+    tables = {
+        name: table_of(some if at else [*some, *tuning(some)])
+        for at, (name, some) in enumerate(jobs.items())
+    }
+    shares = {name: study.shares for name, study in STUDIES.items()}
+    return page(tables, shares, Tuned(TUNED_SHARE, size.points, size.settings.images), size)
+
+
 def benchmark(size: Size, seeds: int, folder: Path, networks: Path, processes: int) -> str:
     """Measure all that is not known yet, and return the page.
 
@@ -205,19 +243,10 @@ def benchmark(size: Size, seeds: int, folder: Path, networks: Path, processes: i
         networks: where trained networks are kept.
         processes: how many networks are worked on at a time.
     """
-    jobs = {
-        name: [Job(name, seed, size, folder, networks) for seed in range(seeds)] for name in STUDIES
-    }
+    jobs = jobs_of(size, seeds, folder, networks)
     run([job for some in jobs.values() for job in some], processes)
-    first = next(iter(STUDIES))
-    pairs = tuned_pairs(table_of(jobs[first]), TUNED_SHARE)
-    both = tuple((method, each) for method, repair in pairs for each in (NOTHING, repair))
-    tuned = [replace(job, tuned=both) for job in jobs[first]]
-    run(tuned, processes)
-    jobs[first] += tuned
-    tables = {name: table_of(some) for name, some in jobs.items()}
-    shares = {name: study.shares for name, study in STUDIES.items()}
-    return page(tables, shares, Tuned(TUNED_SHARE, size.points, size.settings.images), size)
+    run(tuning(next(iter(jobs.values()))), processes)
+    return page_of(jobs, size)
 
 
 @click.command()

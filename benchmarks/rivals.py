@@ -26,6 +26,8 @@ CRITERIA: dict[str, Callable[[], Any]] = {
     "Taylor": theirs.TaylorImportance,
     "Hessian": theirs.HessianImportance,
 }
+GRADIENTS = ("Taylor", "Hessian")
+"""Those that look at inputs."""
 SCOPES: dict[str, dict[str, bool]] = {
     "each layer": {},
     "global": {"global_pruning": True},
@@ -113,7 +115,7 @@ class Rival:
             **options: `own` and `mend`.
         """
         model, scored = copy.deepcopy(model), CRITERIA[criterion]()
-        if isinstance(scored, (theirs.TaylorImportance, theirs.HessianImportance)):
+        if criterion in GRADIENTS:
             _accumulate(model, batches, loss, scored)
         return cls(model, scored, tuple(argument[:1] for argument in example), **options)
 

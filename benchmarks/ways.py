@@ -51,11 +51,13 @@ class Method:
     Attributes:
         criterion: for a network and its inputs.
         labels: whether it needs labels.
+        seeded: whether it looks at inputs or random numbers.
         options: of `fxprune.plan`.
     """
 
     criterion: Criterion
     labels: bool = False
+    seeded: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -83,14 +85,14 @@ def _missed(subject: Subject) -> Once:
 
 GLOBAL: Mapping[str, Any] = {"scope": "global"}
 METHODS: dict[str, Method] = {
-    **{name: Method(_named(name)) for name in importance.CRITERIA},
+    **{name: Method(_named(name), seeded=name == "random") for name in importance.CRITERIA},
     "activation variance": Method(_activation("variance")),
     "reconstruction error": Method(_missed),
     "reconstruction error, global": Method(_missed, options=GLOBAL),
     "outputs": Method(_outputs),
     "outputs, global": Method(_outputs, options=GLOBAL),
-    "l2, global": Method(_named("l2"), options={**GLOBAL, "normalize": "mean"}),
-    "lamp, global": Method(_named("lamp"), options=GLOBAL),
+    "l2, global": Method(_named("l2"), seeded=False, options={**GLOBAL, "normalize": "mean"}),
+    "lamp, global": Method(_named("lamp"), seeded=False, options=GLOBAL),
     "activation mean": Method(_activation("mean")),
     "activation apoz": Method(_activation("apoz")),
     "taylor": Method(_gradient(importance.Taylor), labels=True),
@@ -125,6 +127,8 @@ REPAIRS: dict[str, Repair] = {
     "folding": lambda subject, plan: fxprune.fold(subject.model, plan, subject.example).deps,
 }
 """From a plan to what is shrunk by it, by name."""
+WITHOUT_INPUTS = ("nothing", "folding")
+"""Those that look at none."""
 
 
 def planned(

@@ -18,7 +18,18 @@ from transformers import BertConfig, BertModel
 
 from benchmarks import no_finetune
 from benchmarks.kept_figures import Kept, name_of
-from benchmarks.no_finetune import STUDIES, Study, benchmark, measure
+from benchmarks.no_finetune import (
+    FIGURES,
+    PAGE,
+    SEEDS,
+    STUDIES,
+    Job,
+    Study,
+    benchmark,
+    jobs_of,
+    measure,
+    page_of,
+)
 from benchmarks.no_finetune_page import NORMS, NOTHING, PEER, Table, epochs_saved, summary, target
 from benchmarks.rivals import CRITERIA, SCOPES, Rival, estimate_norms, loss, macs
 from benchmarks.subjects import Size, Subject, classifier, mended_bert, published, with_bert_heads
@@ -78,6 +89,13 @@ def test_all_is_measured_for_every_seed_kept_and_told(
     assert not capsys.readouterr().out  # nothing was measured again
 
 
+def test_the_page_tells_the_figures_that_are_kept(tmp_path: Path) -> None:
+    """All but its last lines, about the machine."""
+    page = page_of(jobs_of(Size(), SEEDS, FIGURES, tmp_path), Size())
+    there = PAGE.read_text(encoding="utf-8")
+    assert page.rpartition("Written by")[0] == there.rpartition("Written by")[0]
+
+
 def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "some.json"
     study = Study(small, (), ("l2",), (0.5,))
@@ -89,6 +107,32 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     del kept.figures[name_of(0.5, "l2", REPAIRED[0])]
     measure(subject, kept, study)
     assert kept.figures == whole | {name_of(0.5, "l2", NOTHING): -5.0}
+
+
+def published_network(size: Size, networks: Path, seed: int) -> Subject:
+    """The same weights and test images whatever the seed."""
+    model = small(size, networks, 0).model
+    return classifier(model, Data(images(64), images(8), images(40)), size, seed)
+
+
+def test_what_looks_at_no_inputs_is_the_same_for_all_seeds_of_a_published_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = ("random", "l2", "lamp, global", "activation variance")
+    study = Study(published_network, ("L2", "Taylor"), methods, (0.5,), published=True)
+    monkeypatch.setattr(no_finetune, "STUDIES", {"some": study})
+    first, second = (Job("some", seed, SIZE, tmp_path, tmp_path) for seed in range(2))
+    for job in (first, second):
+        measure(published_network(SIZE, tmp_path, job.seed), job.kept, study)
+    same = study.of_any_seed()
+    assert len(same) == 2 * 2 + len(SCOPES)
+    assert all(first.kept.figures[name] == second.kept.figures[name] for name in same)
+    for name in first.kept.figures:
+        first.kept.put(name, -5.0)
+    (tmp_path / "some-1.json").unlink()
+    second.run()
+    assert {name for name, figure in second.kept.figures.items() if figure == -5} == same
+    assert not replace(study, published=False).of_any_seed()
 
 
 @pytest.mark.parametrize("name", METHODS)
