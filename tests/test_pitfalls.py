@@ -245,6 +245,42 @@ def test_a_pattern_of_channels_means_every_module_that_it_matches() -> None:
     assert [plan.slices[f"0.{k}.weight"][0] for k in (0, 1)] == [(1,), (1,)]
 
 
+class Projection(nn.Module):
+    """A linear layer whose weight has the inputs first, for inputs that it makes flat."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs))
+        self.bias = nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight)
+        return flat.view(*x.shape[:-1], -1)
+
+
+class Residual(nn.Module):
+    """A stream that two projections read from, and add to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.up, self.down = Projection(8, 16), Projection(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        out: Tensor = self.head(x + self.down(torch.relu(self.up(x))))
+        return out
+
+
+def test_a_layer_means_what_it_makes_and_not_what_it_makes_flat_first() -> None:
+    model, x = randomize(Residual()).eval(), torch.randn(2, 5, 3)
+    plan = fxprune.plan(model, x, ratios={"up": 0.5})
+    assert {name: group.width for name, group in plan.groups.items()} == {"stem": 8, "up": 8}
+    assert fxprune.plan(model, x, channels={"up": [3]}).groups["up"].removed == (3,)
+    plan = fxprune.plan(model, x, ratios={"down": 0.5})
+    assert {name: group.width for name, group in plan.groups.items()} == {"stem": 4, "up": 16}
+
+
 def test_whole_copies_go_by_name_only() -> None:
     def expand(_: Any, y: Tensor) -> Tensor:
         y = y + y[:, 2:3]

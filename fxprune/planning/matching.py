@@ -243,16 +243,34 @@ def _check_channel(channel: Any, module: str, size: int) -> None:
 
 
 def _outputs(deps: DependencyGraph) -> dict[str, list[Axis]]:
-    """What each module computes. A weight that it only transposes is nothing that it produces."""
-    found: dict[str, list[Axis]] = defaultdict(list)
+    """What each module computes with its parameters, or else without, or else of them alone.
+
+    So neither an input that it reshapes nor a weight that it transposes is what it produces, if
+    there is more.
+    """
+    made: dict[str, list[Axis]] = defaultdict(list)
+    unmade: dict[str, list[Axis]] = defaultdict(list)
     of_state: dict[str, list[Axis]] = defaultdict(list)
     from_state: set[fx.Node] = set()
+    with_own: set[fx.Node] = set()
     for node in deps.graph_module.graph.nodes:
-        sources = node.all_input_nodes
+        sources, module = node.all_input_nodes, module_path(node)
         if node.op == "get_attr" or (sources and from_state.issuperset(sources)):
             from_state.add(node)
+        known = (source for source in sources if source in from_state or source in with_own)
+        if node.op == "call_module" or any(_is_within(_owner(s), module) for s in known):
+            with_own.add(node)
+        found = of_state if node in from_state else made if node in with_own else unmade
         for tensor in traced_tensors(deps.trace.values[node.name]):
             if node.op.startswith("call"):
-                of = of_state if node in from_state else found
-                of[module_path(node)] += tensor.axes
-    return defaultdict(list, {**of_state, **found})
+                found[module] += tensor.axes
+    return defaultdict(list, {**of_state, **unmade, **made})
+
+
+def _owner(node: fx.Node) -> str:
+    """The module that has a parameter, or that computes a value."""
+    return str(node.target).rpartition(".")[0] if node.op == "get_attr" else module_path(node)
+
+
+def _is_within(path: str, module: str) -> bool:
+    return path == module or not module or path.startswith(f"{module}.")
