@@ -323,6 +323,20 @@ def test_a_layer_that_is_called_as_code_calls_the_model_is_refused() -> None:
         capture(nn.Sequential(OrderedDict(layers)), torch.randn(2, 4))
 
 
+class Scaled(nn.Linear):
+    """Multiplies by a parameter first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * self.self)
+
+
+def test_a_parameter_that_is_called_as_code_calls_the_model_is_refused() -> None:
+    model = Scaled(4, 2)
+    model.register_parameter("self", nn.Parameter(torch.randn(4)))
+    with pytest.raises(CaptureError, match="the name 'self' cannot be in a torch"):
+        capture(model, torch.randn(2, 4))
+
+
 @pytest.mark.parametrize("layer", [True, False])
 @pytest.mark.parametrize("name", ["a b", "0", "x-y", "é", "self", "self_", "matches"])
 def test_other_names_are_taken(name: str, layer: bool) -> None:

@@ -281,6 +281,63 @@ def test_a_layer_means_what_it_makes_and_not_what_it_makes_flat_first() -> None:
     assert {name: group.width for name, group in plan.groups.items()} == {"stem": 4, "up": 16}
 
 
+class Product(nn.Module):
+    """A function as a module."""
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x @ weight
+
+
+class Handing(Projection):
+    """Hands its weight to a child, and uses another parameter itself."""
+
+    def __init__(self, inputs: int, outputs: int, gain: int) -> None:
+        super().__init__(inputs, outputs)
+        self.gain = nn.Parameter(torch.rand(gain) + 0.5)
+        self.product, self.drop = Product(), nn.Dropout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.gain) > 1:
+            return self.product(x * self.gain, self.weight) + self.bias
+        return self.product(x, self.weight) * (x.mean(-1, keepdim=True) * self.gain).sigmoid()
+
+
+class Dropping(Projection):
+    """Drops values of its inputs before it makes them flat."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.drop, self.sizes = nn.Dropout(), (-1, inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = torch.addmm(self.bias, self.drop(x).view(self.sizes), self.weight)
+        return flat.view(x.size(0), x.size(1), flat.size(1))
+
+
+@pytest.mark.parametrize("gain", [1, 8])
+def test_a_layer_means_what_a_child_makes_with_its_weight(gain: int) -> None:
+    model = randomize(nn.Sequential(nn.Linear(3, 8), Handing(8, 16, gain), nn.Linear(16, 2)))
+    model, x = model.eval(), torch.randn(2, 5, 3)
+    made = next(group.name for group in fxprune.analyze(model, x).groups if group.size == 16)
+    assert fxprune.plan(model, x, ratios={"1": 0.5}).groups[made].width == 8
+    ignored = fxprune.plan(model, x, 0.5, ignore=["1"]).groups
+    assert made not in ignored or ignored[made].width == 16
+
+
+@pytest.mark.parametrize("trace", ["symbolic_trace", "export"])
+def test_a_layer_means_what_it_makes_and_not_what_it_drops_first(trace: str) -> None:
+    model, x = (
+        nn.Sequential(nn.Linear(3, 8), Dropping(8, 16), nn.Linear(16, 2)),
+        torch.randn(2, 5, 3),
+    )
+    model = randomize(model).eval()
+    deps = fxprune.analyze(
+        model if trace != "export" else torch.export.export(model, (x,)).module(), x
+    )
+    plan = fxprune.plan(deps, ratios={"1": 0.5})
+    assert sorted(group.width for group in plan.groups.values()) == [8, 8]
+
+
 def test_whole_copies_go_by_name_only() -> None:
     def expand(_: Any, y: Tensor) -> Tensor:
         y = y + y[:, 2:3]

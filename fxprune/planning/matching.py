@@ -152,10 +152,13 @@ class ModuleMatcher:
                 own.update(vector.tolist())
         own.discard(0)
         found: dict[tuple[bytes, ...], Axis] = {}
-        for axis in self._outputs[module]:
-            vectors = labels.roots(axis)
-            if any(own.intersection(vector.tolist()) for vector in vectors):
-                found.setdefault(tuple(vector.tobytes() for vector in vectors), axis)
+        for outputs in self._outputs if own else ():
+            for axis in outputs[module]:
+                vectors = labels.roots(axis)
+                if any(own.intersection(vector.tolist()) for vector in vectors):
+                    found.setdefault(tuple(vector.tobytes() for vector in vectors), axis)
+            if found:
+                break
         return list(found.values())
 
     def channel_ids(self, module: str, channels: Sequence[int]) -> Ids:
@@ -242,11 +245,11 @@ def _check_channel(channel: Any, module: str, size: int) -> None:
         )
 
 
-def _outputs(deps: DependencyGraph) -> dict[str, list[Axis]]:
-    """What each module computes with its parameters, or else without, or else of them alone.
+def _outputs(deps: DependencyGraph) -> tuple[dict[str, list[Axis]], dict[str, list[Axis]]]:
+    """What each module computes with its parameters, and what it computes of its inputs alone.
 
-    So neither an input that it reshapes nor a weight that it transposes is what it produces, if
-    there is more.
+    Of parameters alone counts only where there is nothing else. So neither an input that a module
+    reshapes nor a weight that it transposes is what it produces, if there is more.
     """
     made: dict[str, list[Axis]] = defaultdict(list)
     unmade: dict[str, list[Axis]] = defaultdict(list)
@@ -254,22 +257,37 @@ def _outputs(deps: DependencyGraph) -> dict[str, list[Axis]]:
     from_state: set[fx.Node] = set()
     with_own: set[fx.Node] = set()
     for node in deps.graph_module.graph.nodes:
-        sources, module = node.all_input_nodes, module_path(node)
+        sources = node.all_input_nodes
         if node.op == "get_attr" or (sources and from_state.issuperset(sources)):
             from_state.add(node)
-        known = (source for source in sources if source in from_state or source in with_own)
-        if node.op == "call_module" or any(_is_within(_owner(s), module) for s in known):
+        if _has_parameters(deps, node) or any(
+            _is_own(source, node, of_state=source in from_state)
+            for source in sources
+            if source in from_state or source in with_own
+        ):
             with_own.add(node)
         found = of_state if node in from_state else made if node in with_own else unmade
         for tensor in traced_tensors(deps.trace.values[node.name]):
             if node.op.startswith("call"):
-                found[module] += tensor.axes
-    return defaultdict(list, {**of_state, **unmade, **made})
+                found[module_path(node)] += tensor.axes
+    for module, axes in of_state.items():
+        if module not in made and module not in unmade:
+            unmade[module] = axes
+    return made, unmade
 
 
-def _owner(node: fx.Node) -> str:
-    """The module that has a parameter, or that computes a value."""
-    return str(node.target).rpartition(".")[0] if node.op == "get_attr" else module_path(node)
+def _has_parameters(deps: DependencyGraph, node: fx.Node) -> bool:
+    """Whether a node is a module that has parameters."""
+    if node.op != "call_module":
+        return False
+    return next(deps.graph_module.get_submodule(str(node.target)).parameters(), None) is not None
+
+
+def _is_own(source: fx.Node, node: fx.Node, *, of_state: bool) -> bool:
+    """Whether what a node reads was made in its module, or is a parameter from further out."""
+    path = str(source.target).rpartition(".")[0] if source.op == "get_attr" else module_path(source)
+    module = module_path(node)
+    return _is_within(path, module) or (of_state and _is_within(module, path))
 
 
 def _is_within(path: str, module: str) -> bool:
