@@ -291,15 +291,31 @@ class Product(nn.Module):
 class Handing(Projection):
     """Hands its weight to a child, and uses another parameter itself."""
 
-    def __init__(self, inputs: int, outputs: int, gain: int) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs)
-        self.gain = nn.Parameter(torch.rand(gain) + 0.5)
-        self.product, self.drop = Product(), nn.Dropout()
+        self.gain = nn.Parameter(torch.rand(inputs) + 0.5)
+        self.product = Product()
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(self.gain) > 1:
-            return self.product(x * self.gain, self.weight) + self.bias
-        return self.product(x, self.weight) * (x.mean(-1, keepdim=True) * self.gain).sigmoid()
+        return 1.5 * self.product(x * self.gain, self.weight)
+
+
+class HandingTwo(Handing):
+    """What it makes with the other parameter has no channels."""
+
+    def forward(self, x: Tensor) -> Any:
+        made = 1.5 * self.product(x, self.weight)
+        return made, x.mean(-1, keepdim=True) * self.gain.mean()
+
+
+class Gated(nn.Sequential):
+    """The first of two results goes on, and the second is a factor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self[1](self[0](x))
+        made, factor = out if isinstance(self[1], HandingTwo) else (out, 1)
+        gated: Tensor = self[2](made) * factor
+        return gated
 
 
 class Dropping(Projection):
@@ -314,9 +330,9 @@ class Dropping(Projection):
         return flat.view(x.size(0), x.size(1), flat.size(1))
 
 
-@pytest.mark.parametrize("gain", [1, 8])
-def test_a_layer_means_what_a_child_makes_with_its_weight(gain: int) -> None:
-    model = randomize(nn.Sequential(nn.Linear(3, 8), Handing(8, 16, gain), nn.Linear(16, 2)))
+@pytest.mark.parametrize("kind", [Handing, HandingTwo])
+def test_a_layer_means_what_a_child_makes_with_its_weight(kind: type[Handing]) -> None:
+    model = randomize(Gated(nn.Linear(3, 8), kind(8, 16), nn.Linear(16, 2)))
     model, x = model.eval(), torch.randn(2, 5, 3)
     made = next(group.name for group in fxprune.analyze(model, x).groups if group.size == 16)
     assert fxprune.plan(model, x, ratios={"1": 0.5}).groups[made].width == 8
