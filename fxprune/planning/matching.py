@@ -152,7 +152,7 @@ class ModuleMatcher:
                 own.update(vector.tolist())
         own.discard(0)
         found: dict[tuple[bytes, ...], Axis] = {}
-        for outputs in self._outputs if own else ():
+        for outputs in self._outputs:
             for axis in outputs[module]:
                 vectors = labels.roots(axis)
                 if any(own.intersection(vector.tolist()) for vector in vectors):
@@ -291,4 +291,5 @@ def _is_own(source: fx.Node, node: fx.Node, *, of_state: bool) -> bool:
 
 
 def _is_within(path: str, module: str) -> bool:
-    return path == module or not module or path.startswith(f"{module}.")
+    """Whether a module is another one or inside of it, as all are of the top."""
+    return not module or f"{path}.".startswith(f"{module}.")
